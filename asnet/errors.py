@@ -1,0 +1,25 @@
+"""The one family of exceptions that asnet raises for things a user can put right."""
+
+
+class AsnetError(Exception):
+    """Base of every error that asnet raises on purpose; its message is one sentence fit to be shown."""
+
+
+class InputError(AsnetError, ValueError):
+    """An argument of a function or an option of a command has an unusable value."""
+
+
+class ConfigurationError(AsnetError, ValueError):
+    """A network or training configuration contradicts itself or names an unknown field."""
+
+
+class ImageFileError(AsnetError):
+    """An image file cannot be read or written."""
+
+
+class WeightsError(AsnetError):
+    """A weights file or checkpoint is missing, damaged, or does not fit the network."""
+
+
+class DeviceError(AsnetError):
+    """The requested device, data type or compiled extension is not available here."""
