@@ -1,0 +1,19 @@
+"""Training and evaluation data: sharp photographs, blur kernels, degradation, batches; on any torch device."""
+
+from asnet.data.batches import Batch, BatchSource
+from asnet.data.blur_kernels import KERNEL_CLASSES, BlurKernelConfig, sample_blur_kernels, support_size
+from asnet.data.degradation import DegradationConfig, blur, degrade
+from asnet.data.photographs import Photographs
+
+__all__ = [
+    "KERNEL_CLASSES",
+    "Batch",
+    "BatchSource",
+    "BlurKernelConfig",
+    "DegradationConfig",
+    "Photographs",
+    "blur",
+    "degrade",
+    "sample_blur_kernels",
+    "support_size",
+]

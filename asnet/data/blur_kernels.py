@@ -1,0 +1,362 @@
+"""Random camera-shake blur kernels: a spline path, a speed profile along it, and a sensor point-spread function.
+
+The model follows Section 3.2 of Kaufman and Fattal (2020), which extends Chakrabarti (2016) by the camera's speed
+and acceleration and by several sensor point-spread functions. Neither publishes its constants; those below are our
+own and are explained in ``docs/blur-kernels.md``.
+
+No sample is ever rejected: the path is moved to its centroid and scaled to the wanted extent, both in continuous
+coordinates, before anything is rasterised. Bilinear splatting and a point-symmetric point-spread function leave
+the centroid where it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from asnet.errors import ConfigurationError, InputError
+
+KERNEL_CLASSES: tuple[tuple[int, int], ...] = ((1, 31), (33, 61), (63, 85))
+"""Smallest and largest size of the paper's three classes of blur, [0, 31], (31, 61] and (61, 85] pixels."""
+
+# Path: control points are a random walk whose step keeps a share of the one before, squeezed along one axis.
+_CONTROL_POINTS = (3, 7)
+_PERSISTENCE = (-0.3, 0.95)
+_SMALLEST_ASPECT = 0.2
+
+# Speed along the path: the logarithm is a spline through Gaussian values, and up to two pauses slow the camera down.
+_SPEED_POINTS = 6
+_LARGEST_LOG_SPEED_DEVIATION = 0.8
+_PAUSES = 2
+_PAUSE_PROBABILITY = 0.35
+_PAUSE_DEPTH = (0.6, 0.95)
+_PAUSE_WIDTH = (0.01, 0.06)
+
+# Sensor point-spread function, in pixels. Weights under the threshold (of the peak) would only feign support.
+_GAUSSIAN_DEVIATION = (0.3, 0.9)
+_DISC_RADIUS = (0.5, 1.8)
+_BOX_WIDTH = (1.0, 2.0)
+_PSF_RADIUS = 2
+_PSF_THRESHOLD = 0.01
+
+# How far the path's farthest point stays inside the pixel it has to reach: never on its centre, where rounding
+# could touch the next one, and never so far that the pixel is left almost empty.
+_MARGIN = (0.05, 0.5)
+
+_SAMPLES_PER_PIXEL = 16
+_FEWEST_SAMPLES = 256
+_KERNELS_AT_ONCE = 64  # bounds the (kernels, samples, canvas) intermediates
+
+
+@dataclass(frozen=True)
+class BlurKernelConfig:
+    """What blur kernels to sample.
+
+    Parameters
+    ----------
+    canvas
+        Side of the square grid in pixels, odd.
+    minimum_size, maximum_size
+        Range of the kernel's size in pixels, both ends included. The size is the side of the smallest odd square
+        centred on the canvas that holds the support; it is drawn uniformly from the odd numbers of the range.
+        ``maximum_size=None`` means the canvas.
+
+    Raises
+    ------
+    ConfigurationError
+        If the canvas is not odd, or the range is empty, holds no odd number or exceeds the canvas.
+    """
+
+    canvas: int = 31
+    minimum_size: int = 3
+    maximum_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.canvas < 1 or self.canvas % 2 == 0:
+            raise ConfigurationError(f"the canvas of a blur kernel must be odd and positive, not {self.canvas}")
+        if self.maximum_size is None:
+            object.__setattr__(self, "maximum_size", self.canvas)
+        first, last = self.odd_sizes
+        if not 1 <= self.minimum_size <= self.largest_size <= self.canvas or first > last:
+            raise ConfigurationError(
+                f"blur kernel sizes must satisfy 1 <= minimum <= maximum <= canvas with an odd number between, "
+                f"not minimum {self.minimum_size}, maximum {self.maximum_size}, canvas {self.canvas}"
+            )
+
+    @classmethod
+    def of_class(cls, index: int, canvas: int | None = None) -> BlurKernelConfig:
+        """Return the configuration that samples one of `KERNEL_CLASSES`; the canvas is the class's largest size
+        unless given."""
+        if not 0 <= index < len(KERNEL_CLASSES):
+            raise ConfigurationError(f"blur kernel class must be 0 to {len(KERNEL_CLASSES) - 1}, not {index}")
+        smallest, largest = KERNEL_CLASSES[index]
+        return cls(canvas=largest if canvas is None else canvas, minimum_size=smallest, maximum_size=largest)
+
+    @property
+    def largest_size(self) -> int:
+        """``maximum_size`` with its default resolved."""
+        return self.canvas if self.maximum_size is None else self.maximum_size
+
+    @property
+    def odd_sizes(self) -> tuple[int, int]:
+        """Smallest and largest odd size of the range."""
+        return self.minimum_size | 1, self.largest_size - 1 + self.largest_size % 2
+
+
+class _Draws(NamedTuple):
+    """Every random number of a batch of kernels; N kernels, uniform in [0, 1) unless said otherwise."""
+
+    half_size: Tensor  # (N,) int64: (size - 1) / 2
+    spline: Tensor  # (N,) int64: index into the bank of splines, 0 for the fewest control points
+    persistence: Tensor  # (N,)
+    steps: Tensor  # (N, 7, 2) standard normal
+    aspect: Tensor  # (N,)
+    angle: Tensor  # (N,)
+    speed_deviation: Tensor  # (N,)
+    log_speed: Tensor  # (N, speed points) standard normal
+    pauses: Tensor  # (N, pauses, 4): whether, where, depth, width
+    psf_kind: Tensor  # (N,) int64: Gaussian, disc, box
+    psf_width: Tensor  # (N,)
+    margin: Tensor  # (N,)
+
+
+def sample_blur_kernels(
+    count: int,
+    config: BlurKernelConfig,
+    *,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Sample random motion-blur kernels.
+
+    Parameters
+    ----------
+    count
+        Number of kernels N, 0 or more.
+    config
+        Canvas K and range of sizes.
+    generator
+        Source of every random number. It may live on another device than the kernels: a CPU generator gives the
+        same kernels, up to rounding, on every device.
+    device
+        Where the kernels are computed and returned.
+
+    Returns
+    -------
+    Tensor
+        (N, K, K) float32, non-negative, each of sum 1, its centroid at the centre of the canvas.
+
+    Raises
+    ------
+    InputError
+        If `count` is negative.
+    """
+    if count < 0:
+        raise InputError(f"the number of blur kernels must be 0 or more, not {count}")
+    draws = _draw(count, config, generator, torch.device(device))
+    kernels = torch.empty((count, config.canvas, config.canvas), device=device)
+    for start in range(0, count, _KERNELS_AT_ONCE):
+        part = slice(start, start + _KERNELS_AT_ONCE)
+        kernels[part] = _render(_Draws(*(values[part] for values in draws)), config.canvas)
+    return kernels
+
+
+def support_size(kernels: Tensor) -> Tensor:
+    """Return the side of the smallest odd square, centred on the canvas, that holds all non-zero values.
+
+    Parameters
+    ----------
+    kernels
+        (N, K, K), K odd.
+
+    Returns
+    -------
+    Tensor
+        (N,) int64, in pixels; 1 for a kernel without any non-zero value.
+    """
+    distance = _centred_grid(kernels.shape[-1], kernels.device).abs()
+    chebyshev = torch.maximum(distance[:, None], distance[None, :])
+    farthest = torch.where(kernels != 0, chebyshev, 0.0).amax(dim=(-2, -1))
+    return 2 * farthest.long() + 1
+
+
+def _draw(count: int, config: BlurKernelConfig, generator: torch.Generator, device: torch.device) -> _Draws:
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand((count, *shape), generator=generator, device=generator.device).to(device)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn((count, *shape), generator=generator, device=generator.device).to(device)
+
+    def integer(first: int, last: int) -> Tensor:
+        values = torch.randint(first, last + 1, (count,), generator=generator, device=generator.device)
+        return values.to(device)
+
+    smallest, largest = config.odd_sizes
+    fewest, most = _CONTROL_POINTS
+    return _Draws(
+        half_size=integer(smallest // 2, largest // 2),
+        spline=integer(0, most - fewest),
+        persistence=uniform(),
+        steps=normal(most, 2),
+        aspect=uniform(),
+        angle=uniform(),
+        speed_deviation=uniform(),
+        log_speed=normal(_SPEED_POINTS),
+        pauses=uniform(_PAUSES, 4),
+        psf_kind=integer(0, 2),
+        psf_width=uniform(),
+        margin=uniform(),
+    )
+
+
+def _render(draws: _Draws, canvas: int) -> Tensor:
+    samples = max(_FEWEST_SAMPLES, _SAMPLES_PER_PIXEL * canvas)
+    path, dwell = _trajectory(draws, samples)
+    psf, psf_radius = _sensor_psf(draws)
+
+    path = path - (dwell[..., None] * path).sum(dim=1, keepdim=True)
+    # Splatting reaches the next pixel outwards and the sensor `psf_radius` more; a kernel of one pixel has no path.
+    extent = (draws.half_size - psf_radius - _between(draws.margin, _MARGIN)).clamp_min(0.0)
+    path = path * (extent / path.abs().amax(dim=(1, 2)).clamp_min(1e-12))[:, None, None]
+
+    # Bilinear splatting is separable: one matrix product instead of scattered additions, whose order (and so whose
+    # rounding) is not defined on a GPU.
+    grid = _centred_grid(canvas, path.device)
+    across = (1.0 - (path[..., 0, None] - grid).abs()).clamp_min(0.0)
+    down = (1.0 - (path[..., 1, None] - grid).abs()).clamp_min(0.0)
+    kernels = (down * dwell[..., None]).transpose(1, 2) @ across
+
+    kernels = _convolve_small(kernels, psf)
+    return kernels / kernels.sum(dim=(1, 2), keepdim=True)
+
+
+def _trajectory(draws: _Draws, samples: int) -> tuple[Tensor, Tensor]:
+    """Return the path (N, samples, 2) as x and y, in no particular unit, and the dwell times (N, samples), sum 1."""
+    device = draws.steps.device
+    persistence = _between(draws.persistence, _PERSISTENCE)[:, None]
+    step = draws.steps[:, 0]
+    points = [torch.zeros_like(step)]
+    for index in range(1, draws.steps.shape[1]):
+        points.append(points[-1] + step)
+        step = persistence * step + (1.0 - persistence.square()).sqrt() * draws.steps[:, index]
+    control = torch.stack(points, dim=1)
+
+    aspect = torch.exp(math.log(_SMALLEST_ASPECT) * draws.aspect)
+    control = control * torch.stack((torch.ones_like(aspect), aspect), dim=-1)[:, None]
+    angle = 2.0 * math.pi * draws.angle
+    cosine, sine = angle.cos(), angle.sin()
+    rotation = torch.stack((cosine, sine, -sine, cosine), dim=-1).reshape(-1, 2, 2)
+    ends = _spline_bank(samples).to(device)[draws.spline] @ (control @ rotation)
+
+    length = (ends[:, 1:] - ends[:, :-1]).norm(dim=-1)
+    dwell = length / _speed(draws, samples)
+    return 0.5 * (ends[:, 1:] + ends[:, :-1]), dwell / dwell.sum(dim=1, keepdim=True)
+
+
+def _speed(draws: _Draws, samples: int) -> Tensor:
+    """Return the camera's speed (N, samples) at the middle of every stretch of the path, up to a factor."""
+    device = draws.log_speed.device
+    deviation = _LARGEST_LOG_SPEED_DEVIATION * draws.speed_deviation[:, None]
+    basis = _spline_basis(_SPEED_POINTS, samples).to(device)
+    speed = (deviation * (draws.log_speed @ basis.T)).exp()
+    place = (torch.arange(samples, device=device) + 0.5) / samples
+    for pause in draws.pauses.unbind(dim=1):
+        whether, where, depth, width = pause[:, :, None].unbind(dim=1)
+        depth = torch.where(whether < _PAUSE_PROBABILITY, _between(depth, _PAUSE_DEPTH), 0.0)
+        speed = speed * (1.0 - depth * torch.exp(-0.5 * ((place - where) / _between(width, _PAUSE_WIDTH)).square()))
+    return speed
+
+
+def _sensor_psf(draws: _Draws) -> tuple[Tensor, Tensor]:
+    """Return point-spread functions (N, 5, 5) of sum 1 and the Chebyshev radius (N,) of each one's support.
+
+    The radius never exceeds half of the kernel's, so that small kernels keep a path.
+    """
+    offset = _centred_grid(2 * _PSF_RADIUS + 1, draws.psf_width.device)
+    width = draws.psf_width[:, None]
+
+    # A Gaussian and a box are integrated over each pixel; a disc is given an edge one pixel wide.
+    scale = math.sqrt(2.0) * _between(width, _GAUSSIAN_DEVIATION)
+    gaussian = torch.erf((offset + 0.5) / scale) - torch.erf((offset - 0.5) / scale)
+    box = (0.5 * _between(width, _BOX_WIDTH) + 0.5 - offset.abs()).clamp(0.0, 1.0)
+    distance = torch.hypot(offset[:, None], offset[None, :])
+    disc = (_between(width, _DISC_RADIUS)[..., None] + 0.5 - distance).clamp(0.0, 1.0)
+    gaussian, box = (values[:, :, None] * values[:, None, :] for values in (gaussian, box))
+    kind = draws.psf_kind[:, None, None]
+    psf = torch.where(kind == 0, gaussian, torch.where(kind == 1, disc, box))
+
+    chebyshev = torch.maximum(offset.abs()[:, None], offset.abs()[None, :])
+    kept = (psf >= _PSF_THRESHOLD * psf.amax(dim=(1, 2), keepdim=True)) & (
+        chebyshev <= (draws.half_size // 2)[:, None, None]
+    )
+    psf = psf * kept
+    radius = torch.where(kept, chebyshev, 0.0).amax(dim=(1, 2))
+    return psf / psf.sum(dim=(1, 2), keepdim=True), radius
+
+
+def _convolve_small(kernels: Tensor, psf: Tensor) -> Tensor:
+    """Convolve each kernel (N, K, K) with its own point-symmetric function (N, P, P), zeros outside.
+
+    Shifted sums keep zeros exactly zero and never go below it, which the fast algorithms behind `conv2d` do not
+    promise.
+    """
+    size, side = kernels.shape[-1], psf.shape[-1]
+    padded = functional.pad(kernels, (side // 2,) * 4)
+    result = torch.zeros_like(kernels)
+    for row in range(side):
+        for column in range(side):
+            weight = psf[:, row, column, None, None]
+            result.addcmul_(weight, padded[:, row : row + size, column : column + size])
+    return result
+
+
+def _between(fraction: Tensor, limits: tuple[float, float]) -> Tensor:
+    return limits[0] + (limits[1] - limits[0]) * fraction
+
+
+def _centred_grid(size: int, device: torch.device) -> Tensor:
+    return torch.arange(size, device=device, dtype=torch.float32) - size // 2
+
+
+@functools.lru_cache(maxsize=8)
+def _spline_bank(samples: int) -> Tensor:
+    """Bases of every number of control points, (5, samples + 1, 7), padded with zeros for the points not used."""
+    fewest, most = _CONTROL_POINTS
+    return torch.stack(
+        [
+            functional.pad(_spline_basis(points, samples, middles=False), (0, most - points))
+            for points in range(fewest, most + 1)
+        ]
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _spline_basis(points: int, samples: int, middles: bool = True) -> Tensor:
+    """Natural cubic spline through equally spaced points, as a matrix from the points to the curve.
+
+    Returns (samples, points) at the middles of equal intervals of the parameter, or (samples + 1, points) at
+    their ends.
+    """
+    identity = torch.eye(points, dtype=torch.float64)
+    # Second derivatives m at unit spacing: m[i-1] + 4 m[i] + m[i+1] = 6 (y[i-1] - 2 y[i] + y[i+1]), zero at the ends.
+    inner = identity[1:-1]
+    system, differences = identity.clone(), torch.zeros_like(identity)
+    neighbours = identity[:-2] + identity[2:]
+    system[1:-1] = 4.0 * inner + neighbours
+    differences[1:-1] = 6.0 * (neighbours - 2.0 * inner)
+    curvature = torch.linalg.solve(system, differences)
+
+    count, shift = (samples, 0.5) if middles else (samples + 1, 0.0)
+    place = (torch.arange(count, dtype=torch.float64) + shift) * ((points - 1) / samples)
+    left = place.floor().long().clamp_max(points - 2)
+    after = (place - left)[:, None]
+    before = 1.0 - after
+    basis = before * identity[left] + after * identity[left + 1]
+    basis += ((before**3 - before) * curvature[left] + (after**3 - after) * curvature[left + 1]) / 6.0
+    return basis.float()

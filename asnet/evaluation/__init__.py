@@ -1,0 +1,1 @@
+"""How good an estimate is: image and blur-kernel metrics."""
