@@ -1,0 +1,395 @@
+"""Configurations of the networks: every point in which the paper, its released code and `compact` differ is a field.
+
+`ASNetConfig.paper()` follows the text of Kaufman and Fattal (CVPR 2020), `ASNetConfig.official()` the topology of the
+released weights, `ASNetConfig.compact()` is for machines without a GPU. All three are instances of the same classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from asnet.errors import ConfigurationError
+from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
+
+Boundary = Literal["zero", "circular"]
+LagSign = Literal["paper", "released"]
+Pyramid = Literal["features", "image"]
+Downsampling = Literal["max_pool", "strided_convolution"]
+Upsampling = Literal["unpool_convolution", "transposed_convolution"]
+Skip = Literal["identity", "convolution", "convolution_relu"]
+Guidance = Literal["none", "additive", "multiplicative", "both"]
+GuidedConvolutions = Literal["first", "every"]
+Residual = Literal["none", "wiener"]
+
+
+def _check_choice(name: str, value: object, choices: object) -> None:
+    if value not in get_args(choices):
+        expected = ", ".join(repr(choice) for choice in get_args(choices))
+        raise ConfigurationError(f"{name} must be one of {expected}, got {value!r}")
+
+
+def _check_positive(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name} must be a positive integer, got {value!r}")
+
+
+def _check_odd(name: str, value: object, minimum: int = 1) -> None:
+    _check_positive(name, value)
+    if not isinstance(value, int) or value % 2 == 0 or value < minimum:
+        raise ConfigurationError(f"{name} must be odd and at least {minimum}, got {value!r}")
+
+
+def _check_widths(name: str, value: object) -> None:
+    if not isinstance(value, tuple) or not value:
+        raise ConfigurationError(f"{name} must hold at least one positive integer, got {value!r}")
+    for width in value:
+        _check_positive(f"every value of {name}", width)
+
+
+@dataclass(frozen=True)
+class AnalysisConfig:
+    """The analysis network in a single pass (section 3.1): image to blur kernel.
+
+    Parameters
+    ----------
+    kernel_size : int
+        Side m of the blur kernel grid, odd. Level 0 correlates over lags of -m // 2 to m // 2, each further level over
+        half of that, rounded up.
+    levels : int
+        Number of levels, each at half the resolution of the one before.
+    pyramid : {"features", "image"}
+        What goes down a level: the features, max-pooled (paper), or the level's one-channel input through a learned
+        5x5 convolution of stride 2 (released code).
+    feature_channels, feature_layers, feature_size : int
+        Width, number and side of the convolutions that extract a level's features, all without padding.
+    correlation_channels : int
+        Feature maps C left by the 1x1 convolution before the correlation.
+    normalise_features : bool
+        Make every map zero-mean and divide it by its norm before the correlation (released code). Without it the
+        correlation is divided by the number of pixels, so that it does not grow with the image.
+    boundary : {"zero", "circular"}
+        What lies outside the feature maps.
+    lag_sign : {"paper", "released"}
+        `"paper"` correlates as sum f_i(x - s) f_j(x), `"released"` as sum f_i(x + s) f_j(x).
+    append_flipped_pairs : bool
+        Give the next layer the pairs i > j too: C (C + 1) channels instead of half as many.
+    reduced_channels : int
+        Channels of the correlation maps after their reduction, and of everything up to the head.
+    upsampling : {"unpool_convolution", "transposed_convolution"}
+        How a coarse map reaches the finer grid, both with 5x5 kernels.
+    fusion_size : int
+        Side of the convolution that joins a finer map and the upsampled one.
+    head_channels : tuple of int
+        Widths of the 3x3 convolutions of the head before its last.
+    final_size : int
+        Side of the last convolution, which makes the kernel.
+    size_multiple : int
+        The image is padded symmetrically to a multiple of this.
+    """
+
+    kernel_size: int = 85
+    levels: int = 3
+    pyramid: Pyramid = "features"
+    feature_channels: int = 64
+    feature_layers: int = 3
+    feature_size: int = 7
+    correlation_channels: int = 32
+    normalise_features: bool = False
+    boundary: Boundary = "zero"
+    lag_sign: LagSign = "paper"
+    append_flipped_pairs: bool = True
+    reduced_channels: int = 32
+    upsampling: Upsampling = "unpool_convolution"
+    fusion_size: int = 1
+    head_channels: tuple[int, ...] = (24, 16, 8)
+    final_size: int = 3
+    size_multiple: int = 1
+
+    def __post_init__(self) -> None:
+        _check_odd("kernel_size", self.kernel_size, 3)
+        for name in (
+            "levels",
+            "feature_channels",
+            "feature_layers",
+            "correlation_channels",
+            "reduced_channels",
+            "size_multiple",
+        ):
+            _check_positive(name, getattr(self, name))
+        for name in ("feature_size", "fusion_size", "final_size"):
+            _check_odd(name, getattr(self, name))
+        _check_widths("head_channels", self.head_channels)
+        _check_choice("pyramid", self.pyramid, Pyramid)
+        _check_choice("boundary", self.boundary, Boundary)
+        _check_choice("lag_sign", self.lag_sign, LagSign)
+        _check_choice("upsampling", self.upsampling, Upsampling)
+
+    @property
+    def max_lags(self) -> tuple[int, ...]:
+        """Largest lag of every level, finest first: R_0 = m // 2, R_{l+1} = ceil(R_l / 2)."""
+        lags = [self.kernel_size // 2]
+        while len(lags) < self.levels:
+            lags.append((lags[-1] + 1) // 2)
+        return tuple(lags)
+
+    @property
+    def minimum_size(self) -> int:
+        """Smallest image side at which every level holds its whole range of lags; smaller images are padded to it."""
+        border = self.feature_layers * (self.feature_size - 1)
+        size = 0
+        for lag in reversed(self.max_lags):
+            if self.pyramid == "features":
+                # Only the pooled remainder of the level above reaches this level.
+                size = max(2 * size, 2 * lag + 1) + border
+            else:
+                size = max(2 * size, 2 * lag + 1 + border)
+        return size
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """The synthesis network (section 3.2): a U-Net whose convolutions are guided by the blur kernel.
+
+    Parameters
+    ----------
+    kernel_size : int
+        Side K of the grid on which the guiding units see the blur kernel, odd.
+    channels : tuple of int
+        Width of every level, finest first; each level after the first halves the resolution.
+    convolutions_per_block : int
+        3x3 convolutions of a block; one block a level on the way down, and one a level on the way up.
+    downsampling, downsampling_size
+        Max-pooling by 2, or a convolution of stride 2 and this side without activation.
+    upsampling, upsampling_size
+        Un-pooling followed by a convolution of this side, or a transposed convolution of stride 2; ReLU after both.
+    skip : {"identity", "convolution", "convolution_relu"}
+        What the finer features pass on their way to the decoder; the convolutions are 3x3.
+    guidance : {"none", "additive", "multiplicative", "both"}
+        Which terms of Eq. 1 the kernel supplies (Table 3).
+    guided_convolutions : {"first", "every"}
+        Guide the first operation of each level (paper: the first 3x3 convolution on the way down, the 1x1 convolution
+        that joins skip and upsampled features on the way up), or every convolution of every block (released code).
+    guide_hidden : int
+        Width of the two hidden layers of a guiding unit.
+    learned_multiplier_offset : bool
+        Learn the "1 +" of Eq. 1 for each channel, from 1 (released code).
+    guide_input_scale : float
+        Factor on the kernel where it enters a guiding unit; its weights are small numbers that sum to 1.
+    image_scale : float
+        Factor from the range [0, 1] to the network's own (255 in the released code).
+    wiener_strengths : tuple of float
+        Regularisation strengths of Wiener-deconvolved copies that join the blurred image as input; empty for none.
+    residual : {"none", "wiener"}
+        Whether the output is the image or what is added to a Wiener copy.
+    residual_strength : int
+        Index into `wiener_strengths` of that copy.
+    space_to_depth : int
+        Factor by which pixels move into channels before the first level and back after the last.
+    """
+
+    kernel_size: int = 85
+    channels: tuple[int, ...] = (128, 128, 128, 128, 128)
+    convolutions_per_block: int = 3
+    downsampling: Downsampling = "max_pool"
+    downsampling_size: int = 3
+    upsampling: Upsampling = "unpool_convolution"
+    upsampling_size: int = 5
+    skip: Skip = "convolution_relu"
+    guidance: Guidance = "both"
+    guided_convolutions: GuidedConvolutions = "first"
+    guide_hidden: int = 128
+    learned_multiplier_offset: bool = False
+    guide_input_scale: float = 1.0
+    image_scale: float = 1.0
+    wiener_strengths: tuple[float, ...] = ()
+    residual: Residual = "none"
+    residual_strength: int = 0
+    space_to_depth: int = 1
+
+    def __post_init__(self) -> None:
+        _check_odd("kernel_size", self.kernel_size, 3)
+        _check_widths("channels", self.channels)
+        for name in ("convolutions_per_block", "downsampling_size", "guide_hidden", "space_to_depth"):
+            _check_positive(name, getattr(self, name))
+        if not isinstance(self.upsampling_size, int) or self.upsampling_size < 2:
+            raise ConfigurationError(f"upsampling_size must be an integer of at least 2, got {self.upsampling_size!r}")
+        _check_choice("downsampling", self.downsampling, Downsampling)
+        _check_choice("upsampling", self.upsampling, Upsampling)
+        _check_choice("skip", self.skip, Skip)
+        _check_choice("guidance", self.guidance, Guidance)
+        _check_choice("guided_convolutions", self.guided_convolutions, GuidedConvolutions)
+        _check_choice("residual", self.residual, Residual)
+        for name in ("guide_input_scale", "image_scale"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name} must be positive, got {getattr(self, name)!r}")
+        if not all(strength > 0 for strength in self.wiener_strengths):
+            raise ConfigurationError(f"every value of wiener_strengths must be positive, got {self.wiener_strengths}")
+        if self.residual == "wiener" and not 0 <= self.residual_strength < len(self.wiener_strengths):
+            raise ConfigurationError(
+                f"residual_strength must index one of {len(self.wiener_strengths)} wiener_strengths, "
+                f"got {self.residual_strength}"
+            )
+
+    @property
+    def size_multiple(self) -> int:
+        """The image is padded to a multiple of this, so that every level has exactly half the size of the last."""
+        return self.space_to_depth * 2 ** (len(self.channels) - 1)
+
+
+@dataclass(frozen=True)
+class ASNetConfig:
+    """The pair of networks under one name.
+
+    Parameters
+    ----------
+    analysis : AnalysisConfig or IteratedAnalysisConfig
+        Image to blur kernel.
+    synthesis : SynthesisConfig
+        Image and blur kernel to sharp image; on the same kernel grid.
+    name : str
+        What the configuration is called in weights files and messages.
+    """
+
+    analysis: AnalysisConfig | IteratedAnalysisConfig = field(default_factory=AnalysisConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        if self.analysis.kernel_size != self.synthesis.kernel_size:
+            raise ConfigurationError(
+                "analysis and synthesis must share one kernel grid, got kernel_size "
+                f"{self.analysis.kernel_size} and {self.synthesis.kernel_size}"
+            )
+
+    @classmethod
+    def paper(cls) -> "ASNetConfig":
+        """Return the pair as the text of the paper describes it.
+
+        Where the text leaves a choice: "992 channels" is read as all ordered pairs of maps (with the autocorrelations,
+        which the text explains, that is 1056); pooling is max-pooling and un-pooling repeats pixels, as in the U-Net
+        it cites; the synthesis network has the depth of the released code.
+        """
+        return cls(AnalysisConfig(), SynthesisConfig(), "paper")
+
+    @classmethod
+    def official(cls) -> "ASNetConfig":
+        """Return the pair in the topology of the released weights."""
+        analysis = AnalysisConfig(
+            levels=4,
+            pyramid="image",
+            normalise_features=True,
+            boundary="circular",
+            lag_sign="released",
+            upsampling="transposed_convolution",
+            fusion_size=3,
+            final_size=5,
+            size_multiple=16,
+        )
+        synthesis = SynthesisConfig(
+            downsampling="strided_convolution",
+            upsampling="transposed_convolution",
+            skip="convolution",
+            guided_convolutions="every",
+            learned_multiplier_offset=True,
+            image_scale=255.0,
+        )
+        return cls(analysis, synthesis, "official")
+
+    @classmethod
+    def compact(cls) -> "ASNetConfig":
+        """Return the pair made for machines without a GPU: iterated analysis, synthesis on Wiener-deconvolved inputs."""
+        analysis = IteratedAnalysisConfig()
+        synthesis = SynthesisConfig(
+            kernel_size=analysis.kernel_size,
+            channels=(32, 48, 64),
+            convolutions_per_block=2,
+            downsampling="strided_convolution",
+            downsampling_size=2,
+            upsampling="transposed_convolution",
+            upsampling_size=2,
+            skip="identity",
+            guided_convolutions="every",
+            guide_hidden=64,
+            guide_input_scale=100.0,
+            wiener_strengths=(0.002, 0.01, 0.05),
+            residual="wiener",
+            residual_strength=1,
+        )
+        return cls(analysis, synthesis, "compact")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dicts, lists, numbers and strings, as JSON holds them."""
+        kind = "single_pass" if isinstance(self.analysis, AnalysisConfig) else "iterated"
+        return {
+            "name": self.name,
+            "analysis": {"kind": kind, **_plain(self.analysis)},
+            "synthesis": _plain(self.synthesis),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ASNetConfig":
+        """Make a configuration from what `to_dict` gave; fields left out take their defaults.
+
+        Raises
+        ------
+        ConfigurationError
+            If a field is unknown or its value unusable.
+        """
+        unknown = set(_mapping("configuration", values)) - {"name", "analysis", "synthesis"}
+        if unknown:
+            raise ConfigurationError(f"unknown field {min(unknown)!r} in the configuration")
+        analysis = dict(_mapping("analysis", values.get("analysis", {})))
+        kinds = {"single_pass": AnalysisConfig, "iterated": IteratedAnalysisConfig}
+        kind = analysis.pop("kind", "single_pass")
+        if kind not in kinds:
+            raise ConfigurationError(f"analysis.kind must be 'single_pass' or 'iterated', got {kind!r}")
+        return cls(
+            _from_plain("analysis", kinds[kind], analysis),
+            _from_plain("synthesis", SynthesisConfig, _mapping("synthesis", values.get("synthesis", {}))),
+            str(values.get("name", "custom")),
+        )
+
+
+def preset(name: str) -> ASNetConfig:
+    """Return the preset of that name: paper, official or compact.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such preset.
+    """
+    presets = {"paper": ASNetConfig.paper, "official": ASNetConfig.official, "compact": ASNetConfig.compact}
+    if name not in presets:
+        raise ConfigurationError(f"unknown configuration {name!r}, expected one of {', '.join(presets)}")
+    return presets[name]()
+
+
+def _mapping(section: str, values: object) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{section} must be a table of fields, got {values!r}")
+    return values
+
+
+def _plain(config: AnalysisConfig | IteratedAnalysisConfig | SynthesisConfig) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+
+
+def _from_plain(section: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
+    defaults = {entry.name: entry.default for entry in fields(kind)}
+    arguments = {}
+    for name, value in values.items():
+        if name not in defaults:
+            raise ConfigurationError(f"unknown field {name!r} in {section}")
+        arguments[name] = _converted(f"{section}.{name}", value, defaults[name])
+    return kind(**arguments)
+
+
+def _converted(name: str, value: Any, default: Any) -> Any:
+    """Return a JSON or TOML value as the type of the field's default; ints pass as floats, lists as tuples."""
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise ConfigurationError(f"{name} must be of type {type(default).__name__}, got {value!r}")
+    return value

@@ -1,0 +1,127 @@
+"""Layers that both networks are made of, with the padding rules of the released Keras model."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from asnet.errors import InputError
+
+#: Weights of R, G and B in the luma Y that the analysis works on.
+LUMA_WEIGHTS = (0.2989, 0.5870, 0.1140)
+
+#: Inside the square root of `standardise`.
+STANDARDISE_EPSILON = 1e-7
+
+#: A feature map of smaller standard deviation than this counts as constant.
+CONSTANT_MAP_DEVIATION = 1e-9
+
+
+def luma(image: Tensor) -> Tensor:
+    """Return the Y channel (N, 1, H, W) of an RGB image (N, 3, H, W); a one-channel image is its own luma.
+
+    Raises
+    ------
+    InputError
+        If the image has another number of dimensions or channels.
+    """
+    if image.dim() != 4 or image.shape[1] not in (1, 3):
+        raise InputError(f"an image must have the shape (N, 3, H, W) or (N, 1, H, W), got {tuple(image.shape)}")
+    if image.shape[1] == 1:
+        return image
+    red, green, blue = image.unbind(1)
+    weights = LUMA_WEIGHTS
+    return (weights[0] * red + weights[1] * green + weights[2] * blue).unsqueeze(1)
+
+
+def standardise(image: Tensor) -> Tensor:
+    """Return each image (N, C, H, W) of a batch with zero mean and unit variance, over all of its values."""
+    centred = image - image.mean((1, 2, 3), keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean((1, 2, 3), keepdim=True) + STANDARDISE_EPSILON)
+
+
+def normalise_maps(features: Tensor) -> Tensor:
+    """Return every map of (N, C, H, W) zero-mean and divided by its norm, std * sqrt(H W); constant maps become 0.
+
+    The correlation of two such maps is a correlation coefficient at every lag.
+    """
+    centred = features - features.mean((2, 3), keepdim=True)
+    power = centred.square().sum((2, 3), keepdim=True)
+    smallest = CONSTANT_MAP_DEVIATION**2 * features.shape[2] * features.shape[3]
+    # The clamp keeps the gradient of a constant map finite.
+    scale = torch.where(power < smallest, 0.0, torch.rsqrt(power.clamp(min=smallest)))
+    return centred * scale
+
+
+def pad_symmetric(image: Tensor, height: int, width: int) -> Tensor:
+    """Continue an image (N, C, H, W) at the bottom and the right to height x width by mirroring it at its edges.
+
+    The edge pixels are repeated (d c b a | a b c d | d c b a), as often as the size asks for.
+    """
+    for dimension, target in ((2, height), (3, width)):
+        length = image.shape[dimension]
+        if target > length:
+            position = torch.arange(target, device=image.device) % (2 * length)
+            image = image.index_select(dimension, torch.minimum(position, 2 * length - 1 - position))
+    return image
+
+
+def round_up(value: int, multiple: int) -> int:
+    """Return the smallest multiple of `multiple` that is not below `value`."""
+    return math.ceil(value / multiple) * multiple
+
+
+def relu(x: Tensor) -> Tensor:
+    """Apply ReLU in place: a convolution's output is needed by nobody else, and a map can take 400 MB."""
+    return F.relu(x, inplace=True)
+
+
+class DownConvolution(nn.Conv2d):
+    """Convolution of stride 2 with Keras 'same' padding: ceil(H / 2) x ceil(W / 2).
+
+    An odd number of rows or columns to pad puts the extra one at the bottom or the right.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
+        super().__init__(in_channels, out_channels, size, stride=2)
+
+    def forward(self, input: Tensor) -> Tensor:
+        padding = []
+        for length, size in zip(input.shape[:-3:-1], self.kernel_size[::-1], strict=True):
+            total = max((math.ceil(length / 2) - 1) * 2 + size - length, 0)
+            padding += [total // 2, total - total // 2]
+        return super().forward(F.pad(input, padding) if any(padding) else input)
+
+
+class UpConvolution(nn.ConvTranspose2d):
+    """Transposed convolution of stride 2 with Keras 'same' padding: exactly 2H x 2W."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
+        super().__init__(in_channels, out_channels, size, stride=2, padding=(size - 2) // 2)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        # An odd size leaves one row and one column too many; Keras drops them at the bottom and the right.
+        raised = super().forward(input, output_size)
+        return raised[..., : 2 * input.shape[-2], : 2 * input.shape[-1]]
+
+
+class UnpoolConvolution(nn.Conv2d):
+    """Un-pooling, which repeats every pixel 2 x 2, and a convolution that keeps the size."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
+        super().__init__(in_channels, out_channels, size, padding="same")
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(F.interpolate(input, scale_factor=2, mode="nearest"))
+
+
+def initialise_he(convolution: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:
+    """He initialisation for a layer before a ReLU: normal weights of variance 2 / fan-in, zero biases."""
+    fan_in = convolution.weight[0].numel()
+    if isinstance(convolution, nn.ConvTranspose2d):
+        # Stored (in, out, k, k); with stride 2 only a quarter of the taps meets one output pixel.
+        fan_in = convolution.weight.shape[0] * convolution.weight[0, 0].numel() // 4
+    nn.init.normal_(convolution.weight, std=math.sqrt(2 / fan_in))
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)

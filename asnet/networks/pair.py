@@ -1,0 +1,60 @@
+"""The pair: analysis finds the blur kernel, synthesis removes the blur (section 3)."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from asnet.networks.analysis import AnalysisNetwork
+from asnet.networks.configurations import AnalysisConfig, ASNetConfig
+from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
+from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
+from asnet.networks.synthesis import SynthesisNetwork
+
+
+class DeblurResult(NamedTuple):
+    """Sharp images (N, 3, H, W), not clipped, and the blur kernels (N, K, K) that were removed."""
+
+    image: Tensor
+    kernel: Tensor
+
+
+def build_analysis(config: AnalysisConfig | IteratedAnalysisConfig) -> AnalysisNetwork | IteratedAnalysisNetwork:
+    """Return the analysis network that the configuration describes."""
+    if isinstance(config, IteratedAnalysisConfig):
+        return IteratedAnalysisNetwork(config)
+    return AnalysisNetwork(config)
+
+
+class DeblurNetwork(nn.Module):
+    """Analysis and synthesis network as one module.
+
+    Parameters
+    ----------
+    config : ASNetConfig
+        Both configurations and their common name.
+    """
+
+    def __init__(self, config: ASNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.analysis = build_analysis(config.analysis)
+        self.synthesis = SynthesisNetwork(config.synthesis)
+
+    def forward(self, blurred: Tensor, kernel: Tensor | None = None) -> DeblurResult:
+        """Deblur images.
+
+        Parameters
+        ----------
+        blurred : Tensor
+            RGB images (N, 3, H, W), range [0, 1], H and W at least 16.
+        kernel : Tensor, optional
+            Known blur kernels (N, K, K) or (1, K, K); without them the analysis network estimates them.
+
+        Returns
+        -------
+        DeblurResult
+            Sharp images and blur kernels.
+        """
+        if kernel is None:
+            kernel = self.analysis(blurred)
+        return DeblurResult(self.synthesis(blurred, kernel), kernel)

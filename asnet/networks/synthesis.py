@@ -1,0 +1,196 @@
+"""The synthesis network: blurred image and blur kernel to sharp image (section 3.2)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from asnet.errors import InputError
+from asnet.networks.configurations import SynthesisConfig
+from asnet.networks.guidance import NO_MODULATION, GuidingUnit, Modulation, fit_kernel_to_grid
+from asnet.networks.layers import (
+    DownConvolution,
+    UnpoolConvolution,
+    UpConvolution,
+    initialise_he,
+    pad_symmetric,
+    relu,
+    round_up,
+)
+from asnet.networks.wiener import wiener_deconvolution
+from asnet.ops import guided_conv2d, guided_pointwise_conv2d
+
+
+class GuidedBlock(nn.Module):
+    """Successive 3x3 convolutions, each followed by its modulation and ReLU."""
+
+    def __init__(self, in_channels: int, channels: int, count: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(in_channels if index == 0 else channels, channels, 3, padding=1) for index in range(count)
+        )
+
+    def forward(self, x: Tensor, modulations: list[Modulation]) -> Tensor:
+        """Apply the block; `modulations` hold one entry for each convolution that is guided, from the first on."""
+        for index, convolution in enumerate(self.convolutions):
+            assert isinstance(convolution, nn.Conv2d)
+            multiplier, shift = modulations[index] if index < len(modulations) else NO_MODULATION
+            x = guided_conv2d(
+                x, convolution.weight, convolution.bias, multiplier, shift, padding=1, activation="relu"
+            )
+        return x
+
+
+class EncoderLevel(nn.Module):
+    """A level on the way down: its block, and what leads to the next level."""
+
+    def __init__(self, config: SynthesisConfig, in_channels: int, channels: int, next_channels: int | None) -> None:
+        super().__init__()
+        guided = _guided_widths(config, channels, from_merge=False)
+        self.guide = GuidingUnit(config, guided) if guided else None
+        self.block = GuidedBlock(in_channels, channels, config.convolutions_per_block)
+        self.down: nn.Module | None = None
+        if next_channels is not None:
+            if config.downsampling == "max_pool":
+                self.down = nn.MaxPool2d(2)
+            else:
+                self.down = DownConvolution(channels, next_channels, config.downsampling_size)
+
+    def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
+        return self.block(x, self.guide(kernel) if self.guide is not None else [])
+
+
+class DecoderLevel(nn.Module):
+    """A level on the way up: the coarser level's features raised, joined with the skip connection, and its block."""
+
+    def __init__(self, config: SynthesisConfig, coarse_channels: int, channels: int) -> None:
+        super().__init__()
+        self.guides_merge = config.guided_convolutions == "first"
+        guided = _guided_widths(config, channels, from_merge=self.guides_merge)
+        self.guide = GuidingUnit(config, guided) if guided else None
+        raise_to = UnpoolConvolution if config.upsampling == "unpool_convolution" else UpConvolution
+        self.up = raise_to(coarse_channels, channels, config.upsampling_size)
+        self.skip = None if config.skip == "identity" else nn.Conv2d(channels, channels, 3, padding=1)
+        self.skip_activation = config.skip == "convolution_relu"
+        self.merge = nn.Conv2d(2 * channels, channels, 1)
+        self.block = GuidedBlock(channels, channels, config.convolutions_per_block)
+
+    def forward(self, coarse: Tensor, skip: Tensor, kernel: Tensor) -> Tensor:
+        modulations = self.guide(kernel) if self.guide is not None else []
+        if self.skip is not None:
+            skip = self.skip(skip)
+            if self.skip_activation:
+                skip = relu(skip)
+        multiplier, shift = NO_MODULATION
+        if self.guides_merge and modulations:
+            (multiplier, shift), modulations = modulations[0], modulations[1:]
+        x = guided_pointwise_conv2d(
+            relu(self.up(coarse)), skip, self.merge.weight, self.merge.bias, multiplier, shift, activation="relu"
+        )
+        return self.block(x, modulations)
+
+
+def _guided_widths(config: SynthesisConfig, channels: int, *, from_merge: bool) -> list[int]:
+    """Widths of the operations that a level's guiding unit serves, in their order."""
+    if config.guidance == "none":
+        return []
+    if config.guided_convolutions == "first" or from_merge:
+        return [channels]
+    return [channels] * config.convolutions_per_block
+
+
+class SynthesisNetwork(nn.Module):
+    """U-Net whose convolutions are modulated by the blur kernel (section 3.2, Eq. 1).
+
+    Parameters
+    ----------
+    config : SynthesisConfig
+        Topology; see its fields.
+    """
+
+    def __init__(self, config: SynthesisConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.channels
+        pixels = config.space_to_depth**2
+        in_channels = 3 * (1 + len(config.wiener_strengths)) * pixels
+        self.encoder = nn.ModuleList()
+        for level, width in enumerate(channels):
+            next_width = channels[level + 1] if level + 1 < len(channels) else None
+            self.encoder.append(EncoderLevel(config, in_channels, width, next_width))
+            in_channels = width if config.downsampling == "max_pool" else next_width or width
+        self.decoder = nn.ModuleList(
+            DecoderLevel(config, channels[level + 1], channels[level]) for level in range(len(channels) - 1)
+        )
+        self.output = nn.Conv2d(channels[0], 3 * pixels, 3, padding=1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                initialise_he(module)
+        if self.config.residual == "wiener":
+            # Training starts from the Wiener image itself.
+            nn.init.zeros_(self.output.weight)
+
+    def forward(self, blurred: Tensor, kernel: Tensor) -> Tensor:
+        """Deblur images by known blur kernels.
+
+        Parameters
+        ----------
+        blurred : Tensor
+            RGB images (N, 3, H, W), range [0, 1], H and W at least 16.
+        kernel : Tensor
+            Blur kernels (N, K, K) or (1, K, K) for all of them, K odd and at most `config.kernel_size`, non-negative,
+            sum 1.
+
+        Returns
+        -------
+        Tensor
+            Sharp images (N, 3, H, W) in the dtype of `blurred`; not clipped to [0, 1].
+
+        Raises
+        ------
+        InputError
+            If a shape is not one of these.
+        """
+        config = self.config
+        if blurred.dim() != 4 or blurred.shape[1] != 3 or min(blurred.shape[2:]) < 16:
+            raise InputError(
+                f"a blurred image must have the shape (N, 3, H, W) with H and W at least 16, got {tuple(blurred.shape)}"
+            )
+        batch, _, height, width = blurred.shape
+        kernel = fit_kernel_to_grid(kernel, config.kernel_size)
+        if kernel.shape[0] not in (1, batch):
+            raise InputError(f"{batch} images need 1 or {batch} blur kernels, got {kernel.shape[0]}")
+
+        copies = None
+        inputs = blurred
+        if config.wiener_strengths:
+            copies = wiener_deconvolution(blurred, kernel.expand(batch, -1, -1), config.wiener_strengths)
+            inputs = torch.cat([blurred.to(copies.dtype), copies.flatten(1, 2)], dim=1)
+        estimate = self._estimate(inputs * config.image_scale, kernel)[..., :height, :width] / config.image_scale
+        if copies is not None and config.residual == "wiener":
+            estimate = copies[:, config.residual_strength] + estimate
+        return estimate.to(blurred.dtype)
+
+    def _estimate(self, inputs: Tensor, kernel: Tensor) -> Tensor:
+        """Run the U-Net on (N, C, H, W); the result covers the input padded to the levels' common multiple."""
+        config = self.config
+        multiple = config.size_multiple
+        dtype = self.output.weight.dtype
+        x = pad_symmetric(inputs, round_up(inputs.shape[2], multiple), round_up(inputs.shape[3], multiple)).to(dtype)
+        kernel = kernel.to(dtype)
+        if config.space_to_depth > 1:
+            x = F.pixel_unshuffle(x, config.space_to_depth)
+        x = x.contiguous(memory_format=torch.channels_last)
+        skips = []
+        for encoder in self.encoder:
+            assert isinstance(encoder, EncoderLevel)
+            x = encoder(x, kernel)
+            if encoder.down is not None:
+                skips.append(x)
+                x = encoder.down(x)
+        for decoder in reversed(self.decoder):
+            x = decoder(x, skips.pop(), kernel)
+        x = self.output(x)
+        return F.pixel_shuffle(x, config.space_to_depth) if config.space_to_depth > 1 else x
