@@ -1,0 +1,28 @@
+"""Networks: analysis (image to blur kernel), synthesis (image and kernel to sharp image), and the pair of them."""
+
+from asnet.networks.analysis import AnalysisNetwork
+from asnet.networks.configurations import AnalysisConfig, ASNetConfig, SynthesisConfig, preset
+from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
+from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
+from asnet.networks.pair import DeblurNetwork, DeblurResult, build_analysis
+from asnet.networks.synthesis import SynthesisNetwork
+from asnet.networks.weights import WeightsHeader, load_network, load_weights_into, read_header, save_weights
+
+__all__ = [
+    "ASNetConfig",
+    "AnalysisConfig",
+    "AnalysisNetwork",
+    "DeblurNetwork",
+    "DeblurResult",
+    "IteratedAnalysisConfig",
+    "IteratedAnalysisNetwork",
+    "SynthesisConfig",
+    "SynthesisNetwork",
+    "WeightsHeader",
+    "build_analysis",
+    "load_network",
+    "load_weights_into",
+    "preset",
+    "read_header",
+    "save_weights",
+]
