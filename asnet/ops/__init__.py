@@ -1,0 +1,1 @@
+"""Operators of asnet: hand-written kernels behind plain functions on tensors."""

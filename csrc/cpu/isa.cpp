@@ -1,0 +1,45 @@
+#include "cpu/isa.h"
+
+#include <cstdlib>
+#include <string_view>
+
+namespace asnet {
+namespace {
+
+InstructionSet offered_by_processor() {
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                    __builtin_cpu_supports("bmi2");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  return avx512 ? InstructionSet::avx512 : avx2 ? InstructionSet::avx2 : InstructionSet::baseline;
+#else
+  return InstructionSet::baseline;
+#endif
+}
+
+InstructionSet choose() {
+  const InstructionSet offered = offered_by_processor();
+  const char* variable = std::getenv("ASNET_ISA");
+  const std::string_view wanted = variable ? variable : "";
+  if (wanted == "baseline") return InstructionSet::baseline;
+  if (wanted == "avx2" && offered != InstructionSet::baseline) return InstructionSet::avx2;
+  return offered;
+}
+
+}  // namespace
+
+InstructionSet instruction_set() {
+  static const InstructionSet chosen = choose();
+  return chosen;
+}
+
+const char* instruction_set_name() {
+  switch (instruction_set()) {
+    case InstructionSet::avx512: return "avx512";
+    case InstructionSet::avx2: return "avx2";
+    default: return "baseline";
+  }
+}
+
+}  // namespace asnet

@@ -1,0 +1,265 @@
+"""Compiles ``asnet._C`` (CPU, always) and ``asnet._C_cuda`` (see `decide_cuda`) with plain compiler calls.
+
+The libraries hold no Python symbol and use the stable ABI of LibTorch alone: torch is needed as headers and as a name to link
+against and is never imported here, and one wheel serves every Python and every torch from 2.10 on.
+
+Environment
+-----------
+CXX : the C++ compiler, ``g++`` (or ``c++``) otherwise.
+NVCC : the CUDA compiler; ``nvcc`` on PATH, or the one under CUDA_HOME or /usr/local/cuda otherwise.
+ASNET_CUDA : ``1`` builds the CUDA library or fails, ``0`` leaves it out; unset: built where it can be used.
+ASNET_CUDA_ARCHITECTURES : compute capabilities, ``80;90`` otherwise; the last one is also included as PTX for later ones.
+MAX_JOBS : number of compilers at work at the same time, the number of processors otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "build_backend"))
+from asnet_build import TorchInstallation, find_torch  # noqa: E402
+
+CSRC = Path("csrc")
+COMMON_FLAGS = ["-std=c++20", "-O3", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+CXX_FLAGS = [
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fvisibility-inlines-hidden",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-Wall",
+    "-Wextra",
+]
+
+# Sources named *_kernels.cpp are compiled once for each of these; csrc/cpu/isa.h chooses among them at run time.
+# The order matters: the linker keeps the first of several copies of an inline function, which has to be the portable one.
+ISA_FLAGS = {"baseline": ["-DASNET_VECTOR_BYTES=16"]}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2"]
+    ISA_FLAGS["avx2"] = ["-DASNET_VECTOR_BYTES=32", *AVX2]
+    ISA_FLAGS["avx512"] = [
+        "-DASNET_VECTOR_BYTES=64", *AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512",
+    ]  # fmt: skip
+
+
+def stop(sentence: str) -> SystemExit:
+    """An exception that ends the build with one sentence and no traceback."""
+    return SystemExit(f"asnet: {sentence}")
+
+
+def succeeds(command: list[str], stdin: str = "") -> bool:
+    return subprocess.run(command, input=stdin, text=True, capture_output=True).returncode == 0
+
+
+def find_cxx() -> list[str]:
+    """The C++ compiler as a command, checked to understand C++20."""
+    command = shlex.split(os.environ.get("CXX", "")) or [shutil.which("g++") or shutil.which("c++") or "g++"]
+    if shutil.which(command[0]) is None:
+        raise stop(
+            f"no C++ compiler: {command[0]!r} is not on PATH; install g++ 10 or later or name one in CXX."
+        )
+    if not succeeds([*command, "-std=c++20", "-x", "c++", "-fsyntax-only", "-"], "#include <concepts>\n"):
+        raise stop(
+            f"the C++ compiler {shlex.join(command)!r} cannot compile C++20; asnet needs g++ 10, clang 12 or later."
+        )
+    return command
+
+
+def find_nvcc() -> Path | None:
+    named = os.environ.get("NVCC") or shutil.which("nvcc")
+    if named:
+        return Path(named)
+    home = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin", "nvcc")
+    return home if home.is_file() else None
+
+
+class CudaDecision(NamedTuple):
+    """Whether ``_C_cuda`` is built, the reason in words, and the compiler (None when not built)."""
+
+    reason: str
+    nvcc: Path | None
+
+
+def decide_cuda(torch: TorchInstallation, sources: list[str]) -> CudaDecision:
+    """ASNET_CUDA=1: yes; 0: no; unset: yes if nvcc works, torch was built with CUDA and there are sources."""
+    wanted = os.environ.get("ASNET_CUDA", "")
+    if wanted not in ("", "0", "1"):
+        raise stop(f"ASNET_CUDA is {wanted!r}; expected 0, 1 or nothing.")
+    if wanted == "0":
+        return CudaDecision("not built: ASNET_CUDA=0", None)
+    if not sources:
+        return CudaDecision("not built: csrc/cuda holds no sources", None)
+    if not wanted and torch.cuda is None:
+        return CudaDecision(f"not built: the installed torch {torch.version} has no CUDA", None)
+    nvcc = find_nvcc()
+    problem = None
+    if nvcc is None:
+        problem = "no nvcc on PATH, in NVCC or under CUDA_HOME"
+    elif not succeeds([str(nvcc), "--version"]):
+        problem = f"{nvcc} does not run"
+    if problem is None:
+        return CudaDecision(
+            f"built with {nvcc}: " + ("ASNET_CUDA=1" if wanted else f"torch has CUDA {torch.cuda}"), nvcc
+        )
+    if wanted:
+        raise stop(
+            f"ASNET_CUDA=1 asks for the CUDA library, but {problem}; install the CUDA toolkit or set ASNET_CUDA=0."
+        )
+    return CudaDecision(f"not built: {problem}", None)
+
+
+def sources_in(folder: Path, pattern: str) -> list[str]:
+    return sorted(str(path) for path in folder.glob(pattern))
+
+
+class BuildLibraries(build_ext):
+    """Compiles every source to an object in parallel and links the libraries."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return str(Path(*fullname.split("."))) + ".so"
+
+    def build_extensions(self) -> None:
+        torch = find_torch()
+        if torch is None:
+            raise stop(
+                "no torch 2.10 or later to build against; install torch first or name its folder in ASNET_TORCH_DIR."
+            )
+        if platform.system() != "Linux":
+            raise stop(f"asnet is built on Linux alone so far, this is {platform.system()}.")
+        cxx = find_cxx()
+        cuda_sources = sources_in(CSRC / "cuda", "*.cu")
+        cuda = decide_cuda(torch, cuda_sources)
+        print(
+            f"asnet: torch {torch.version}, compiler {shlex.join(cxx)}, instruction sets {', '.join(ISA_FLAGS)}",
+            flush=True,
+        )
+        print(f"asnet: CUDA library {cuda.reason}", flush=True)
+
+        libraries = {"asnet._C": self.cpu_objects(cxx, torch, cuda)}
+        if cuda.nvcc is not None:
+            libraries["asnet._C_cuda"] = self.cuda_objects(cuda.nvcc, cuda_sources, torch)
+        Path(self.build_temp).mkdir(parents=True, exist_ok=True)
+        jobs = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
+        with ThreadPoolExecutor(jobs) as pool:
+            list(
+                pool.map(
+                    self.run_compiler,
+                    [command for objects in libraries.values() for command in objects.values()],
+                )
+            )
+        for name, objects in libraries.items():
+            self.link(name, cxx, list(objects), torch, cuda.nvcc)
+        self.extensions = [extension for extension in self.extensions if extension.name in libraries]
+
+    def object_path(self, source: str, isa: str = "") -> str:
+        return str(Path(self.build_temp, Path(source).name + (f".{isa}" if isa else "") + ".o"))
+
+    def cpu_objects(
+        self, cxx: list[str], torch: TorchInstallation, cuda: CudaDecision
+    ) -> dict[str, list[str]]:
+        """Object file to the command that makes it, in the order of linking."""
+        base = [*cxx, *COMMON_FLAGS, *CXX_FLAGS, f"-I{CSRC}", f"-isystem{torch.include}"]
+        hosts = [*sources_in(CSRC, "*.cpp"), *sources_in(CSRC / "cpu", "*.cpp")]
+        kernels = [source for source in hosts if source.endswith("_kernels.cpp")]
+        information = f"torch {torch.version}, {' '.join(cxx)}; CUDA library {cuda.reason}".translate(
+            {34: None, 92: None}
+        )
+        objects = {}
+        for source in hosts:
+            if source not in kernels:
+                target = self.object_path(source)
+                define = f'-DASNET_BUILD_INFORMATION="{information}"'
+                objects[target] = [*base, define, "-c", source, "-o", target]
+        for isa, flags in ISA_FLAGS.items():
+            for source in kernels:
+                target = self.object_path(source, isa)
+                objects[target] = [*base, f"-DASNET_ISA={isa}", *flags, "-c", source, "-o", target]
+        return objects
+
+    def cuda_objects(self, nvcc: Path, sources: list[str], torch: TorchInstallation) -> dict[str, list[str]]:
+        architectures = os.environ.get("ASNET_CUDA_ARCHITECTURES", "80;90").split(";")
+        generate = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in architectures]
+        generate.append(f"-gencode=arch=compute_{architectures[-1]},code=compute_{architectures[-1]}")
+        flags = [
+            *COMMON_FLAGS,
+            "-DUSE_CUDA",
+            "-Xcompiler",
+            "-fPIC,-fvisibility=hidden",
+            f"-I{CSRC}",
+            f"-I{torch.include}",
+        ]
+        targets = {self.object_path(source): source for source in sources}
+        return {
+            target: [str(nvcc), *generate, *flags, "-c", source, "-o", target]
+            for target, source in targets.items()
+        }
+
+    def run_compiler(self, command: list[str]) -> None:
+        print(shlex.join(command), flush=True)
+        result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        sys.stderr.write(result.stderr)
+        if result.returncode != 0:
+            raise stop(
+                f"{command[0]} could not compile {command[command.index('-c') + 1]} (its messages are above)."
+            )
+
+    def link(
+        self, name: str, cxx: list[str], objects: list[str], torch: TorchInstallation, nvcc: Path | None
+    ) -> None:
+        target = Path(self.get_ext_fullpath(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Written aside and moved: a running process may have the old library mapped.
+        unfinished = target.with_suffix(".unfinished")
+        command = [
+            *cxx,
+            "-shared",
+            "-o",
+            str(unfinished),
+            *objects,
+            f"-L{torch.lib}",
+            "-Wl,--no-as-needed",
+            "-ltorch",
+            "-ltorch_cpu",
+        ]
+        command += ["-Wl,--as-needed", "-Wl,--allow-shlib-undefined", "-Wl,--exclude-libs,ALL"]
+        if name == "asnet._C_cuda" and nvcc is not None:
+            toolkit = nvcc.resolve().parents[1]
+            command += [f"-L{toolkit / folder}" for folder in ("lib64", "lib") if (toolkit / folder).is_dir()]
+            command += ["-lcudart_static", "-ldl", "-lrt", "-lpthread"]
+        print(shlex.join(command), flush=True)
+        result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        if result.returncode != 0:
+            unfinished.unlink(missing_ok=True)
+            raise stop(
+                f"{cxx[0]} could not link {target.name}: {(result.stderr.strip().splitlines() or ['no message'])[-1]}"
+            )
+        unfinished.replace(target)
+
+    def get_outputs(self) -> list[str]:
+        return [self.get_ext_fullpath(extension.name) for extension in self.extensions]
+
+
+class PlatformWheel(bdist_wheel):
+    """A wheel for every Python of this platform: the libraries hold no Python symbol."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    ext_modules=[Extension("asnet._C", []), Extension("asnet._C_cuda", [], optional=True)],
+    cmdclass={"build_ext": BuildLibraries, "bdist_wheel": PlatformWheel},
+)
