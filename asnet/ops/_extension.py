@@ -1,0 +1,100 @@
+"""Loads the compiled operators and says what is there.
+
+``asnet._C`` holds the schemas of every operator and the CPU kernels; ``asnet._C_cuda``, where it was built, adds kernels for
+CUDA devices to the same operators. Neither holds a Python symbol: `torch.ops.load_library` opens them, ``torch.ops.asnet``
+calls them.
+"""
+
+import importlib.metadata
+import platform
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from asnet.errors import DeviceError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def _load(name: str) -> None:
+    library = _PACKAGE / f"{name}.so"
+    try:
+        torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise DeviceError(
+            f"The compiled operators in {library.name} cannot be loaded by torch {torch.__version__}: {error}; "
+            "install asnet again with the torch that is to be used."
+        ) from error
+
+
+@cache
+def load() -> None:
+    """Open the compiled libraries; the second call does nothing.
+
+    Raises
+    ------
+    DeviceError
+        The library was never built, or the installed torch cannot load it.
+    """
+    if not (_PACKAGE / "_C.so").is_file():
+        raise DeviceError(
+            "The compiled operators of asnet are missing: install the package (pip install .) rather than "
+            "importing it from a source folder."
+        )
+    _load("_C")
+    if (_PACKAGE / "_C_cuda.so").is_file() and torch.version.cuda is not None:
+        _load("_C_cuda")
+
+
+def operators() -> list[str]:
+    """Names of the operators in ``torch.ops.asnet`` that compute on tensors, in alphabetical order."""
+    load()
+    names = {
+        name.partition("::")[2]
+        for name in torch._C._dispatch_get_all_op_names()
+        if name.startswith("asnet::")
+    }
+    return sorted(name for name in names if has_kernel(name, "CPU") or has_kernel(name, "CUDA"))
+
+
+def has_kernel(operator: str, device: str) -> bool:
+    """Whether ``operator`` has a hand-written kernel for ``device`` ("CPU" or "CUDA")."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"asnet::{operator}", device))
+
+
+def _devices() -> str:
+    processor = f"CPU ({torch.get_num_threads()} threads)"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return ", ".join([processor, *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(count))])
+
+
+def describe() -> dict[str, str]:
+    """What is installed, what was built and why, and which kernels every operator has; the content of ``asnet info``.
+
+    Returns
+    -------
+    dict of str to str
+        Label to words, in the order to be shown.
+
+    Raises
+    ------
+    DeviceError
+        The compiled operators are missing or cannot be loaded.
+    """
+    load()
+    report = {
+        "asnet": importlib.metadata.version("asnet"),
+        "torch": str(torch.__version__),
+        "Python": platform.python_version(),
+        "built with": torch.ops.asnet.build_information(),
+        "devices": _devices(),
+        "instruction set": torch.ops.asnet.instruction_set(),
+    }
+    for name in operators():
+        paths = [
+            f"{device}: kernels of asnet" if has_kernel(name, device) else f"{device}: not available"
+            for device in ("CPU", "CUDA")
+        ]
+        report[f"operator {name}"] = ", ".join(paths)
+    return report
