@@ -1,0 +1,253 @@
+"""``asnet train``: train the networks on a folder of photographs."""
+
+import argparse
+import inspect
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from asnet.data.blur_kernels import BlurKernelConfig
+from asnet.data.degradation import DegradationConfig
+from asnet.errors import ConfigurationError
+from asnet.training.configuration import STAGES, TABLES, Stage, TrainingConfig, stage_table
+from asnet.training.distributed import Processes
+from asnet.training.tables import convert, field_types, merged, parse_assignment, read_toml
+from asnet.training.trainer import BEST, CHECKPOINT, LAST, Outcome, Trainer, saved_table
+
+#: Command-line prefix of the fields of each table of a recipe that has a dataclass of its own.
+TABLE_OPTIONS: dict[str, tuple[str, type]] = {
+    "kernels": ("kernel", BlurKernelConfig),
+    "degradation": ("degradation", DegradationConfig),
+}
+
+#: Exit code of a run that was interrupted, as a shell reports SIGINT.
+INTERRUPTED = 130
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train the networks on a folder of photographs",
+        usage="asnet train STAGE --data FOLDER --output FOLDER [options]",
+        description="Train the analysis network, the synthesis network, both end to end, or these in turn. "
+        "Values come from the recipe (--config) and from the options below, which win. "
+        "The defaults are the paper's schedule.",
+    )
+    parser.add_argument(
+        "stage", choices=[*STAGES, "all"], help="what to train; all: the three stages in turn"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="recipe: a TOML file with any of the options"
+    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", required=True, help="the run's folder")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--hours", type=_positive, help="stop after so many hours; --resume continues")
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="write TensorBoard events to the run's folder too"
+    )
+    schedule = parser.add_argument_group("schedule, data and networks")
+    for name, annotation in field_types(TrainingConfig).items():
+        if name != "stage" and name not in TABLES:
+            _add_option(schedule, name, name.replace("_", "-"), annotation, TrainingConfig)
+    schedule.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        type=_assignment,
+        metavar="FIELD=VALUE",
+        help="a field of the network configuration, such as synthesis.channels=[16,32]; may be repeated",
+    )
+    for table, (prefix, configuration) in TABLE_OPTIONS.items():
+        group = parser.add_argument_group(table)
+        for name, annotation in field_types(configuration).items():
+            option = f"{prefix}-{name.replace('_', '-')}"
+            _add_option(group, f"{table}.{name}", option, annotation, configuration)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; 0 at the end of the run or of its time, 130 if it was interrupted."""
+    processes = Processes.join(arguments.device)
+    try:
+        if arguments.stage == "all":
+            return _run_all(arguments, processes)
+        outcome = _run_stage(arguments, processes, arguments.stage, arguments.output, {}, arguments.hours)
+        return INTERRUPTED if outcome == "stopped" else 0
+    finally:
+        processes.leave()
+
+
+def _run_all(arguments: argparse.Namespace, processes: Processes) -> int:
+    """Analysis, synthesis, then both end to end from what these two came to, in subfolders of the output."""
+    started = time.monotonic()
+    output: Path = arguments.output
+    for stage in STAGES:
+        initial: dict[str, Any] = {}
+        if stage == "joint":
+            initial = {f"init_{part}": str(_weights(output / part)) for part in ("analysis", "synthesis")}
+        hours = arguments.hours
+        if hours is not None:
+            hours = max(0.0, hours - (time.monotonic() - started) / 3600)
+        outcome = _run_stage(arguments, processes, stage, output / stage, initial, hours)
+        if outcome != "finished":
+            return INTERRUPTED if outcome == "stopped" else 0
+    return 0
+
+
+def _weights(folder: Path) -> Path:
+    """The best weights of a finished run, or the last ones if it was not validated."""
+    best = folder / BEST
+    return best if best.exists() else folder / LAST
+
+
+def _run_stage(
+    arguments: argparse.Namespace,
+    processes: Processes,
+    stage: Stage,
+    folder: Path,
+    initial: dict[str, Any],
+    hours: float | None,
+) -> Outcome:
+    resume = arguments.resume
+    if arguments.stage == "all":
+        # Later stages of an interrupted run have not begun.
+        resume = resume and (folder / CHECKPOINT).exists()
+    tables = [initial]
+    if resume:
+        saved_stage, saved = saved_table(folder)
+        if saved_stage != stage:
+            raise ConfigurationError(
+                f"{folder} holds a run of the {saved_stage} stage, not of the {stage} stage"
+            )
+        tables.append(saved)
+    if arguments.config is not None:
+        tables.append(stage_table(read_toml(arguments.config), stage))
+    tables.append(_options(arguments))
+    config = TrainingConfig.from_table(stage, merged(*tables))
+    trainer = Trainer(config, folder, resume=resume, processes=processes, device=arguments.device)
+    with _StopSignal(insist=processes.count == 1) as signals:
+        outcome = trainer.run(stopping=signals.asked, hours=hours, tensorboard=arguments.tensorboard)
+    if processes.leads:
+        if outcome == "finished":
+            print(f"{stage} stage done: weights in {_weights(folder)}", file=sys.stderr)
+        else:
+            again = f"asnet train {stage} --output {folder} --resume"
+            if arguments.stage == "all":
+                again = "the same command and --resume"
+            print(f"{stage} stage {outcome} at step {trainer.step}; continue with: {again}", file=sys.stderr)
+    return outcome
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The table of a recipe that the options on the command line amount to."""
+    table: dict[str, Any] = {}
+    given = vars(arguments)
+    for field in fields(TrainingConfig):
+        if field.name not in ("stage", *TABLES) and field.name in given:
+            table[field.name] = given[field.name]
+    for name, (_, configuration) in TABLE_OPTIONS.items():
+        keys = [field.name for field in fields(configuration) if f"{name}.{field.name}" in given]
+        table[name] = {key: given[f"{name}.{key}"] for key in keys}
+    table["network"] = merged(*arguments.network)
+    return table
+
+
+def _add_option(
+    group: "argparse._ArgumentGroup", destination: str, option: str, annotation: Any, configuration: type
+) -> None:
+    name = destination.rsplit(".", 1)[-1]
+    default = next(field.default for field in fields(configuration) if field.name == name)
+    description = _descriptions(configuration)[name].replace("%", "%%")
+    if isinstance(default, (int, float, str, tuple)) and default != "":
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        description += f" (default: {shown})"
+    options: dict[str, Any] = {"dest": destination, "default": argparse.SUPPRESS, "help": description}
+    if annotation is bool:
+        group.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, **options)
+    else:
+        group.add_argument(
+            f"--{option}", type=_converter(annotation, f"--{option}"), metavar="VALUE", **options
+        )
+
+
+def _converter(annotation: Any, option: str) -> Callable[[str], Any]:
+    def converted(text: str) -> Any:
+        try:
+            return convert(annotation, text, option)
+        except ConfigurationError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return converted
+
+
+def _assignment(text: str) -> dict[str, Any]:
+    try:
+        return parse_assignment(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
+def _descriptions(configuration: type) -> dict[str, str]:
+    """What the docstring's section "Parameters" says about each field."""
+    text = inspect.cleandoc(configuration.__doc__ or "")
+    section = text.partition("Parameters\n----------\n")[2].partition("\n\n")[0]
+    found: dict[str, str] = {}
+    for entry in re.split(r"\n(?=\S)", section):
+        heading, _, body = entry.partition("\n")
+        words = " ".join(line.strip() for line in body.splitlines())
+        for name in heading.partition(" : ")[0].split(","):
+            found[name.strip()] = words.replace("`", "").rstrip(".")
+    return found
+
+
+class _StopSignal:
+    """Turns the first SIGINT or SIGTERM into a question answered between steps; the second SIGINT interrupts.
+
+    Parameters
+    ----------
+    insist : bool
+        Whether a second SIGINT interrupts at once. torchrun may pass one on that the terminal sent as well.
+    """
+
+    def __init__(self, *, insist: bool) -> None:
+        self._insist = insist
+        self._asked = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self._asked
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._asked and self._insist and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def __enter__(self) -> "_StopSignal":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

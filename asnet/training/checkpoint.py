@@ -1,0 +1,99 @@
+"""Checkpoints: one safetensors file holds the tensors and, as JSON in its header, everything else.
+
+One file, so that a checkpoint is either the old one or the new one, never half of each.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from asnet.errors import WeightsError
+from asnet.networks.weights import write_safetensors
+
+FORMAT = "asnet-checkpoint-1"
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write tensors and state to `path`, replacing the file there in one step.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be written; the old one then stays.
+    """
+    write_safetensors(path, tensors, {"format": FORMAT, "state": json.dumps(state)})
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_checkpoint` wrote; the tensors are on the CPU.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged or no checkpoint of asnet.
+    """
+    if not path.is_file():
+        raise WeightsError(f"there is no checkpoint {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise WeightsError(f"{path} is not a training checkpoint of asnet")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return tensors, json.loads(metadata["state"])
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError(f"the checkpoint {path} is damaged: {error}") from None
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
+    """Return the optimiser's state as "optimiser.<slot>.<parameter name>" to tensor."""
+    return {
+        f"optimiser.{slot}.{names[parameter]}": value
+        for parameter, slots in optimiser.state.items()
+        for slot, value in slots.items()
+    }
+
+
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, names: dict[Tensor, str], tensors: dict[str, Tensor]
+) -> None:
+    """Put back what `optimiser_tensors` returned, on the devices and in the layout of the parameters."""
+    by_name = {name: parameter for parameter, name in names.items()}
+    for key, value in tensors.items():
+        if not key.startswith("optimiser."):
+            continue
+        _, slot, name = key.split(".", 2)
+        parameter = by_name[name]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter).copy_(value)
+        optimiser.state[parameter][slot] = value.to(parameter.device)
+
+
+def module_tensors(module: nn.Module, prefix: str) -> dict[str, Tensor]:
+    """Return the state of a module with `prefix` before every name."""
+    return {prefix + name: tensor for name, tensor in module.state_dict().items()}
+
+
+def restore_module(module: nn.Module, prefix: str, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put back what `module_tensors` returned.
+
+    Raises
+    ------
+    WeightsError
+        If names or shapes are not those of the module.
+    """
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    expected = module.state_dict()
+    wrong = sorted(own.keys() ^ expected.keys()) + [
+        name for name in own.keys() & expected.keys() if own[name].shape != expected[name].shape
+    ]
+    if wrong:
+        raise WeightsError(
+            f"the checkpoint {path} was made with another network configuration; "
+            f"{len(wrong)} tensors differ, the first is {wrong[0]}"
+        )
+    module.load_state_dict(own)

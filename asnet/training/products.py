@@ -1,0 +1,87 @@
+"""Weights files that a run starts from and leaves behind."""
+
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from asnet.networks.pair import DeblurNetwork
+from asnet.networks.weights import load_weights_into, save_weights
+from asnet.training.configuration import TrainingConfig
+
+
+def load_initial_weights(network: DeblurNetwork, config: TrainingConfig) -> None:
+    """Fill the pair from `config.init`, then its parts from the files named for them.
+
+    Raises
+    ------
+    WeightsError
+        If a file is missing, damaged or does not fit.
+    """
+    if config.init:
+        load_weights_into(network, config.init)
+    if config.init_analysis:
+        load_weights_into(network.analysis, config.init_analysis, prefix="analysis.")
+    if config.init_synthesis:
+        load_weights_into(network.synthesis, config.init_synthesis, prefix="synthesis.")
+
+
+def write_weights(
+    path: Path, network: DeblurNetwork, config: TrainingConfig, step: int, measures: dict[str, float]
+) -> None:
+    """Write the pair with a header that says how it came about.
+
+    Parameters
+    ----------
+    path : Path
+        The file, replaced in one step.
+    network : DeblurNetwork
+        The pair.
+    config : TrainingConfig
+        Its stage and data go into the header.
+    step : int
+        Steps done.
+    measures : dict of str to float
+        Means of the validation that chose these weights; may be empty.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be written.
+    """
+    parts = [source_revision(), f"{config.stage} stage", f"step {step}"]
+    parts += [f"{name} {value:.4f}" for name, value in measures.items()]
+    save_weights(
+        path,
+        network,
+        configuration_name=config.network.name,
+        training_data=config.training_data or Path(config.data).resolve().name,
+        revision=", ".join(parts),
+    )
+
+
+def source_revision() -> str:
+    """Return the git revision of asnet's sources, or the installed version where there is no repository."""
+    folder = Path(__file__).resolve().parent
+    try:
+        tracked = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", Path(__file__).name],
+            cwd=folder,
+            capture_output=True,
+            check=False,
+        )
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # A repository that merely surrounds an installed copy says nothing about these sources.
+        if tracked.returncode == 0 and described.returncode == 0:
+            return f"git {described.stdout.strip()}"
+    except OSError:
+        pass
+    try:
+        return f"asnet {version('asnet')}"
+    except PackageNotFoundError:
+        return "unknown revision"

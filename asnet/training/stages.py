@@ -1,0 +1,63 @@
+"""What each stage of section 3.4 trains, and on which loss."""
+
+import torch
+from torch import Tensor, nn
+
+from asnet.data.batches import Batch
+from asnet.networks.pair import DeblurNetwork
+from asnet.training.configuration import Stage, TrainingConfig
+from asnet.training.losses import IMAGE_LOSSES, KERNEL_LOSSES
+
+
+def trained_module(stage: Stage, network: DeblurNetwork) -> nn.Module:
+    """Return the part of the pair whose weights the stage changes."""
+    parts: dict[Stage, nn.Module] = {
+        "analysis": network.analysis,
+        "synthesis": network.synthesis,
+        "joint": network,
+    }
+    return parts[stage]
+
+
+def stage_losses(
+    config: TrainingConfig, network: DeblurNetwork, batch: Batch, autocast: torch.autocast
+) -> dict[str, Tensor]:
+    """Return the losses of a batch; the one to minimise is called "loss", the others are for the log.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Stage and losses.
+    network : DeblurNetwork
+        The pair.
+    batch : Batch
+        blurred and sharp (N, 3, H, W), kernel (N, K, K).
+    autocast : torch.autocast
+        Context in which the networks run; the losses stay outside of it.
+    """
+    kernel_loss = KERNEL_LOSSES[config.kernel_loss]
+    image_loss = IMAGE_LOSSES[config.image_loss]
+    if config.stage == "analysis":
+        own_losses = getattr(network.analysis, "training_loss", None)
+        if own_losses is not None:
+            with autocast:
+                losses: dict[str, Tensor] = own_losses(batch.blurred, batch.sharp, batch.kernel)
+            return losses
+        with autocast:
+            kernel = network.analysis(batch.blurred)
+        return {"loss": kernel_loss(kernel, batch.kernel)}
+    if config.stage == "synthesis":
+        with autocast:
+            image = network.synthesis(batch.blurred, batch.kernel)
+        return {"loss": image_loss(image, batch.sharp)}
+    with autocast:
+        result = network(batch.blurred)
+    loss = image_loss(result.image, batch.sharp)
+    if not config.kernel_loss_weight:
+        return {"loss": loss}
+    kernel_term = kernel_loss(result.kernel, batch.kernel)
+    return {
+        "loss": loss + config.kernel_loss_weight * kernel_term,
+        "image": loss.detach(),
+        "kernel": kernel_term.detach(),
+    }

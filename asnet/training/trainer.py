@@ -1,0 +1,365 @@
+"""The training loop."""
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from asnet.data.batches import Batch, BatchSource
+from asnet.data.photographs import Photographs
+from asnet.errors import ConfigurationError, InputError
+from asnet.networks.pair import DeblurNetwork
+from asnet.training.averaging import WeightAverage
+from asnet.training.checkpoint import (
+    load_checkpoint,
+    module_tensors,
+    optimiser_tensors,
+    restore_module,
+    restore_optimiser,
+    save_checkpoint,
+)
+from asnet.training.configuration import TrainingConfig
+from asnet.training.distributed import Processes
+from asnet.training.products import load_initial_weights, write_weights
+from asnet.training.progress import Progress
+from asnet.training.schedule import LearningRate
+from asnet.training.sheet import write_sheet
+from asnet.training.stages import stage_losses, trained_module
+from asnet.training.validation import CRITERIA, Example, is_better, make_examples, validate
+
+CHECKPOINT = "checkpoint.safetensors"
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+SHEETS = "sheets"
+
+#: A killed run loses no more than this, even in the middle of a long epoch.
+SECONDS_BETWEEN_CHECKPOINTS = 600.0
+
+#: Why a run ended: all steps done, asked to stop, or the time limit reached.
+Outcome = Literal["finished", "stopped", "out of time"]
+
+
+class BatchMaker(Protocol):
+    """What the trainer needs of `BatchSource`."""
+
+    def batch(self, index: int) -> Batch:
+        """Return the batch of a step, always the same for the same index."""
+        ...
+
+
+class Trainer:
+    """One training run in a folder of its own.
+
+    The folder holds "checkpoint.safetensors" (everything, to continue from), "last.safetensors" and
+    "best.safetensors" (weights of the whole pair), "metrics.jsonl" and "sheets" (a picture sheet for each
+    validation).
+
+    After the initial weights, which come from the seed, all random numbers are those of the data, which are a
+    function of the seed, the step and the process: a run that was stopped and continued has the bits of one
+    that was not.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        What to compute.
+    folder : Path
+        The run's folder: new or empty, or, to resume, one that holds a checkpoint.
+    resume : bool
+        Continue from the checkpoint in `folder`.
+    processes : Processes
+        This process among those of the run.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:0" ...
+    source : BatchMaker, optional
+        Makes the batches instead of a `BatchSource` on the photographs of `config.data`.
+
+    Raises
+    ------
+    AsnetError
+        If the folder, the data, the initial weights or the checkpoint cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        *,
+        resume: bool = False,
+        processes: Processes | None = None,
+        device: str = "auto",
+        source: BatchMaker | None = None,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.processes = processes or Processes()
+        self.device = self.processes.device(device)
+        if self.processes.leads and not resume:
+            check_folder_is_free(folder)
+        self.source = source or BatchSource(
+            Photographs(config.data, device=self.device),
+            config.kernels,
+            config.degradation,
+            batch_size=config.batch_size,
+            crop=config.crop,
+            seed=config.seed,
+            rank=self.processes.rank,
+            world_size=self.processes.count,
+        )
+        self.examples: list[Example] = make_examples(config) if config.validation else []
+        if config.deterministic:
+            torch.use_deterministic_algorithms(True)
+
+        self.network = self._new_network()
+        self.trained = trained_module(config.stage, self.network)
+        self.network.requires_grad_(False)
+        self.trained.requires_grad_(True)
+        self.names: dict[Tensor, str] = {weight: name for name, weight in self.trained.named_parameters()}
+        self.parameters = list(self.trained.parameters())
+        self.optimiser = torch.optim.Adam(self.parameters, lr=config.learning_rate, fused=True)
+        self.learning_rate = LearningRate(
+            config.schedule,
+            config.learning_rate,
+            config.total_steps,
+            warmup_steps=config.warmup_steps,
+            patience=config.patience,
+            factor=config.factor,
+        )
+        # Validated and saved in place of the trained weights, if an average is kept.
+        self.judged = copy.deepcopy(self.network) if config.average_decay else self.network
+        self.average = WeightAverage(
+            self.trained, trained_module(config.stage, self.judged), config.average_decay
+        )
+
+        self.step = 0
+        # -1: the networks as they are before the first step are validated as well.
+        self.validated_step = -1
+        self.best: float | None = None
+        self.loss_names: list[str] = []
+        self.recent = torch.zeros(0, dtype=torch.float64, device=self.device)
+        self.recent_steps = 0
+        self.epoch_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        if resume:
+            self._restore()
+
+    def _new_network(self) -> DeblurNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            network = DeblurNetwork(self.config.network)
+        load_initial_weights(network, self.config)
+        network.to(self.device)
+        if self.config.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network
+
+    def run(
+        self,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+        hours: float | None = None,
+        tensorboard: bool = False,
+    ) -> Outcome:
+        """Train to the end of the run, until asked to stop, or for so many hours.
+
+        However it ends, the folder holds a checkpoint of the last step.
+
+        Parameters
+        ----------
+        stopping : callable
+            Asked before every step and every validation photograph.
+        hours : float, optional
+            Time limit of this call.
+        tensorboard : bool
+            Write TensorBoard events as well.
+
+        Raises
+        ------
+        ConfigurationError
+            If the loss is no longer finite, or TensorBoard is asked for and missing.
+        """
+        deadline = None if hours is None else time.monotonic() + 3600 * hours
+        if self.processes.leads:
+            try:
+                (self.folder / SHEETS).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"cannot make the folder {self.folder}: {error.strerror}") from None
+        total = self.config.total_steps
+        with Progress(
+            self.folder, total, step=self.step, quiet=not self.processes.leads, tensorboard=tensorboard
+        ) as progress:
+            self._save()
+            saved = time.monotonic()
+            while True:
+                if self._validation_is_due and not self._end_epoch(progress, stopping):
+                    self._save()
+                    return "stopped"
+                if self.step >= total:
+                    return "finished"
+                late = deadline is not None and time.monotonic() >= deadline
+                stop_asked = self._step(stopping(), late, progress)
+                if stop_asked is not None:
+                    self._save()
+                    return stop_asked
+                if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                    self._save()
+                    saved = time.monotonic()
+
+    @property
+    def _validation_is_due(self) -> bool:
+        return self.step % self.config.steps_per_epoch == 0 and self.validated_step != self.step
+
+    def _step(self, stop: bool, late: bool, progress: Progress) -> Outcome | None:
+        """Make one step; return how the run ends if any process asked for it, once the step is done."""
+        config = self.config
+        rate = self.learning_rate.at(self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        batch = self.source.batch(self.step)
+        if config.channels_last:
+            batch = batch._replace(
+                blurred=batch.blurred.contiguous(memory_format=torch.channels_last),
+                sharp=batch.sharp.contiguous(memory_format=torch.channels_last),
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        losses = stage_losses(config, self.network, batch, self._autocast())
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        self.loss_names = list(losses)
+        signals = torch.tensor([float(stop), float(late)], device=self.device)
+        values = torch.cat([torch.stack([value.detach().float() for value in losses.values()]), signals])
+        values = self.processes.average(self.parameters, values)
+        if config.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters, config.gradient_clip)
+        self.optimiser.step()
+        self.step += 1
+        self.average.update(self.step)
+        if self.recent_steps == 0:
+            self.recent = torch.zeros(len(losses), dtype=torch.float64, device=self.device)
+        self.recent += values[:-2]
+        self.recent_steps += 1
+        self.epoch_loss += values[self.loss_names.index("loss")]
+        progress.advance()
+        if self.step % config.log_every == 0 or self.step % config.steps_per_epoch == 0:
+            self._report(progress, rate)
+        if self.processes.count > 1:
+            # All processes learn of it in the same step, so that none is left waiting for another.
+            stop, late = (bool(signal) for signal in values[-2:] > 0)
+        return "stopped" if stop else "out of time" if late else None
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+    def _report(self, progress: Progress, rate: float) -> None:
+        means = (self.recent / self.recent_steps).tolist()
+        self._check_finite()
+        progress.steps(self.step, {**dict(zip(self.loss_names, means, strict=True)), "learning_rate": rate})
+        self.recent_steps = 0
+
+    def _check_finite(self) -> None:
+        if not bool(torch.isfinite(self.epoch_loss)):
+            raise ConfigurationError(
+                f"the loss is no longer finite at step {self.step}: lower learning_rate or set gradient_clip "
+                f"and continue from {self.folder / CHECKPOINT} with --resume"
+            )
+
+    def _end_epoch(self, progress: Progress, stopping: Callable[[], bool]) -> bool:
+        """Validate, save, look at the learning rate; False if asked to stop before that was done."""
+        config = self.config
+        epoch = self.step // config.steps_per_epoch
+        if self.examples and (epoch % config.validate_every == 0 or self.step == config.total_steps):
+            result = validate(
+                config.stage,
+                self.judged,
+                self.examples,
+                device=self.device,
+                autocast=self._autocast(),
+                processes=self.processes,
+                stopping=stopping,
+            )
+            if result is None:
+                return False
+            means = result.means()
+            progress.validation(self.step, means, result.per_photograph())
+            if self.processes.leads:
+                write_sheet(self.folder / SHEETS / f"step-{self.step:08d}.png", result.pictures)
+            if is_better(means[CRITERIA[config.stage]], self.best):
+                self.best = means[CRITERIA[config.stage]]
+                self._write_weights(BEST, means)
+        if self.step > 0:
+            self._write_weights(LAST, {})
+            self.learning_rate.epoch_ended(float(self.epoch_loss) / config.steps_per_epoch)
+        self.epoch_loss.zero_()
+        self.validated_step = self.step
+        self._save()
+        return True
+
+    def _write_weights(self, name: str, measures: dict[str, float]) -> None:
+        if self.processes.leads:
+            write_weights(self.folder / name, self.judged, self.config, self.step, measures)
+
+    def _save(self) -> None:
+        if not self.processes.leads:
+            return
+        self._check_finite()
+        tensors = {
+            **module_tensors(self.network, "network."),
+            **optimiser_tensors(self.optimiser, self.names),
+            "recent": self.recent,
+            "epoch_loss": self.epoch_loss,
+        }
+        if self.judged is not self.network:
+            tensors |= module_tensors(self.judged, "average.")
+        state: dict[str, Any] = {
+            "stage": self.config.stage,
+            "configuration": self.config.to_table(),
+            "step": self.step,
+            "validated_step": self.validated_step,
+            "best": self.best,
+            "loss_names": self.loss_names,
+            "recent_steps": self.recent_steps,
+            "learning_rate": self.learning_rate.state(),
+        }
+        save_checkpoint(self.folder / CHECKPOINT, tensors, state)
+
+    def _restore(self) -> None:
+        path = self.folder / CHECKPOINT
+        tensors, state = load_checkpoint(path)
+        if state["stage"] != self.config.stage:
+            raise InputError(
+                f"{path} belongs to the {state['stage']} stage, not to the {self.config.stage} stage"
+            )
+        restore_module(self.network, "network.", tensors, path)
+        if self.judged is not self.network:
+            restore_module(self.judged, "average.", tensors, path)
+        restore_optimiser(self.optimiser, self.names, tensors)
+        self.learning_rate.restore(state["learning_rate"])
+        self.step = state["step"]
+        self.validated_step = state["validated_step"]
+        self.best = state["best"]
+        self.loss_names = state["loss_names"]
+        self.recent_steps = state["recent_steps"]
+        self.recent = tensors["recent"].to(self.device)
+        self.epoch_loss = tensors["epoch_loss"].to(self.device)
+
+
+def check_folder_is_free(folder: Path) -> None:
+    """Raise `InputError` if the folder holds anything."""
+    if folder.is_file():
+        raise InputError(f"the run's folder {folder} is a file")
+    if folder.is_dir() and any(folder.iterdir()):
+        what = "holds a run already" if (folder / CHECKPOINT).exists() else "is not empty"
+        raise InputError(f"the folder {folder} {what}: continue with --resume or name another folder")
+
+
+def saved_table(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the stage and the configuration's table of the run in `folder`.
+
+    Raises
+    ------
+    WeightsError
+        If there is no checkpoint or it is damaged.
+    """
+    _, state = load_checkpoint(folder / CHECKPOINT)
+    return state["stage"], state["configuration"]

@@ -1,0 +1,254 @@
+"""Validation: the same photographs, blur kernels and noise every time, whatever the device."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from asnet.data.blur_kernels import sample_blur_kernels
+from asnet.data.degradation import degrade
+from asnet.data.photographs import Photographs
+from asnet.errors import InputError
+from asnet.evaluation.metrics import kernel_similarity, psnr, self_symmetry
+from asnet.networks.configurations import ASNetConfig
+from asnet.networks.pair import DeblurNetwork
+from asnet.networks.wiener import wiener_deconvolution
+from asnet.training.configuration import Stage, TrainingConfig
+from asnet.training.distributed import Processes
+
+#: Regularisation strengths of the Wiener comparison where the synthesis network has none of its own.
+WIENER_STRENGTHS = (0.002, 0.01, 0.05)
+
+#: The value of a validation that chooses the best weights: the larger, the better.
+CRITERIA: dict[Stage, str] = {"analysis": "kernel_similarity", "synthesis": "psnr", "joint": "psnr"}
+
+#: What is measured for each photograph, in the order of the columns of the table that processes share.
+MEASURES: dict[Stage, tuple[str, ...]] = {
+    "analysis": (
+        "kernel_similarity",
+        "self_symmetry",
+        "psnr_blurred",
+        "psnr_wiener",
+        "psnr_wiener_true_kernel",
+    ),
+    "synthesis": ("psnr", "psnr_blurred", "psnr_wiener_true_kernel"),
+    "joint": ("psnr", "psnr_blurred", "psnr_true_kernel", "kernel_similarity", "self_symmetry"),
+}
+
+#: Photographs that appear in the picture sheet.
+SHEET_ROWS = 4
+
+
+@dataclass(frozen=True)
+class Example:
+    """One validation photograph on the CPU: blurred and sharp (1, 3, H, W), kernel (1, K, K)."""
+
+    name: str
+    blurred: Tensor
+    sharp: Tensor
+    kernel: Tensor
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One row of the picture sheet on the CPU: images (3, H, W), kernels (K, K)."""
+
+    name: str
+    blurred: Tensor
+    estimate: Tensor
+    sharp: Tensor
+    estimated_kernel: Tensor
+    true_kernel: Tensor
+    caption: str
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one validation measured.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The photographs.
+    measures : dict of str to Tensor
+        For each measure one float64 value a photograph; PSNR in dB.
+    pictures : tuple of Picture
+        For the sheet.
+    """
+
+    names: tuple[str, ...]
+    measures: dict[str, Tensor]
+    pictures: tuple[Picture, ...]
+
+    def means(self) -> dict[str, float]:
+        """Return each measure's mean over the photographs."""
+        return {name: float(values.mean()) for name, values in self.measures.items()}
+
+    def per_photograph(self) -> dict[str, dict[str, float]]:
+        """Return the measures of each photograph under its name."""
+        return {
+            name: {measure: float(values[index]) for measure, values in self.measures.items()}
+            for index, name in enumerate(self.names)
+        }
+
+
+def make_examples(config: TrainingConfig) -> list[Example]:
+    """Blur the validation photographs, with kernels and noise from `validation_seed` alone.
+
+    Raises
+    ------
+    InputError
+        If a photograph is smaller than the crop and the blur kernel's border need.
+    """
+    photographs = Photographs(Path(config.validation))
+    count = min(config.validation_count or len(photographs), len(photographs))
+    generator = torch.Generator().manual_seed(config.validation_seed)
+    kernels = sample_blur_kernels(count, config.kernels, generator=generator)
+    degradation = config.degradation
+    if config.validation_noise >= 0:
+        degradation = replace(degradation, noise=(config.validation_noise, config.validation_noise))
+    border = config.kernels.canvas // 2
+    photographs.require_side((config.validation_crop or 16) + 2 * border)
+    examples = []
+    for index in range(count):
+        photograph = photographs[index][None]
+        if config.validation_crop:
+            photograph = _centre(photograph, config.validation_crop + 2 * border)
+        kernel = kernels[index : index + 1]
+        blurred = degrade(photograph, kernel, degradation, generator=generator)
+        sharp = photograph[
+            ..., border : photograph.shape[-2] - border, border : photograph.shape[-1] - border
+        ]
+        examples.append(Example(photographs.names[index], blurred, sharp.contiguous(), kernel))
+    return examples
+
+
+def _centre(image: Tensor, side: int) -> Tensor:
+    top, left = (image.shape[-2] - side) // 2, (image.shape[-1] - side) // 2
+    return image[..., top : top + side, left : left + side]
+
+
+def validate(
+    stage: Stage,
+    network: DeblurNetwork,
+    examples: list[Example],
+    *,
+    device: torch.device,
+    autocast: torch.autocast,
+    processes: Processes,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Validation | None:
+    """Measure the networks on the examples, which the processes share among themselves.
+
+    Parameters
+    ----------
+    stage : {"analysis", "synthesis", "joint"}
+        Decides what is measured, see `MEASURES`: the synthesis stage is given true kernels, the joint stage
+        is blind, the analysis stage is judged by its kernels and by what plain Wiener deconvolution makes of
+        them.
+    network : DeblurNetwork
+        The pair, on `device`.
+    examples : list of Example
+        From `make_examples`.
+    device : torch.device
+        Where the networks run.
+    autocast : torch.autocast
+        Context in which they run.
+    processes : Processes
+        Those that share the work; all get the same measures, each its own pictures.
+    stopping : callable
+        Asked between photographs; if it answers True in a run of one process, None is returned.
+    """
+    if not examples:
+        raise InputError("validation needs at least one photograph")
+    measures = MEASURES[stage]
+    table = torch.zeros(len(examples), len(measures), dtype=torch.float64, device=device)
+    pictures: list[Picture] = []
+    was_training = network.training
+    network.eval()
+    for index in range(processes.rank, len(examples), processes.count):
+        if processes.count == 1 and stopping():
+            network.train(was_training)
+            return None
+        values, picture = _examine(stage, network, examples[index], device, autocast)
+        table[index] = torch.tensor([values[measure] for measure in measures], dtype=torch.float64)
+        if len(pictures) < SHEET_ROWS:
+            pictures.append(picture)
+    network.train(was_training)
+    table = processes.sum(table).cpu()
+    return Validation(
+        tuple(example.name for example in examples),
+        {measure: table[:, column] for column, measure in enumerate(measures)},
+        tuple(pictures),
+    )
+
+
+@torch.no_grad()
+def _examine(
+    stage: Stage, network: DeblurNetwork, example: Example, device: torch.device, autocast: torch.autocast
+) -> tuple[dict[str, float], Picture]:
+    blurred, sharp = example.blurred.to(device), example.sharp.to(device)
+    true_kernel = example.kernel.to(device)
+    strengths = _strengths(network.config)
+    values: dict[str, Tensor] = {"psnr_blurred": psnr(blurred.clamp(0, 1), sharp)}
+    kernel = true_kernel
+    if stage == "synthesis":
+        with autocast:
+            image = network.synthesis(blurred, true_kernel).float()
+        values["psnr"] = psnr(image.clamp(0, 1), sharp)
+        values["psnr_wiener_true_kernel"] = _best(
+            wiener_deconvolution(blurred, true_kernel, strengths), sharp
+        )[0]
+    else:
+        with autocast:
+            kernel = network.analysis(blurred).float()
+        values["kernel_similarity"] = kernel_similarity(kernel, true_kernel)
+        values["self_symmetry"] = self_symmetry(kernel)
+        if stage == "analysis":
+            values["psnr_wiener"], image = _best(wiener_deconvolution(blurred, kernel, strengths), sharp)
+            values["psnr_wiener_true_kernel"] = _best(
+                wiener_deconvolution(blurred, true_kernel, strengths), sharp
+            )[0]
+        else:
+            with autocast:
+                image = network.synthesis(blurred, kernel).float()
+                image_true_kernel = network.synthesis(blurred, true_kernel).float()
+            values["psnr"] = psnr(image.clamp(0, 1), sharp)
+            values["psnr_true_kernel"] = psnr(image_true_kernel.clamp(0, 1), sharp)
+    numbers = {name: float(value) for name, value in values.items()}
+    caption = f"{numbers['psnr_blurred']:.2f} dB blurred, {numbers[_sheet_measure(stage)]:.2f} dB deblurred"
+    if "kernel_similarity" in numbers:
+        caption += f", kernel similarity {numbers['kernel_similarity']:.3f}"
+    picture = Picture(
+        example.name,
+        example.blurred[0],
+        image[0].cpu(),
+        example.sharp[0],
+        kernel[0].cpu(),
+        example.kernel[0],
+        caption,
+    )
+    return numbers, picture
+
+
+def _sheet_measure(stage: Stage) -> str:
+    return "psnr_wiener" if stage == "analysis" else "psnr"
+
+
+def _strengths(config: ASNetConfig) -> tuple[float, ...]:
+    return config.synthesis.wiener_strengths or WIENER_STRENGTHS
+
+
+def _best(images: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
+    """Of images (1, S, 3, H, W) return the highest PSNR (1,) and its image (1, 3, H, W)."""
+    scores = psnr(images[0].clamp(0, 1), sharp.expand(images.shape[1], -1, -1, -1))
+    best = int(scores.argmax())
+    return scores[best : best + 1], images[:, best]
+
+
+def is_better(value: float, best: float | None) -> bool:
+    """Tell whether a criterion's value beats the best so far; NaN never does."""
+    return not math.isnan(value) and (best is None or value > best)
