@@ -15,6 +15,11 @@ std::string instruction_set() { return asnet::instruction_set_name(); }
 STABLE_TORCH_LIBRARY(asnet, m) {
   m.def("build_information() -> str");
   m.def("instruction_set() -> str");
+  m.def("guided_modulation(Tensor x, Tensor? multiplier, Tensor? shift, Tensor? conv_bias, bool relu) -> Tensor");
+  m.def("guided_modulation_(Tensor(a!) x, Tensor? multiplier, Tensor? shift, Tensor? conv_bias, bool relu) -> ()");
+  m.def(
+      "guided_modulation_backward(Tensor grad, Tensor? x, Tensor? output, Tensor? multiplier, Tensor? shift, "
+      "Tensor? conv_bias, bool relu) -> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(asnet, CompositeExplicitAutograd, m) {

@@ -1,0 +1,360 @@
+// The epilogue of a guided convolution, act((x + c) * (1 + m) + b), and its gradients, each in one pass over memory.
+//
+// Two memory layouts, one for each kind of kernel:
+//   planes  contiguous [N, C, H, W]: m, b and c are constants of a plane
+//   rows    channels-last: m, b and c repeat with every pixel; memory is walked in rows of whole pixels (see PixelRows)
+// Work is cut into pieces whose size depends on the shape alone, and the sums of the pieces are added in order: the bits
+// of the result are the same for any number of threads.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <optional>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+#include "cpu/guided_modulation_kernels.h"
+
+namespace asnet {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+// Elements of one piece of work: long enough to hide the cost of a piece, short enough to share the work out.
+constexpr int64_t kPiece = 16384;
+
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Pieces that one thread must at least get for a second thread to be worth waking.
+int64_t grain(int64_t elements_in_piece) { return std::max<int64_t>(1, 2 * kPiece / elements_in_piece); }
+
+struct MapShape {
+  int64_t N, C, pixels;
+};
+
+// m, b: [N, C], c: [C], any of them absent; views with strides, so one blur kernel expanded to a batch is no copy.
+template <typename T>
+struct ParameterTables {
+  using A = Accumulation<T>;
+  const A *multiplier = nullptr, *shift = nullptr, *conv_bias = nullptr;
+  int64_t multiplier_strides[2] = {}, shift_strides[2] = {}, conv_bias_strides[1] = {};
+
+  A c(int64_t channel) const { return conv_bias ? conv_bias[channel * conv_bias_strides[0]] : A(0); }
+  A s(int64_t n, int64_t channel) const {
+    return multiplier ? A(1) + multiplier[n * multiplier_strides[0] + channel * multiplier_strides[1]] : A(1);
+  }
+  A b(int64_t n, int64_t channel) const {
+    return shift ? shift[n * shift_strides[0] + channel * shift_strides[1]] : A(0);
+  }
+};
+
+// Pointers of the backward pass; `kept` is the saved input or output of the forward pass, or null.
+template <typename T>
+struct Gradients {
+  const T *grad, *kept;
+  T* grad_x;
+  Accumulation<T>*grad_multiplier, *grad_shift;  // [N, C]; the first is null where the input was not saved
+};
+
+// out[n, channel] = the sum over pieces of sums[(n * C + channel) * pieces + piece] or, with the channel varying fastest,
+// sums[(n * pieces + piece) * C + channel].
+template <typename A>
+void add_pieces(const std::vector<A>& sums, const MapShape& shape, int64_t pieces, bool channel_fastest, A* out) {
+  torch::stable::parallel_for(0, shape.N * shape.C, grain(pieces), [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t n = i / shape.C, channel = i % shape.C;
+      const A* from = &sums[n * shape.C * pieces + channel * (channel_fastest ? 1 : pieces)];
+      double sum = 0;
+      for (int64_t piece = 0; piece < pieces; ++piece) sum += from[piece * (channel_fastest ? shape.C : 1)];
+      out[i] = static_cast<A>(sum);
+    }
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Planes
+
+// body(piece, parameters, offset of the first element, number of elements)
+template <typename T, typename Body>
+void for_plane_pieces(const MapShape& shape, const ParameterTables<T>& tables, const Body& body) {
+  const int64_t per_plane = ceil_divide(shape.pixels, kPiece), pieces = shape.N * shape.C * per_plane;
+  torch::stable::parallel_for(0, pieces, grain(std::min(kPiece, shape.pixels)), [&](int64_t first, int64_t last) {
+    for (int64_t piece = first; piece < last; ++piece) {
+      const int64_t plane = piece / per_plane, start = piece % per_plane * kPiece;
+      const int64_t n = plane / shape.C, channel = plane % shape.C;
+      const Accumulation<T> c = tables.c(channel), s = tables.s(n, channel), b = tables.b(n, channel);
+      body(piece, Modulation<T>{&c, &s, &b}, plane * shape.pixels + start, std::min(kPiece, shape.pixels - start));
+    }
+  });
+}
+
+template <typename T>
+void modulate_planes(const MapShape& shape, const ParameterTables<T>& tables, bool relu, const T* x, T* out) {
+  for_plane_pieces(shape, tables, [&](int64_t, const Modulation<T>& parameters, int64_t offset, int64_t count) {
+    ASNET_DISPATCH(modulate_plane<T>(parameters, relu, count, x + offset, out + offset));
+  });
+}
+
+template <typename T>
+void differentiate_planes(const MapShape& shape, const ParameterTables<T>& tables, Saved saved, const Gradients<T>& to) {
+  using A = Accumulation<T>;
+  const int64_t per_plane = ceil_divide(shape.pixels, kPiece);
+  std::vector<A> sums_g(shape.N * shape.C * per_plane), sums_gx(sums_g.size());
+  for_plane_pieces(shape, tables, [&](int64_t piece, const Modulation<T>& parameters, int64_t offset, int64_t count) {
+    ASNET_DISPATCH(differentiate_plane<T>(parameters, saved, count, to.grad + offset, to.kept ? to.kept + offset : nullptr,
+                                          to.grad_x + offset, &sums_g[piece], &sums_gx[piece]));
+  });
+  add_pieces(sums_g, shape, per_plane, false, to.grad_shift);
+  if (has_input(saved)) add_pieces(sums_gx, shape, per_plane, false, to.grad_multiplier);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Rows
+
+// Channels-last memory as rows of whole pixels: as many pixels as make a row a multiple of 16, which every register
+// divides, so that maps of few channels (3, 24) need no partial register; from 64 channels on, of one pixel.
+template <typename T>
+class PixelRows {
+ public:
+  using A = Accumulation<T>;
+
+  PixelRows(const MapShape& shape, const ParameterTables<T>& tables)
+      : shape_(shape),
+        length_(shape.C < 64 ? std::lcm(shape.C, kMultiple) : shape.C),
+        padded_length_(ceil_divide(length_, kMultiple) * kMultiple),
+        rows_in_piece_(std::max<int64_t>(16, kPiece / length_)),
+        pieces_(ceil_divide(shape.pixels * shape.C, rows_in_piece_ * length_)),
+        c_(shape.N * padded_length_), s_(c_.size()), b_(c_.size()) {
+    for (int64_t n = 0; n < shape.N; ++n) {
+      for (int64_t column = 0; column < length_; ++column) {
+        const int64_t i = n * padded_length_ + column, channel = column % shape.C;
+        c_[i] = tables.c(channel);
+        s_[i] = tables.s(n, channel);
+        b_[i] = tables.b(n, channel);
+      }
+    }
+  }
+
+  int64_t length() const { return length_; }
+  int64_t padded_length() const { return padded_length_; }
+  int64_t pieces() const { return pieces_; }  // of one image
+
+  // body(piece, parameters, offset of the first element, rows)
+  template <typename Body>
+  void for_pieces(const Body& body) const {
+    const int64_t size = shape_.pixels * shape_.C, piece_size = rows_in_piece_ * length_;
+    torch::stable::parallel_for(0, shape_.N * pieces_, grain(std::min(piece_size, size)), [&](int64_t first, int64_t last) {
+      for (int64_t piece = first; piece < last; ++piece) {
+        const int64_t n = piece / pieces_, start = piece % pieces_ * piece_size, table = n * padded_length_;
+        const int64_t count = std::min(piece_size, size - start);
+        body(piece, Modulation<T>{&c_[table], &s_[table], &b_[table]}, n * size + start,
+             Rows{count / length_, length_, count % length_});
+      }
+    });
+  }
+
+ private:
+  static constexpr int64_t kMultiple = 16;
+  MapShape shape_;
+  int64_t length_, padded_length_, rows_in_piece_, pieces_;
+  std::vector<A> c_, s_, b_;
+};
+
+template <typename T>
+void modulate_pixels(const MapShape& shape, const ParameterTables<T>& tables, bool relu, const T* x, T* out) {
+  PixelRows<T>(shape, tables).for_pieces([&](int64_t, const Modulation<T>& parameters, int64_t offset, const Rows& rows) {
+    ASNET_DISPATCH(modulate_rows<T>(parameters, relu, rows, x + offset, out + offset));
+  });
+}
+
+template <typename T>
+void differentiate_pixels(const MapShape& shape, const ParameterTables<T>& tables, Saved saved, const Gradients<T>& to) {
+  using A = Accumulation<T>;
+  const PixelRows<T> pixel_rows(shape, tables);
+  const int64_t C = shape.C, padded = pixel_rows.padded_length();
+  std::vector<A> sums_g(shape.N * pixel_rows.pieces() * C), sums_gx(sums_g.size());
+  pixel_rows.for_pieces([&](int64_t piece, const Modulation<T>& parameters, int64_t offset, const Rows& rows) {
+    std::vector<A> column_sums(2 * padded);
+    A *columns_g = column_sums.data(), *columns_gx = columns_g + padded;
+    ASNET_DISPATCH(differentiate_rows<T>(parameters, saved, rows, to.grad + offset, to.kept ? to.kept + offset : nullptr,
+                                         to.grad_x + offset, columns_g, columns_gx));
+    for (int64_t column = 0; column < pixel_rows.length(); ++column) {
+      sums_g[piece * C + column % C] += columns_g[column];
+      sums_gx[piece * C + column % C] += columns_gx[column];
+    }
+  });
+  add_pieces(sums_g, shape, pixel_rows.pieces(), true, to.grad_shift);
+  if (has_input(saved)) add_pieces(sums_gx, shape, pixel_rows.pieces(), true, to.grad_multiplier);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Operators
+
+// Dimensions of one element may have any stride, as in torch.
+bool is_channels_last(const Tensor& t) {
+  int64_t stride = 1;
+  for (const int64_t dim : {1, 3, 2, 0}) {
+    if (t.size(dim) != 1 && t.stride(dim) != stride) return false;
+    stride *= t.size(dim);
+  }
+  return true;
+}
+
+// `t` itself if it is dense in one of the two layouts, else a contiguous copy.
+Tensor dense(const Tensor& t) {
+  return t.is_contiguous() || is_channels_last(t) ? t : torch::stable::contiguous(t);
+}
+
+// `t` in the layout of the dense tensor `like`.
+Tensor in_layout_of(const Tensor& like, const Tensor& t) {
+  if (like.is_contiguous() ? t.is_contiguous() : is_channels_last(t)) return t;
+  Tensor copy = torch::stable::empty_like(like);
+  torch::stable::copy_(copy, t);
+  return copy;
+}
+
+MapShape map_shape(const Tensor& x) { return {x.size(0), x.size(1), x.size(2) * x.size(3)}; }
+
+// Maps of one pixel are both; rows of channels are longer than planes of one element.
+bool walk_pixels(const Tensor& x) { return !x.is_contiguous() || x.size(2) * x.size(3) == 1; }
+
+void check_maps(const char* op, const char* name, const Tensor& t) {
+  STD_TORCH_CHECK(t.dim() == 4, op, ": ", name, " must have 4 dimensions (N, C, H, W), got ", t.dim());
+}
+
+void check_like_grad(const char* op, const char* name, const Tensor& t, const Tensor& grad) {
+  check_maps(op, name, t);
+  STD_TORCH_CHECK(t.scalar_type() == grad.scalar_type(), op, ": ", name, " must have the dtype of grad");
+  for (int64_t dim = 0; dim < 4; ++dim)
+    STD_TORCH_CHECK(t.size(dim) == grad.size(dim), op, ": ", name, " has size ", t.size(dim), " in dimension ", dim,
+                    ", grad has ", grad.size(dim));
+}
+
+// Checks a parameter whose last dimensions are the first of x: sizes (N, C) or (C,).
+template <typename A>
+const A* parameter(const char* op, const char* name, const OptionalTensor& t, const Tensor& x, int64_t dims,
+                   int64_t* strides) {
+  if (!t) return nullptr;
+  constexpr bool is_double = std::is_same_v<A, double>;
+  STD_TORCH_CHECK(t->scalar_type() == (is_double ? ScalarType::Double : ScalarType::Float), op, ": ", name,
+                  " must have dtype ", is_double ? "float64" : "float32");
+  STD_TORCH_CHECK(t->dim() == dims, op, ": ", name, " must have ", dims, " dimensions, got ", t->dim());
+  for (int64_t dim = 0; dim < dims; ++dim) {
+    const int64_t expected = x.size(dim + 2 - dims);
+    STD_TORCH_CHECK(t->size(dim) == expected, op, ": ", name, " has size ", t->size(dim), " in dimension ", dim,
+                    ", x asks for ", expected);
+    strides[dim] = t->stride(dim);
+  }
+  return t->const_data_ptr<A>();
+}
+
+template <typename T>
+ParameterTables<T> parameter_tables(const char* op, const Tensor& x, const OptionalTensor& multiplier,
+                                    const OptionalTensor& shift, const OptionalTensor& conv_bias) {
+  using A = Accumulation<T>;
+  ParameterTables<T> tables;
+  tables.multiplier = parameter<A>(op, "multiplier", multiplier, x, 2, tables.multiplier_strides);
+  tables.shift = parameter<A>(op, "shift", shift, x, 2, tables.shift_strides);
+  tables.conv_bias = parameter<A>(op, "conv_bias", conv_bias, x, 1, tables.conv_bias_strides);
+  return tables;
+}
+
+// Calls body(T()) with the C++ type of the maps.
+template <typename Body>
+void dispatch_type(const char* op, const Tensor& x, const Body& body) {
+  switch (x.scalar_type()) {
+    case ScalarType::Float: return body(float());
+    case ScalarType::Double: return body(double());
+    case ScalarType::BFloat16: return body(BFloat16());
+    case ScalarType::Half: return body(Float16());
+    default: STD_TORCH_CHECK(false, op, ": feature maps must be float32, float64, bfloat16 or float16");
+  }
+}
+
+template <typename T>
+T* pointer(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+void modulate_into(const char* op, const Tensor& x, const OptionalTensor& multiplier, const OptionalTensor& shift,
+                   const OptionalTensor& conv_bias, bool relu, const Tensor& out) {
+  dispatch_type(op, x, [&](auto element) {
+    using T = decltype(element);
+    const auto tables = parameter_tables<T>(op, x, multiplier, shift, conv_bias);
+    if (x.numel() == 0) return;
+    const auto run = walk_pixels(x) ? modulate_pixels<T> : modulate_planes<T>;
+    run(map_shape(x), tables, relu, static_cast<const T*>(x.const_data_ptr()), pointer<T>(out));
+  });
+}
+
+Tensor guided_modulation(const Tensor& x_, const OptionalTensor& multiplier, const OptionalTensor& shift,
+                         const OptionalTensor& conv_bias, bool relu) {
+  check_maps("guided_modulation", "x", x_);
+  const Tensor x = dense(x_);
+  Tensor out = torch::stable::empty_like(x);
+  modulate_into("guided_modulation", x, multiplier, shift, conv_bias, relu, out);
+  return out;
+}
+
+void guided_modulation_(Tensor x, const OptionalTensor& multiplier, const OptionalTensor& shift,
+                        const OptionalTensor& conv_bias, bool relu) {
+  constexpr const char* op = "guided_modulation_";
+  check_maps(op, "x", x);
+  STD_TORCH_CHECK(x.is_contiguous() || is_channels_last(x), op, ": x must be contiguous or channels-last");
+  modulate_into(op, x, multiplier, shift, conv_bias, relu, x);
+}
+
+// Gradients of x, m and b; that of m is computed where x is given and is empty, (0, C), otherwise. The gradient of c
+// follows from that of b: sum_n (1 + m) db.
+std::tuple<Tensor, Tensor, Tensor> guided_modulation_backward(const Tensor& grad_, const OptionalTensor& x,
+                                                              const OptionalTensor& output,
+                                                              const OptionalTensor& multiplier,
+                                                              const OptionalTensor& shift,
+                                                              const OptionalTensor& conv_bias, bool relu) {
+  constexpr const char* op = "guided_modulation_backward";
+  check_maps(op, "grad", grad_);
+  if (x) check_like_grad(op, "x", *x, grad_);
+  if (output) check_like_grad(op, "output", *output, grad_);
+  STD_TORCH_CHECK(x || output || !relu, op, ": the ReLU needs x or output");
+  const Saved saved = x ? (relu ? Saved::input_relu : Saved::input) : (relu ? Saved::output : Saved::nothing);
+  const Tensor kept = dense(x ? *x : relu ? *output : grad_);
+  const Tensor grad = in_layout_of(kept, grad_);
+  const MapShape shape = map_shape(grad);
+
+  const ScalarType table_type = grad.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  Tensor grad_x = torch::stable::empty_like(kept);
+  Tensor grad_multiplier = torch::stable::new_empty(grad, {x ? shape.N : 0, shape.C}, table_type);
+  Tensor grad_shift = torch::stable::new_empty(grad, {shape.N, shape.C}, table_type);
+  if (grad.numel() == 0) {
+    torch::stable::zero_(grad_multiplier);
+    torch::stable::zero_(grad_shift);
+    return {grad_x, grad_multiplier, grad_shift};
+  }
+  dispatch_type(op, grad, [&](auto element) {
+    using T = decltype(element);
+    using A = Accumulation<T>;
+    const auto tables = parameter_tables<T>(op, grad, multiplier, shift, conv_bias);
+    const T* kept_pointer = saved == Saved::nothing ? nullptr : static_cast<const T*>(kept.const_data_ptr());
+    const auto run = walk_pixels(kept) ? differentiate_pixels<T> : differentiate_planes<T>;
+    run(shape, tables, saved,
+        {static_cast<const T*>(grad.const_data_ptr()), kept_pointer, pointer<T>(grad_x), pointer<A>(grad_multiplier),
+         pointer<A>(grad_shift)});
+  });
+  return {grad_x, grad_multiplier, grad_shift};
+}
+
+}  // namespace
+}  // namespace asnet
+
+STABLE_TORCH_LIBRARY_IMPL(asnet, CPU, m) {
+  m.impl("guided_modulation", TORCH_BOX(&asnet::guided_modulation));
+  m.impl("guided_modulation_", TORCH_BOX(&asnet::guided_modulation_));
+  m.impl("guided_modulation_backward", TORCH_BOX(&asnet::guided_modulation_backward));
+}
