@@ -1,4 +1,4 @@
-"""Training and evaluation data: sharp photographs, blur kernels, degradation, batches; on any torch device."""
+"""Training and evaluation data: sharp photographs, blur kernels, degradation, batches."""
 
 from asnet.data.batches import Batch, BatchSource
 from asnet.data.blur_kernels import KERNEL_CLASSES, BlurKernelConfig, sample_blur_kernels, support_size

@@ -76,15 +76,19 @@ class BatchSource:
     def batch(self, index: int) -> Batch:
         """Return batch number `index`, always the same for the same seed, rank and device.
 
-        Crops and kernels come from a generator on the CPU and are the same on every device; noise comes from a
-        generator on the device.
+        Crops and kernels come from a generator on the CPU and are the same on every device; noise comes from
+        a generator on the device.
         """
         device = self.photographs.device
-        choices = self._generator("crops and kernels", index, torch.device("cpu"))
-        region = self.photographs.crops(self.batch_size, self._region, generator=choices)
-        kernel = sample_blur_kernels(self.batch_size, self.kernel_config, generator=choices, device=device)
-        noise = self._generator("noise", index, device)
-        blurred = degrade(region, kernel, self.degradation_config, generator=noise)
+        # Whatever precision the networks run in, their data are float32.
+        with torch.autocast(device.type, enabled=False):
+            choices = self._generator("crops and kernels", index, torch.device("cpu"))
+            region = self.photographs.crops(self.batch_size, self._region, generator=choices)
+            kernel = sample_blur_kernels(
+                self.batch_size, self.kernel_config, generator=choices, device=device
+            )
+            noise = self._generator("noise", index, device)
+            blurred = degrade(region, kernel, self.degradation_config, generator=noise)
         margin = self.kernel_config.canvas // 2
         inside = slice(margin, margin + self.crop)
         return Batch(blurred, region[..., inside, inside].contiguous(), kernel)

@@ -1,12 +1,12 @@
-"""Random camera-shake blur kernels: a spline path, a speed profile along it, and a sensor point-spread function.
+"""Random camera-shake blur kernels: a spline path, a speed profile along it, a sensor point-spread function.
 
-The model follows Section 3.2 of Kaufman and Fattal (2020), which extends Chakrabarti (2016) by the camera's speed
-and acceleration and by several sensor point-spread functions. Neither publishes its constants; those below are our
-own and are explained in ``docs/blur-kernels.md``.
+The model follows Section 4 of Kaufman and Fattal (2020), which extends Chakrabarti (2016) by the camera's
+speed and acceleration and by several sensor point-spread functions. Their constants were never published;
+those below are our own and are explained in ``docs/blur-kernels.md``.
 
-No sample is ever rejected: the path is moved to its centroid and scaled to the wanted extent, both in continuous
-coordinates, before anything is rasterised. Bilinear splatting and a point-symmetric point-spread function leave
-the centroid where it is.
+No sample is ever rejected: the path is moved to its centroid and scaled to the wanted extent, both in
+continuous coordinates, before anything is rasterised. Bilinear splatting and a point-symmetric point-spread
+function leave the centroid where it is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _CONTROL_POINTS = (3, 7)
 _PERSISTENCE = (-0.3, 0.95)
 _SMALLEST_ASPECT = 0.2
 
-# Speed along the path: the logarithm is a spline through Gaussian values, and up to two pauses slow the camera down.
+# Speed along the path: the logarithm is a spline through Gaussian values, and up to two pauses slow the
+# camera down.
 _SPEED_POINTS = 6
 _LARGEST_LOG_SPEED_DEVIATION = 0.8
 _PAUSES = 2
@@ -43,11 +44,11 @@ _GAUSSIAN_DEVIATION = (0.3, 0.9)
 _DISC_RADIUS = (0.5, 1.8)
 _BOX_WIDTH = (1.0, 2.0)
 _PSF_RADIUS = 2
-_PSF_THRESHOLD = 0.01
+_PSF_THRESHOLD = 0.03
 
-# How far the path's farthest point stays inside the pixel it has to reach: never on its centre, where rounding
-# could touch the next one, and never so far that the pixel is left almost empty.
-_MARGIN = (0.05, 0.5)
+# How far the path's farthest point stays inside the pixel it has to reach: never on its centre, where
+# rounding could touch the next one, and never so far that the pixel is left almost empty.
+_MARGIN = (0.05, 0.3)
 
 _SAMPLES_PER_PIXEL = 16
 _FEWEST_SAMPLES = 256
@@ -63,9 +64,9 @@ class BlurKernelConfig:
     canvas
         Side of the square grid in pixels, odd.
     minimum_size, maximum_size
-        Range of the kernel's size in pixels, both ends included. The size is the side of the smallest odd square
-        centred on the canvas that holds the support; it is drawn uniformly from the odd numbers of the range.
-        ``maximum_size=None`` means the canvas.
+        Range of the kernel's size in pixels, both ends included. The size is the side of the smallest odd
+        square centred on the canvas that holds the support; it is drawn uniformly from the odd numbers of
+        the range. ``maximum_size=None`` means the canvas.
 
     Raises
     ------
@@ -79,20 +80,21 @@ class BlurKernelConfig:
 
     def __post_init__(self) -> None:
         if self.canvas < 1 or self.canvas % 2 == 0:
-            raise ConfigurationError(f"the canvas of a blur kernel must be odd and positive, not {self.canvas}")
+            raise ConfigurationError(
+                f"the canvas of a blur kernel must be odd and positive, not {self.canvas}"
+            )
         if self.maximum_size is None:
             object.__setattr__(self, "maximum_size", self.canvas)
         first, last = self.odd_sizes
         if not 1 <= self.minimum_size <= self.largest_size <= self.canvas or first > last:
             raise ConfigurationError(
-                f"blur kernel sizes must satisfy 1 <= minimum <= maximum <= canvas with an odd number between, "
+                "blur kernel sizes must satisfy 1 <= minimum <= maximum <= canvas, an odd number among them, "
                 f"not minimum {self.minimum_size}, maximum {self.maximum_size}, canvas {self.canvas}"
             )
 
     @classmethod
     def of_class(cls, index: int, canvas: int | None = None) -> BlurKernelConfig:
-        """Return the configuration that samples one of `KERNEL_CLASSES`; the canvas is the class's largest size
-        unless given."""
+        """Return the configuration of one of `KERNEL_CLASSES`, by default on a canvas of its largest size."""
         if not 0 <= index < len(KERNEL_CLASSES):
             raise ConfigurationError(f"blur kernel class must be 0 to {len(KERNEL_CLASSES) - 1}, not {index}")
         smallest, largest = KERNEL_CLASSES[index]
@@ -142,8 +144,8 @@ def sample_blur_kernels(
     config
         Canvas K and range of sizes.
     generator
-        Source of every random number. It may live on another device than the kernels: a CPU generator gives the
-        same kernels, up to rounding, on every device.
+        Source of every random number. It may live on another device than the kernels: a CPU generator gives
+        the same kernels, up to rounding, on every device.
     device
         Where the kernels are computed and returned.
 
@@ -160,7 +162,7 @@ def sample_blur_kernels(
     if count < 0:
         raise InputError(f"the number of blur kernels must be 0 or more, not {count}")
     draws = _draw(count, config, generator, torch.device(device))
-    kernels = torch.empty((count, config.canvas, config.canvas), device=device)
+    kernels = torch.empty((count, config.canvas, config.canvas), device=device, dtype=torch.float32)
     for start in range(0, count, _KERNELS_AT_ONCE):
         part = slice(start, start + _KERNELS_AT_ONCE)
         kernels[part] = _render(_Draws(*(values[part] for values in draws)), config.canvas)
@@ -188,10 +190,14 @@ def support_size(kernels: Tensor) -> Tensor:
 
 def _draw(count: int, config: BlurKernelConfig, generator: torch.Generator, device: torch.device) -> _Draws:
     def uniform(*shape: int) -> Tensor:
-        return torch.rand((count, *shape), generator=generator, device=generator.device).to(device)
+        return torch.rand(
+            (count, *shape), generator=generator, device=generator.device, dtype=torch.float32
+        ).to(device)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn((count, *shape), generator=generator, device=generator.device).to(device)
+        return torch.randn(
+            (count, *shape), generator=generator, device=generator.device, dtype=torch.float32
+        ).to(device)
 
     def integer(first: int, last: int) -> Tensor:
         values = torch.randint(first, last + 1, (count,), generator=generator, device=generator.device)
@@ -221,12 +227,13 @@ def _render(draws: _Draws, canvas: int) -> Tensor:
     psf, psf_radius = _sensor_psf(draws)
 
     path = path - (dwell[..., None] * path).sum(dim=1, keepdim=True)
-    # Splatting reaches the next pixel outwards and the sensor `psf_radius` more; a kernel of one pixel has no path.
+    # Splatting reaches the next pixel outwards and the sensor `psf_radius` more; a kernel of one pixel has
+    # no path.
     extent = (draws.half_size - psf_radius - _between(draws.margin, _MARGIN)).clamp_min(0.0)
     path = path * (extent / path.abs().amax(dim=(1, 2)).clamp_min(1e-12))[:, None, None]
 
-    # Bilinear splatting is separable: one matrix product instead of scattered additions, whose order (and so whose
-    # rounding) is not defined on a GPU.
+    # Bilinear splatting is separable: one matrix product instead of scattered additions, whose order (and so
+    # whose rounding) is not defined on a GPU.
     grid = _centred_grid(canvas, path.device)
     across = (1.0 - (path[..., 0, None] - grid).abs()).clamp_min(0.0)
     down = (1.0 - (path[..., 1, None] - grid).abs()).clamp_min(0.0)
@@ -237,7 +244,7 @@ def _render(draws: _Draws, canvas: int) -> Tensor:
 
 
 def _trajectory(draws: _Draws, samples: int) -> tuple[Tensor, Tensor]:
-    """Return the path (N, samples, 2) as x and y, in no particular unit, and the dwell times (N, samples), sum 1."""
+    """Return the path (N, samples, 2), x and y in an arbitrary unit, and dwell times (N, samples), sum 1."""
     device = draws.steps.device
     persistence = _between(draws.persistence, _PERSISTENCE)[:, None]
     step = draws.steps[:, 0]
@@ -265,11 +272,13 @@ def _speed(draws: _Draws, samples: int) -> Tensor:
     deviation = _LARGEST_LOG_SPEED_DEVIATION * draws.speed_deviation[:, None]
     basis = _spline_basis(_SPEED_POINTS, samples).to(device)
     speed = (deviation * (draws.log_speed @ basis.T)).exp()
-    place = (torch.arange(samples, device=device) + 0.5) / samples
+    place = (torch.arange(samples, device=device, dtype=torch.float32) + 0.5) / samples
     for pause in draws.pauses.unbind(dim=1):
         whether, where, depth, width = pause[:, :, None].unbind(dim=1)
         depth = torch.where(whether < _PAUSE_PROBABILITY, _between(depth, _PAUSE_DEPTH), 0.0)
-        speed = speed * (1.0 - depth * torch.exp(-0.5 * ((place - where) / _between(width, _PAUSE_WIDTH)).square()))
+        speed = speed * (
+            1.0 - depth * torch.exp(-0.5 * ((place - where) / _between(width, _PAUSE_WIDTH)).square())
+        )
     return speed
 
 
@@ -303,8 +312,8 @@ def _sensor_psf(draws: _Draws) -> tuple[Tensor, Tensor]:
 def _convolve_small(kernels: Tensor, psf: Tensor) -> Tensor:
     """Convolve each kernel (N, K, K) with its own point-symmetric function (N, P, P), zeros outside.
 
-    Shifted sums keep zeros exactly zero and never go below it, which the fast algorithms behind `conv2d` do not
-    promise.
+    Shifted sums keep zeros exactly zero and never go below it, which the fast algorithms behind `conv2d` do
+    not promise.
     """
     size, side = kernels.shape[-1], psf.shape[-1]
     padded = functional.pad(kernels, (side // 2,) * 4)
@@ -326,7 +335,7 @@ def _centred_grid(size: int, device: torch.device) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _spline_bank(samples: int) -> Tensor:
-    """Bases of every number of control points, (5, samples + 1, 7), padded with zeros for the points not used."""
+    """Bases for 3 to 7 control points, (5, samples + 1, 7), zero for the points not used."""
     fewest, most = _CONTROL_POINTS
     return torch.stack(
         [
@@ -344,7 +353,8 @@ def _spline_basis(points: int, samples: int, middles: bool = True) -> Tensor:
     their ends.
     """
     identity = torch.eye(points, dtype=torch.float64)
-    # Second derivatives m at unit spacing: m[i-1] + 4 m[i] + m[i+1] = 6 (y[i-1] - 2 y[i] + y[i+1]), zero at the ends.
+    # Second derivatives m at unit spacing: m[i-1] + 4 m[i] + m[i+1] = 6 (y[i-1] - 2 y[i] + y[i+1]), zero at
+    # the ends.
     inner = identity[1:-1]
     system, differences = identity.clone(), torch.zeros_like(identity)
     neighbours = identity[:-2] + identity[2:]

@@ -1,4 +1,4 @@
-"""From a sharp image and a blur kernel to a blurred photograph: convolution, noise and what cameras add to it."""
+"""From a sharp image and a blur kernel to a blurred photograph: convolution, noise, what cameras add."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class DegradationConfig:
     noise
         Standard deviation of white Gaussian noise, for intensities in [0, 1].
     gamma
-        Exponent by which intensities are made linear before the blur, and encoded again after it (2.2 is close to
-        sRGB); 1 blurs the intensities as they are.
+        Exponent by which intensities are made linear before the blur, and encoded again after it (2.2 is
+        close to sRGB); 1 blurs the intensities as they are.
     poisson
         Number of photons of a white pixel; None adds no photon noise.
     saturation
@@ -50,8 +50,8 @@ class DegradationConfig:
 
     Notes
     -----
-    The defaults are the paper's (Section 3.2): Gaussian noise of 0.02, nothing else. Results then leave [0, 1] by
-    the noise; only `saturation` (at 1), `quantise` and `jpeg` (both ends) clip.
+    The defaults are the paper's (Section 4): Gaussian noise of 0.02, nothing else. Results then
+    leave [0, 1] by the noise; only `saturation` (at 1), `quantise` and `jpeg` (both ends) clip.
     """
 
     noise: tuple[float, float] = (0.02, 0.02)
@@ -70,14 +70,20 @@ class DegradationConfig:
             ("jpeg", 1, 95),
         ):
             limits = getattr(self, name)
-            if limits is None:
+            if limits is None and name != "noise":
                 continue
-            # A configuration file brings lists.
-            object.__setattr__(self, name, tuple(limits))
-            if len(limits) != 2 or not smallest <= limits[0] <= limits[1] <= largest:
+            numbers = int if name == "jpeg" else (int, float)
+            pair = isinstance(limits, (tuple, list)) and len(limits) == 2
+            if not (
+                pair
+                and all(isinstance(limit, numbers) for limit in limits)
+                and smallest <= limits[0] <= limits[1] <= largest
+            ):
                 raise ConfigurationError(
                     f"{name} must be a range (smallest, largest) within [{smallest}, {largest}], not {limits}"
                 )
+            # A configuration file brings lists.
+            object.__setattr__(self, name, tuple(limits))
         if not self.gamma > 0.0:
             raise ConfigurationError(f"gamma must be positive, not {self.gamma}")
         if not 0.0 <= self.saturation_probability <= 1.0:
@@ -89,8 +95,8 @@ class DegradationConfig:
 def blur(sharp: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each image with its own kernel and keep the part that needs no border.
 
-    ``result[y, x] = sum_ij kernel[i, j] sharp[y + K - 1 - i, x + K - 1 - j]``: pixel (y, x) of the result lies
-    over pixel (y + K // 2, x + K // 2) of the sharp image.
+    ``result[y, x] = sum_ij kernel[i, j] sharp[y + K - 1 - i, x + K - 1 - j]``: pixel (y, x) of the result
+    lies over pixel (y + K // 2, x + K // 2) of the sharp image.
 
     Parameters
     ----------
@@ -120,8 +126,8 @@ def degrade(
 ) -> Tensor:
     """Blur sharp images and add what the configuration asks for.
 
-    The order is that of a camera: light is linearised, bright areas exceed white, blur, clipping, photon noise,
-    encoding, Gaussian noise, JPEG or rounding.
+    The order is that of a camera: light is linearised, bright areas exceed white, blur, clipping, photon
+    noise, encoding, Gaussian noise, JPEG or rounding.
 
     Parameters
     ----------
@@ -172,7 +178,9 @@ def degrade(
         qualities = torch.randint(
             config.jpeg[0], config.jpeg[1] + 1, (len(image),), generator=generator, device=generator.device
         )
-        image = torch.stack([_jpeg(one, quality) for one, quality in zip(image, qualities.tolist(), strict=True)])
+        image = torch.stack(
+            [_jpeg(one, quality) for one, quality in zip(image, qualities.tolist(), strict=True)]
+        )
     elif config.quantise:
         image = _to_bytes(image).to(image) / 255.0
     return image
@@ -202,7 +210,7 @@ def _blur_spectral(sharp: Tensor, kernels: Tensor) -> Tensor:
     shape = (_fast_length(height), _fast_length(width))
     spectrum = torch.fft.rfft2(sharp, s=shape)
     transfer = torch.fft.rfft2(kernels.to(sharp.dtype), s=shape)[:, None]
-    result = torch.fft.irfft2(spectrum * transfer, s=shape)
+    result: Tensor = torch.fft.irfft2(spectrum * transfer, s=shape)
     return result[..., size - 1 : height, size - 1 : width].contiguous()
 
 
@@ -230,5 +238,5 @@ def _jpeg(image: Tensor, quality: int) -> Tensor:
     stream = io.BytesIO()
     Image.fromarray(pixels[..., 0] if grey else pixels).save(stream, format="JPEG", quality=quality)
     with Image.open(stream) as decoded:
-        values = torch.from_numpy(numpy.array(decoded))
-    return (values[None] if grey else values.movedim(-1, 0)).to(image) / 255.0
+        values: Tensor = torch.from_numpy(numpy.array(decoded)).to(image) / 255.0
+    return values.unsqueeze(0) if grey else values.movedim(-1, 0)

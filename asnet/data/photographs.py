@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +24,8 @@ class Photographs:
     ----------
     folder
         Holds JPEG, PNG, TIFF or WebP files; other files and subfolders are ignored. The order is that of the
-        sorted file names. Orientation tags are applied, grey images become RGB, transparency is dropped.
+        sorted file names. Orientation tags are applied, grey images become RGB, 16-bit ones 8-bit, and
+        transparency is dropped.
     device
         Where the photographs are kept and crops are made. They take 3 bytes a pixel.
 
@@ -56,13 +58,16 @@ class Photographs:
         """Return one whole photograph, float32 (3, H, W) in [0, 1]."""
         return self._pixels[index].float() / 255.0
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[index] for index in range(len(self)))
+
     def require_side(self, size: int) -> None:
         """Raise `InputError`, naming the file, if a photograph is smaller than `size` pixels either way."""
         for name, pixels in zip(self.names, self._pixels, strict=True):
             height, width = pixels.shape[-2:]
             if min(height, width) < size:
                 raise InputError(
-                    f"{self.folder / name} has {width}x{height} pixels, but crops of {size}x{size} are asked for"
+                    f"{self.folder / name} has {width}x{height} pixels, but crops take {size}x{size}"
                 )
 
     def crops(self, count: int, size: int, *, generator: torch.Generator) -> Tensor:
@@ -88,11 +93,15 @@ class Photographs:
             If a photograph is smaller than the crop, `size` is not positive or `count` is negative.
         """
         if count < 0 or size < 1:
-            raise InputError(f"crops need a count of 0 or more and a size of 1 or more, not {count} and {size}")
+            raise InputError(
+                f"crops need a count of 0 or more and a size of 1 or more, not {count} and {size}"
+            )
         self.require_side(size)
         crops = torch.empty((count, 3, size, size), dtype=torch.uint8, device=self.device)
         # Fractions in float64 are fine enough for any number of photographs and positions.
-        draws = torch.rand((count, 5), generator=generator, device=generator.device, dtype=torch.float64).tolist()
+        draws = torch.rand(
+            (count, 5), generator=generator, device=generator.device, dtype=torch.float64
+        ).tolist()
         for crop, (which, down, across, flip, transpose) in zip(crops, draws, strict=True):
             pixels = self._pixels[int(which * len(self))]
             top = int(down * (pixels.shape[-2] - size + 1))
@@ -109,7 +118,11 @@ class Photographs:
 def _decode(path: Path) -> Tensor:
     try:
         with Image.open(path) as image:
-            pixels = numpy.array(ImageOps.exif_transpose(image).convert("RGB"))
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):
+                # Pillow's own conversion of 16-bit grey clips everything above 255 to white.
+                upright = Image.fromarray((numpy.array(upright) // 257).astype(numpy.uint8))
+            pixels = numpy.array(upright.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageFileError(f"the photograph {path} cannot be decoded: {error}") from error
     return torch.from_numpy(pixels).movedim(-1, 0).contiguous()

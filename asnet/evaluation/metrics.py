@@ -40,8 +40,8 @@ def psnr(estimate: Tensor, ground_truth: Tensor, *, data_range: float = 1.0) -> 
 def ssim(estimate: Tensor, ground_truth: Tensor, *, data_range: float = 1.0) -> Tensor:
     """Return the structural similarity of each image (Wang et al. 2004).
 
-    Gaussian window of 11x11 pixels and standard deviation 1.5, population covariances, constants 0.01 and 0.03,
-    mean over the channels and over all pixels whose window lies inside the image.
+    Gaussian window of 11x11 pixels and standard deviation 1.5, population covariances, constants 0.01 and
+    0.03, mean over the channels and over all pixels whose window lies inside the image.
 
     Parameters
     ----------
@@ -63,22 +63,26 @@ def ssim(estimate: Tensor, ground_truth: Tensor, *, data_range: float = 1.0) -> 
     _check_same_shape(estimate, ground_truth)
     if min(estimate.shape[-2:]) < _SSIM_WINDOW:
         height, width = estimate.shape[-2:]
-        raise InputError(f"SSIM needs images of at least {_SSIM_WINDOW}x{_SSIM_WINDOW} pixels, not {width}x{height}")
+        raise InputError(
+            f"SSIM needs images of at least {_SSIM_WINDOW}x{_SSIM_WINDOW} pixels, not {width}x{height}"
+        )
     mean_x, mean_y = _window_mean(estimate), _window_mean(ground_truth)
     variance_x = _window_mean(estimate.square()) - mean_x.square()
     variance_y = _window_mean(ground_truth.square()) - mean_y.square()
     covariance = _window_mean(estimate * ground_truth) - mean_x * mean_y
     luminance_floor, contrast_floor = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     numerator = (2.0 * mean_x * mean_y + luminance_floor) * (2.0 * covariance + contrast_floor)
-    denominator = (mean_x.square() + mean_y.square() + luminance_floor) * (variance_x + variance_y + contrast_floor)
+    denominator = (mean_x.square() + mean_y.square() + luminance_floor) * (
+        variance_x + variance_y + contrast_floor
+    )
     return (numerator / denominator).mean(dim=(1, 2, 3))
 
 
 def kernel_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Return the maximum of the normalised cross-correlation of blur kernels over all shifts (Hu and Yang 2012).
+    """Return the maximum over all shifts of the normalised cross-correlation (Hu and Yang 2012).
 
-    ``max_s sum_x a(x) b(x + s) / (|a| |b|)``, zeros outside the kernels: blind to a shift, which deblurring cannot
-    know, and to scale, but not to a flip.
+    ``max_s sum_x a(x) b(x + s) / (|a| |b|)``, zeros outside the kernels: blind to a shift, which deblurring
+    cannot know, and to scale, but not to a flip.
 
     Parameters
     ----------
@@ -97,7 +101,8 @@ def kernel_similarity(a: Tensor, b: Tensor) -> Tensor:
     """
     if a.ndim != 3 or b.ndim != 3 or a.shape[0] != b.shape[0]:
         raise InputError(
-            f"blur kernels to compare must be (N, K, K) of the same N, not {tuple(a.shape)} and {tuple(b.shape)}"
+            "blur kernels to compare must be (N, K, K) of the same N, "
+            f"not {tuple(a.shape)} and {tuple(b.shape)}"
         )
     shape = (a.shape[-2] + b.shape[-2] - 1, a.shape[-1] + b.shape[-1] - 1)
     spectrum = torch.fft.rfft2(a, s=shape).conj() * torch.fft.rfft2(b, s=shape)
@@ -109,8 +114,8 @@ def kernel_similarity(a: Tensor, b: Tensor) -> Tensor:
 def self_symmetry(kernel: Tensor) -> Tensor:
     """Return the `kernel_similarity` of each blur kernel (N, K, K) with its flip by 180 degrees, (N,).
 
-    Estimates near 1 for kernels that are not symmetric themselves tell that an estimator averages over the flip,
-    which autocorrelations cannot resolve.
+    Estimates near 1 for kernels that are not symmetric themselves tell that an estimator averages over the
+    flip, which autocorrelations cannot resolve.
     """
     return kernel_similarity(kernel, kernel.flip(-2, -1))
 

@@ -1,0 +1,85 @@
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from asnet.data.batches import BatchSource
+from asnet.data.blur_kernels import BlurKernelConfig
+from asnet.data.degradation import DegradationConfig, blur
+from asnet.data.photographs import Photographs
+from asnet.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Photographs:
+    folder = tmp_path_factory.mktemp("photographs")
+    for index in range(2):
+        pixels = numpy.random.default_rng(index).integers(0, 256, (70, 80, 3), dtype=numpy.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return Photographs(folder)
+
+
+def source(photographs: Photographs, *, noise: float = 0.02, **changes: int) -> BatchSource:
+    arguments = {"batch_size": 3, "crop": 32, "seed": 7, **changes}
+    return BatchSource(
+        photographs, BlurKernelConfig(canvas=15), DegradationConfig(noise=(noise, noise)), **arguments
+    )
+
+
+def test_shapes_and_ranges(photographs: Photographs) -> None:
+    batch = source(photographs).batch(0)
+    assert batch.blurred.shape == batch.sharp.shape == (3, 3, 32, 32)
+    assert batch.kernel.shape == (3, 15, 15)
+    assert {tensor.dtype for tensor in batch} == {torch.float32}
+    assert 0 <= batch.sharp.min() <= batch.sharp.max() <= 1
+
+
+def test_a_batch_depends_on_seed_index_and_rank_alone(photographs: Photographs) -> None:
+    straight = source(photographs)
+    batches = [straight.batch(index) for index in range(4)]
+    resumed = source(photographs)
+    for first, second in zip(batches[3], resumed.batch(3), strict=True):
+        assert torch.equal(first, second)
+
+    others = [
+        batches[0],
+        batches[1],
+        source(photographs, seed=8).batch(0),
+        source(photographs, rank=1, world_size=2).batch(0),
+    ]
+    for place, one in enumerate(others):
+        for other in others[:place]:
+            assert not torch.equal(one.sharp, other.sharp)
+            assert not torch.equal(one.kernel, other.kernel)
+
+
+def test_autocast_leaves_the_data_alone(photographs: Photographs) -> None:
+    plain = source(photographs).batch(0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under_autocast = source(photographs).batch(0)
+    for first, second in zip(plain, under_autocast, strict=True):
+        assert torch.equal(first, second)
+
+
+def test_sharp_is_aligned_with_blurred(photographs: Photographs) -> None:
+    batch = source(photographs, noise=0.0).batch(0)
+    inside = slice(7, 32 - 7)
+    torch.testing.assert_close(
+        blur(batch.sharp, batch.kernel), batch.blurred[..., inside, inside], rtol=0, atol=1e-5
+    )
+
+
+def test_noise_is_added(photographs: Photographs) -> None:
+    clean, noisy = source(photographs, noise=0.0).batch(0), source(photographs, noise=0.1).batch(0)
+    assert torch.equal(clean.sharp, noisy.sharp)
+    assert abs((noisy.blurred - clean.blurred).std() - 0.1) < 0.005
+
+
+def test_unusable_arguments_are_refused(photographs: Photographs) -> None:
+    with pytest.raises(InputError, match=r"0\.png has 80x70 pixels.*71x71"):
+        source(photographs, crop=57)
+    assert source(photographs, crop=56).batch(0).sharp.shape[-1] == 56
+    with pytest.raises(InputError, match="rank"):
+        source(photographs, rank=2, world_size=2)
+    with pytest.raises(InputError, match="batch size"):
+        source(photographs, batch_size=0)

@@ -1,0 +1,141 @@
+import pytest
+import torch
+from torch import Tensor
+
+from asnet.data.blur_kernels import KERNEL_CLASSES, BlurKernelConfig, sample_blur_kernels, support_size
+from asnet.errors import ConfigurationError, InputError
+
+
+def sample(count: int, config: BlurKernelConfig, seed: int = 0) -> Tensor:
+    return sample_blur_kernels(count, config, generator=torch.Generator().manual_seed(seed))
+
+
+def centroids(kernels: Tensor) -> Tensor:
+    """(N, 2), relative to the canvas centre."""
+    grid = torch.arange(kernels.shape[-1], dtype=torch.float64) - kernels.shape[-1] // 2
+    weights = kernels.double()
+    return torch.stack(((weights.sum(1) * grid).sum(1), (weights.sum(2) * grid).sum(1)), dim=1)
+
+
+@pytest.mark.parametrize("canvas", [1, 3, 5, 31, 85])
+def test_kernels_are_normalised_non_negative_and_centred(canvas: int) -> None:
+    kernels = sample(100, BlurKernelConfig(canvas=canvas, minimum_size=1), seed=canvas)
+    assert kernels.shape == (100, canvas, canvas)
+    assert kernels.dtype == torch.float32
+    assert (kernels >= 0).all()
+    torch.testing.assert_close(
+        kernels.double().sum((1, 2)), torch.ones(100, dtype=torch.float64), rtol=0, atol=1e-6
+    )
+    assert centroids(kernels).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7, 9, 31, 61])
+def test_the_size_asked_for_is_the_size_of_the_support(size: int) -> None:
+    kernels = sample(60, BlurKernelConfig(canvas=61, minimum_size=size, maximum_size=size))
+    assert (support_size(kernels) == size).all()
+
+
+def test_the_edge_of_the_support_carries_weight() -> None:
+    """The size is not owed to faint fringes: above a hundredth of the peak it is hardly smaller."""
+    kernels = sample(200, BlurKernelConfig(canvas=31, minimum_size=31))
+    peak = kernels.amax((1, 2), keepdim=True)
+    visible = support_size(torch.where(kernels > 0.01 * peak, kernels, 0.0)).double()
+    assert visible.mean() > 30
+    assert visible.min() >= 25
+
+
+@pytest.mark.parametrize("index", range(len(KERNEL_CLASSES)))
+def test_every_class_is_reached_over_its_whole_range(index: int) -> None:
+    smallest, largest = KERNEL_CLASSES[index]
+    config = BlurKernelConfig.of_class(index)
+    assert config.canvas == largest
+    sizes = support_size(sample(300, config))
+    assert set(sizes.tolist()) == set(range(smallest, largest + 1, 2))
+    # Uniform: the mean of 300 draws lies within four standard errors of the middle.
+    error = ((largest - smallest + 2) ** 2 / 12 / 300) ** 0.5
+    assert abs(sizes.double().mean() - (smallest + largest) / 2) < 4 * error
+
+
+def test_size_one_is_a_delta() -> None:
+    kernels = sample(5, BlurKernelConfig(canvas=7, minimum_size=1, maximum_size=1))
+    expected = torch.zeros(5, 7, 7)
+    expected[:, 3, 3] = 1
+    assert torch.equal(kernels, expected)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
+    config = BlurKernelConfig()
+    first = sample(70, config, seed=3)
+    assert torch.equal(first, sample(70, config, seed=3))
+    assert not torch.equal(first, sample(70, config, seed=4))
+    assert len(torch.unique(first.flatten(1), dim=0)) == 70
+
+
+def test_kernels_are_thin_paths_of_uneven_brightness() -> None:
+    kernels = sample(200, BlurKernelConfig(canvas=61, minimum_size=41))
+    peak = kernels.amax((1, 2), keepdim=True)
+    area = (kernels > 0.1 * peak).sum((1, 2)).double()
+    assert area.median() < 0.15 * 61 * 61
+    assert (area >= 5).all()
+    # Spread of brightness along the path, of pixels well inside it.
+    spread = torch.stack([(k[k > 0.05 * k.max()].std() / k[k > 0.05 * k.max()].mean()) for k in kernels])
+    assert spread.median() > 0.3
+
+
+def test_kernels_point_in_all_directions() -> None:
+    kernels = sample(600, BlurKernelConfig(canvas=31, minimum_size=21)).double()
+    grid = torch.arange(31, dtype=torch.float64) - 15
+    horizontal = (kernels.sum(1) * grid.square()).sum(1)
+    vertical = (kernels.sum(2) * grid.square()).sum(1)
+    mixed = (kernels * grid[:, None] * grid[None]).sum((1, 2))
+    angle = 0.5 * torch.atan2(2 * mixed, horizontal - vertical)
+    counts = torch.histc(angle, bins=4, min=-torch.pi / 2, max=torch.pi / 2)
+    assert counts.min() > 90  # 150 expected
+
+
+def test_no_kernels_and_a_negative_count() -> None:
+    assert sample(0, BlurKernelConfig()).shape == (0, 31, 31)
+    with pytest.raises(InputError, match="-1"):
+        sample(-1, BlurKernelConfig())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"canvas": 30},
+        {"canvas": -3},
+        {"minimum_size": 0},
+        {"minimum_size": 33},
+        {"maximum_size": 33},
+        {"minimum_size": 9, "maximum_size": 7},
+        {"minimum_size": 8, "maximum_size": 8},
+    ],
+)
+def test_unusable_configurations_are_refused(arguments: dict[str, int]) -> None:
+    with pytest.raises(ConfigurationError):
+        BlurKernelConfig(**arguments)
+
+
+def test_unknown_class_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="3"):
+        BlurKernelConfig.of_class(3)
+
+
+def test_a_class_on_a_larger_canvas() -> None:
+    kernels = sample(20, BlurKernelConfig.of_class(0, canvas=85))
+    assert kernels.shape[-1] == 85
+    assert support_size(kernels).max() <= 31
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees_with_the_cpu_and_repeats_itself() -> None:
+    config = BlurKernelConfig(canvas=61)
+    on_cpu = sample(100, config)
+    on_cuda = sample_blur_kernels(100, config, generator=torch.Generator().manual_seed(0), device="cuda")
+    torch.testing.assert_close(on_cuda.cpu(), on_cpu, rtol=0, atol=1e-4)
+    repeats = [
+        sample_blur_kernels(100, config, generator=torch.Generator("cuda").manual_seed(5), device="cuda")
+        for _ in range(2)
+    ]
+    assert torch.equal(*repeats)
+    assert centroids(repeats[0].cpu()).abs().max() < 1e-2

@@ -1,0 +1,212 @@
+import pytest
+import torch
+from torch import Tensor
+
+from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
+from asnet.data.degradation import DegradationConfig, blur, degrade
+from asnet.errors import ConfigurationError, InputError
+
+CLEAN = DegradationConfig(noise=(0.0, 0.0))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def delta(count: int, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    kernels = torch.zeros(count, size, size, dtype=dtype)
+    kernels[:, size // 2, size // 2] = 1
+    return kernels
+
+
+def degraded(sharp: Tensor, kernels: Tensor, seed: int = 0, **options: object) -> Tensor:
+    config = DegradationConfig(**{"noise": (0.0, 0.0), **options})  # type: ignore[arg-type]
+    return degrade(sharp, kernels, config, generator=generator(seed))
+
+
+def convolve_slowly(sharp: Tensor, kernels: Tensor) -> Tensor:
+    count, channels, height, width = sharp.shape
+    size = kernels.shape[-1]
+    result = torch.zeros(count, channels, height - size + 1, width - size + 1, dtype=sharp.dtype)
+    for y in range(result.shape[2]):
+        for x in range(result.shape[3]):
+            for i in range(size):
+                for j in range(size):
+                    result[:, :, y, x] += (
+                        kernels[:, i, j, None] * sharp[:, :, y + size - 1 - i, x + size - 1 - j]
+                    )
+    return result
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 9, 11])
+def test_blur_is_the_valid_part_of_a_true_convolution(size: int) -> None:
+    sharp = torch.rand(2, 3, size + 5, size + 8, dtype=torch.float64, generator=generator())
+    kernels = torch.rand(2, size, size, dtype=torch.float64, generator=generator(1))  # no symmetry at all
+    torch.testing.assert_close(blur(sharp, kernels), convolve_slowly(sharp, kernels), rtol=1e-12, atol=1e-12)
+    single = blur(sharp.float(), kernels.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), convolve_slowly(sharp, kernels), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [3, 31])
+def test_blurred_and_sharp_images_are_aligned(size: int) -> None:
+    sharp = torch.rand(2, 3, 40, 50, generator=generator())
+    half = size // 2
+    torch.testing.assert_close(
+        blur(sharp, delta(2, size)), sharp[..., half : 40 - half, half : 50 - half], rtol=0, atol=1e-6
+    )
+
+
+def test_sampled_kernels_do_not_shift_a_photograph() -> None:
+    """The centroid of a blurred dot is where the dot was."""
+    kernels = sample_blur_kernels(8, BlurKernelConfig(canvas=31, minimum_size=15), generator=generator())
+    sharp = torch.zeros(8, 1, 91, 91)
+    sharp[:, :, 15 + 30, 15 + 30] = 1
+    blurred = blur(sharp, kernels)[:, 0]
+    grid = torch.arange(61.0) - 30
+    assert (blurred.sum(1) * grid).sum(1).abs().max() < 1e-2
+    assert (blurred.sum(2) * grid).sum(1).abs().max() < 1e-2
+
+
+def test_blur_passes_gradients_to_image_and_kernel() -> None:
+    sharp = torch.rand(1, 1, 10, 11, dtype=torch.float64, requires_grad=True)
+    for size in (3, 9):
+        kernels = torch.rand(1, size, size, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(blur, (sharp, kernels))
+
+
+def test_noise_has_the_standard_deviation_drawn_for_its_image() -> None:
+    sharp = torch.full((40, 1, 66, 66), 0.5)
+    blurred = degraded(sharp, delta(40, 3), noise=(0.01, 0.05))
+    deviations = (blurred - 0.5).std(dim=(1, 2, 3))
+    assert deviations.min() > 0.0095
+    assert deviations.max() < 0.0525
+    assert deviations.max() - deviations.min() > 0.02
+
+
+def test_default_noise_is_the_papers_and_is_not_clipped() -> None:
+    blurred = degrade(torch.ones(2, 3, 130, 130), delta(2, 3), DegradationConfig(), generator=generator())
+    assert abs((blurred - 1).std() - 0.02) < 0.001
+    assert abs((blurred - 1).mean()) < 0.001
+    assert blurred.max() > 1.02
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    sharp = torch.rand(3, 3, 46, 46, generator=generator())
+    kernels = sample_blur_kernels(3, BlurKernelConfig(), generator=generator())
+    options = {
+        "noise": (0.0, 0.05),
+        "gamma": 2.2,
+        "poisson": (200.0, 900.0),
+        "saturation": (1.0, 4.0),
+        "saturation_probability": 0.5,
+        "jpeg": (60, 95),
+    }
+    first = degraded(sharp, kernels, seed=1, **options)
+    assert torch.equal(first, degraded(sharp, kernels, seed=1, **options))
+    assert not torch.equal(first, degraded(sharp, kernels, seed=2, **options))
+
+
+def test_gamma_blurs_in_linear_light() -> None:
+    sharp = torch.zeros(1, 1, 3, 6)
+    sharp[..., 3:] = 1
+    box = torch.full((1, 3, 3), 1 / 9)
+    expected = torch.tensor([0.0, 1 / 3, 2 / 3, 1.0]) ** (1 / 2.2)
+    torch.testing.assert_close(degraded(sharp, box, gamma=2.2)[0, 0, 0], expected, rtol=1e-5, atol=1e-3)
+    # Where nothing changes over the kernel's reach, the encoding leaves no trace.
+    flat = torch.full((1, 3, 8, 8), 0.3)
+    torch.testing.assert_close(degraded(flat, box, gamma=2.2), flat[..., 1:-1, 1:-1], rtol=1e-5, atol=1e-6)
+
+
+def test_photon_noise_grows_with_the_root_of_the_light() -> None:
+    for level in (0.1, 0.4, 0.9):
+        blurred = degraded(torch.full((1, 1, 202, 202), level), delta(1, 3), poisson=(400.0, 400.0))
+        expected = (level / 400.0) ** 0.5
+        assert abs(blurred.std() - expected) < 0.03 * expected
+        assert abs(blurred.mean() - level) < 5 * expected / 200
+        # Whole photons.
+        torch.testing.assert_close(blurred * 400, (blurred * 400).round(), rtol=0, atol=1e-3)
+
+
+def test_saturation_lets_lights_outshine_white_and_clips_them() -> None:
+    sharp = torch.full((1, 3, 21, 21), 0.2)
+    sharp[..., 10, 10] = 1
+    box = torch.full((1, 5, 5), 1 / 25)
+    plain, saturated = degraded(sharp, box), degraded(sharp, box, saturation=(50.0, 50.0))
+    assert plain[0, 0, 8, 8] < 0.25
+    assert (saturated[0, :, 6:11, 6:11] == 1).all()
+    torch.testing.assert_close(saturated[..., :5, :5], plain[..., :5, :5])
+    assert torch.equal(degraded(sharp, box, saturation=(50.0, 50.0), saturation_probability=0.0), plain)
+
+
+def test_saturation_probability_chooses_among_the_images() -> None:
+    blurred = degraded(
+        torch.ones(100, 1, 3, 3) * 0.95, delta(100, 3), saturation=(3.0, 3.0), saturation_probability=0.5
+    )
+    assert 30 < (blurred == 1).sum() < 70
+
+
+def test_jpeg_loses_more_at_lower_quality_and_gives_eight_bits() -> None:
+    rows = torch.linspace(0, 1, 66)
+    sharp = (0.5 + 0.5 * torch.sin(12 * rows[:, None] + 20 * rows[None] ** 2)).expand(1, 3, 66, 66)
+    errors = {}
+    for quality in (20, 90):
+        blurred = degraded(sharp, delta(1, 3), jpeg=(quality, quality))
+        torch.testing.assert_close(blurred * 255, (blurred * 255).round(), rtol=0, atol=1e-3)
+        errors[quality] = float((blurred - sharp[..., 1:-1, 1:-1]).square().mean().sqrt())
+    assert 0 < errors[90] < 0.5 * errors[20]
+    assert errors[20] < 0.1
+
+
+def test_jpeg_takes_grey_images_and_keeps_channels_in_order() -> None:
+    grey = torch.full((1, 1, 18, 18), 0.4)
+    torch.testing.assert_close(
+        degraded(grey, delta(1, 3), jpeg=(95, 95)), grey[..., 1:-1, 1:-1], rtol=0, atol=0.005
+    )
+    colour = torch.tensor([0.8, 0.4, 0.1])[:, None, None].expand(1, 3, 18, 18)
+    result = degraded(colour, delta(1, 3), jpeg=(95, 95))
+    torch.testing.assert_close(result, colour[..., 1:-1, 1:-1], rtol=0, atol=0.02)
+
+
+def test_quantise_clips_and_rounds_to_eight_bits() -> None:
+    sharp = torch.full((1, 1, 34, 34), 0.01)
+    blurred = degraded(sharp, delta(1, 3), noise=(0.02, 0.02), quantise=True)
+    assert blurred.min() == 0
+    torch.testing.assert_close(blurred * 255, (blurred * 255).round(), rtol=0, atol=1e-4)
+
+
+def test_ranges_read_from_a_configuration_file_may_be_lists() -> None:
+    assert DegradationConfig(noise=[0.0, 0.1]).noise == (0.0, 0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"noise": (0.1, 0.0)},
+        {"noise": (-0.1, 0.0)},
+        {"noise": (0.1,)},
+        {"noise": 0.1},
+        {"noise": None},
+        {"noise": (0.0, float("nan"))},
+        {"poisson": ("few", "many")},
+        {"jpeg": (50.5, 60.5)},
+        {"gamma": 0.0},
+        {"poisson": (0.0, 10.0)},
+        {"saturation": (0.5, 2.0)},
+        {"saturation_probability": 1.5},
+        {"jpeg": (0, 50)},
+        {"jpeg": (50, 100)},
+    ],
+)
+def test_unusable_configurations_are_refused_by_name(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        DegradationConfig(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sharp", "kernels"),
+    [((2, 3, 9, 9), (1, 3, 3)), ((1, 3, 9, 9), (1, 4, 4)), ((1, 3, 9, 5), (1, 7, 7)), ((3, 9, 9), (1, 3, 3))],
+)
+def test_shapes_that_do_not_fit_are_refused(sharp: tuple[int, ...], kernels: tuple[int, ...]) -> None:
+    with pytest.raises(InputError):
+        degrade(torch.rand(sharp), torch.rand(kernels), CLEAN, generator=generator())
