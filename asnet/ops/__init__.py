@@ -1,1 +1,6 @@
 """Operators of asnet: hand-written kernels behind plain functions on tensors."""
+
+from asnet.ops.guided_conv import guided_conv2d, guided_pointwise_conv2d
+from asnet.ops.guided_modulation import guided_modulation
+
+__all__ = ["guided_conv2d", "guided_modulation", "guided_pointwise_conv2d"]

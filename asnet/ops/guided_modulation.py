@@ -1,0 +1,241 @@
+"""Guided modulation, the epilogue of a convolution that a blur kernel guides (Eq. 1 of the paper).
+
+The operator takes its parameters in the type in which it accumulates (float32, or float64 for float64 maps);
+the conversion is made here, where autograd follows it. The backward pass saves one map: the input where the
+gradient of the multiplier is wanted, otherwise the output, which the next convolution keeps anyway and whose
+sign is the mask of the ReLU.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from asnet.errors import AsnetError, InputError
+from asnet.ops import reference
+from asnet.ops._extension import has_kernel, load
+
+Activation = Literal["relu"] | None
+
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+load()
+_DEVICES_WITH_KERNEL = frozenset(
+    device for device in ("cpu", "cuda") if has_kernel("guided_modulation", device.upper())
+)
+
+
+def guided_modulation(
+    x: Tensor,
+    multiplier: Tensor | None,
+    shift: Tensor | None,
+    *,
+    conv_bias: Tensor | None = None,
+    activation: Activation = "relu",
+) -> Tensor:
+    """Modulate feature maps channel by channel: ``act((x + c) * (1 + m) + b)``, in one pass over memory.
+
+    Gradients reach every tensor argument; there are no second derivatives. Results have the same bits for any
+    number of threads. A device without a kernel of asnet runs the operations of `asnet.ops.reference`.
+
+    Parameters
+    ----------
+    x : Tensor
+        Feature maps (N, C, H, W), float32, float64, bfloat16 or float16, in any memory format.
+    multiplier : Tensor or None
+        m, (N, C), or (1, C) for one blur kernel throughout the batch; None is no multiplication. No wider
+        than float32, or float64 where x is.
+    shift : Tensor or None
+        b, shaped like `multiplier`; None is no addition.
+    conv_bias : Tensor, optional
+        c, (C,): the bias of the convolution that made x.
+    activation : "relu" or None
+        act.
+
+    Returns
+    -------
+    Tensor
+        (N, C, H, W) in the dtype and the memory format of x (contiguous where x is neither contiguous nor
+        channels-last).
+
+    Raises
+    ------
+    InputError
+        A tensor has the wrong shape, dtype or device, or the activation is unknown.
+
+    Notes
+    -----
+    Eq. 1 of Kaufman and Fattal (CVPR 2020), with the bias before it and the ReLU behind it. Accumulated in
+    float32 (float64 for float64); under autocast the result keeps the dtype of x.
+    """
+    check_maps("x", x)
+    check_parameters(x, x.shape[1], multiplier, shift, activation, conv_bias=conv_bias)
+    return modulate(x, multiplier, shift, conv_bias, activation)
+
+
+def check_maps(name: str, maps: Tensor) -> None:
+    """Raise `InputError` unless `maps` are feature maps (N, C, H, W) of a supported dtype."""
+    if maps.dim() != 4:
+        raise InputError(
+            f"{name} must be feature maps of shape (N, C, H, W), got the shape {tuple(maps.shape)}"
+        )
+    if maps.dtype not in _DTYPES:
+        raise InputError(f"{name} must be float32, float64, bfloat16 or float16, got {maps.dtype}")
+
+
+def check_parameters(
+    x: Tensor,
+    channels: int,
+    multiplier: Tensor | None,
+    shift: Tensor | None,
+    activation: Activation,
+    **vectors: Tensor | None,
+) -> None:
+    """Raise `InputError` unless the parameters fit `channels` maps and the batch x; `vectors` are (channels,)."""
+    if activation not in ("relu", None):
+        raise InputError(f'activation must be "relu" or None, got {activation!r}')
+    for name, guide in (("multiplier", multiplier), ("shift", shift)):
+        if guide is None:
+            continue
+        if guide.dim() != 2 or guide.shape[1] != channels or guide.shape[0] not in (1, x.shape[0]):
+            raise InputError(
+                f"{name} must have the shape ({x.shape[0]}, {channels}) or (1, {channels}), "
+                f"got {tuple(guide.shape)}"
+            )
+    for name, vector in vectors.items():
+        if vector is not None and vector.shape != (channels,):
+            raise InputError(f"{name} must have the shape ({channels},), got {tuple(vector.shape)}")
+    for name, parameter in (("multiplier", multiplier), ("shift", shift), *vectors.items()):
+        if parameter is None:
+            continue
+        if parameter.device != x.device:
+            raise InputError(f"{name} is on {parameter.device}, the feature maps are on {x.device}")
+        widest = _accumulation_dtype(x)
+        if parameter.dtype not in _DTYPES or torch.promote_types(parameter.dtype, widest) != widest:
+            raise InputError(
+                f"{name} must be a floating-point tensor no wider than {widest} beside {x.dtype} maps, "
+                f"got {parameter.dtype}"
+            )
+
+
+def modulate(
+    x: Tensor,
+    multiplier: Tensor | None,
+    shift: Tensor | None,
+    conv_bias: Tensor | None,
+    activation: Activation,
+) -> Tensor:
+    """`guided_modulation` of arguments that were checked."""
+    if x.device.type not in _DEVICES_WITH_KERNEL:
+        return reference.guided_modulation(x, multiplier, shift, conv_bias=conv_bias, activation=activation)
+    tables = _tables(x, multiplier, shift, conv_bias)
+    return torch.ops.asnet.guided_modulation(x, *tables, activation == "relu")  # type: ignore[no-any-return]
+
+
+def modulate_in_place(
+    x: Tensor,
+    multiplier: Tensor | None,
+    shift: Tensor | None,
+    conv_bias: Tensor | None,
+    activation: Activation,
+) -> Tensor:
+    """`modulate` that overwrites x, which is dense and outside of any autograd graph, and returns it."""
+    if x.device.type not in _DEVICES_WITH_KERNEL:
+        return reference.guided_modulation(x, multiplier, shift, conv_bias=conv_bias, activation=activation)
+    torch.ops.asnet.guided_modulation_(x, *_tables(x, multiplier, shift, conv_bias), activation == "relu")
+    return x
+
+
+def _accumulation_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _tables(
+    x: Tensor, multiplier: Tensor | None, shift: Tensor | None, conv_bias: Tensor | None
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The parameters as the operator takes them: (N, C), (N, C) and (C,) in the accumulation dtype."""
+    dtype, size = _accumulation_dtype(x), (x.shape[0], x.shape[1])
+    return (
+        None if multiplier is None else multiplier.to(dtype).expand(size),
+        None if shift is None else shift.to(dtype).expand(size),
+        None if conv_bias is None else conv_bias.to(dtype),
+    )
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
+
+
+@torch.library.register_fake("asnet::guided_modulation")
+def _forward_fake(
+    x: Tensor, multiplier: Tensor | None, shift: Tensor | None, conv_bias: Tensor | None, relu: bool
+) -> Tensor:
+    return torch.empty_like(
+        x, memory_format=torch.preserve_format if _is_dense(x) else torch.contiguous_format
+    )
+
+
+@torch.library.register_fake("asnet::guided_modulation_")
+def _forward_in_place_fake(
+    x: Tensor, multiplier: Tensor | None, shift: Tensor | None, conv_bias: Tensor | None, relu: bool
+) -> None:
+    return None
+
+
+@torch.library.register_fake("asnet::guided_modulation_backward")
+def _backward_fake(
+    grad: Tensor,
+    x: Tensor | None,
+    output: Tensor | None,
+    multiplier: Tensor | None,
+    shift: Tensor | None,
+    conv_bias: Tensor | None,
+    relu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    kept = grad
+    if x is not None:
+        kept = x
+    elif relu and output is not None:
+        kept = output
+    grad_x = _forward_fake(kept, None, None, None, relu)
+    size, dtype = (grad.shape[0], grad.shape[1]), _accumulation_dtype(grad)
+    grad_shift = grad.new_empty(size, dtype=dtype)
+    grad_multiplier = grad.new_empty((0, size[1]) if x is None else size, dtype=dtype)
+    return grad_x, grad_multiplier, grad_shift
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, multiplier, shift, conv_bias, ctx.relu = inputs
+    needs_input = ctx.needs_input_grad[1]
+    ctx.save_for_backward(
+        x if needs_input else None,
+        output if ctx.relu and not needs_input else None,
+        multiplier,
+        shift,
+        conv_bias,
+    )
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, output, multiplier, shift, conv_bias = ctx.saved_tensors
+    grad_x, grad_multiplier, grad_shift = torch.ops.asnet.guided_modulation_backward(
+        grad, x, output, multiplier, shift, conv_bias, ctx.relu
+    )
+    grad_conv_bias = None
+    if ctx.needs_input_grad[3]:
+        grad_conv_bias = (grad_shift if multiplier is None else grad_shift * (1 + multiplier)).sum(0)
+    return (
+        grad_x,
+        grad_multiplier if ctx.needs_input_grad[1] else None,
+        grad_shift if ctx.needs_input_grad[2] else None,
+        grad_conv_bias,
+        None,
+    )
+
+
+def _refuse_second_derivative(ctx: Any, *gradients: Tensor) -> None:
+    raise AsnetError("guided_modulation has no second derivative; asnet.ops.reference.guided_modulation has.")
+
+
+torch.library.register_autograd("asnet::guided_modulation", _backward, setup_context=_setup_context)
+torch.library.register_autograd("asnet::guided_modulation_backward", _refuse_second_derivative)
