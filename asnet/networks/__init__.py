@@ -1,4 +1,4 @@
-"""Networks: analysis (image to blur kernel), synthesis (image and kernel to sharp image), and the pair of them."""
+"""Networks: analysis (image to blur kernel), synthesis (image and kernel to sharp image), and their pair."""
 
 from asnet.networks.analysis import AnalysisNetwork
 from asnet.networks.configurations import AnalysisConfig, ASNetConfig, SynthesisConfig, preset

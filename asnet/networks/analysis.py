@@ -30,7 +30,8 @@ INITIAL_KERNEL_BIAS = 0.1
 
 
 class CorrelationLevel(nn.Module):
-    """One level: features, their cross-correlation over a window of lags, and its reduction to few channels."""
+    """One level: features, their cross-correlation over a window of lags, and its reduction to few
+    channels."""
 
     def __init__(self, config: AnalysisConfig, in_channels: int, max_lag: int) -> None:
         super().__init__()
@@ -43,7 +44,9 @@ class CorrelationLevel(nn.Module):
         self.projection = nn.Conv2d(in_channels, config.correlation_channels, 1)
         maps = config.correlation_channels
         pairs = maps * (maps + 1) // 2
-        self.reduction = nn.Conv2d(2 * pairs if config.append_flipped_pairs else pairs, config.reduced_channels, 1)
+        self.reduction = nn.Conv2d(
+            2 * pairs if config.append_flipped_pairs else pairs, config.reduced_channels, 1
+        )
 
     def extract(self, x: Tensor) -> Tensor:
         """Return the level's features, `feature_layers` convolutions without padding deep."""
@@ -83,9 +86,9 @@ class Fusion(nn.Module):
         self.join = nn.Conv2d(2 * channels, channels, config.fusion_size, padding="same")
 
     def forward(self, finer: Tensor, coarse: Tensor) -> Tensor:
-        """Return (N, C, 2R+1, 2R+1) from the finer map of that size and the coarse one of about half of it."""
+        """Return (N, C, 2R+1, 2R+1) from the finer map of that size and the coarse one of half of it."""
         raised = relu(self.up(coarse))
-        # Lag zero sits at the centre of the coarse map, so at twice that index (plus the border) of the raised one.
+        # Lag zero, the centre of the coarse map, is at twice its index (plus the border) of the raised one.
         start_vertical = coarse.shape[2] - 1 + self.centre_border - finer.shape[2] // 2
         start_horizontal = coarse.shape[3] - 1 + self.centre_border - finer.shape[3] // 2
         cropped = raised[
@@ -131,9 +134,13 @@ class AnalysisNetwork(nn.Module):
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 initialise_he(module)
         for down in self.down:
-            # One channel has no average over filters: start as the mean of 5x5 pixels, which keeps the picture.
+            assert isinstance(down, DownConvolution)
+            # One channel has no average over filters: start as the mean of 5x5 pixels, which keeps the
+            # picture.
             nn.init.constant_(down.weight, 1 / LEVEL_CONVOLUTION_SIZE**2)
         final = self.head[-1]
+        assert isinstance(final, nn.Conv2d)
+        assert final.bias is not None
         nn.init.normal_(final.weight, std=INITIAL_KERNEL_BIAS * final.weight.numel() ** -0.5)
         nn.init.constant_(final.bias, INITIAL_KERNEL_BIAS)
 
@@ -149,8 +156,8 @@ class AnalysisNetwork(nn.Module):
         Returns
         -------
         Tensor
-            Blur kernels (N, K, K), K = `config.kernel_size`, non-negative, sum 1, float32 (float64 for a float64
-            network). A map that is zero everywhere, which tells nothing, gives the uniform kernel.
+            Blur kernels (N, K, K), K = `config.kernel_size`, non-negative, sum 1, float32 (float64 for a
+            float64 network). A map that is zero everywhere, which tells nothing, gives the uniform kernel.
 
         Raises
         ------
@@ -165,12 +172,12 @@ class AnalysisNetwork(nn.Module):
             round_up(max(length, config.minimum_size), config.size_multiple) for length in y.shape[2:]
         )
         y = pad_symmetric(y, height, width)
-        dtype = self.head[0].weight.dtype
+        dtype = next(self.parameters()).dtype
         y = standardise(y.to(torch.promote_types(dtype, torch.float32))).to(dtype)
         return _normalised_kernel(self._kernel_map(y))
 
     def _kernel_map(self, y: Tensor) -> Tensor:
-        """Return the non-negative map (N, K, K) that becomes the kernel, for a standardised luma (N, 1, H, W)."""
+        """Return the non-negative map (N, K, K) that becomes the kernel; y is the standardised luma."""
         reduced = []
         x = y.contiguous(memory_format=torch.channels_last)
         for index, level in enumerate(self.levels):

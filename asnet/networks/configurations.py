@@ -1,7 +1,8 @@
-"""Configurations of the networks: every point in which the paper, its released code and `compact` differ is a field.
+"""Configurations of the networks: a field for every point in which paper, released code and `compact` differ.
 
-`ASNetConfig.paper()` follows the text of Kaufman and Fattal (CVPR 2020), `ASNetConfig.official()` the topology of the
-released weights, `ASNetConfig.compact()` is for machines without a GPU. All three are instances of the same classes.
+`ASNetConfig.paper()` follows the text of Kaufman and Fattal (CVPR 2020), `ASNetConfig.official()` the
+topology of the released weights, `ASNetConfig.compact()` is for machines without a GPU. All three are
+instances of the same classes.
 """
 
 from collections.abc import Mapping
@@ -53,20 +54,20 @@ class AnalysisConfig:
     Parameters
     ----------
     kernel_size : int
-        Side m of the blur kernel grid, odd. Level 0 correlates over lags of -m // 2 to m // 2, each further level over
-        half of that, rounded up.
+        Side m of the blur kernel grid, odd. Level 0 correlates over lags of -m // 2 to m // 2, each further
+        level over half of that, rounded up.
     levels : int
         Number of levels, each at half the resolution of the one before.
     pyramid : {"features", "image"}
-        What goes down a level: the features, max-pooled (paper), or the level's one-channel input through a learned
-        5x5 convolution of stride 2 (released code).
+        What goes down a level: the features, max-pooled (paper), or the level's one-channel input through a
+        learned 5x5 convolution of stride 2 (released code).
     feature_channels, feature_layers, feature_size : int
         Width, number and side of the convolutions that extract a level's features, all without padding.
     correlation_channels : int
         Feature maps C left by the 1x1 convolution before the correlation.
     normalise_features : bool
-        Make every map zero-mean and divide it by its norm before the correlation (released code). Without it the
-        correlation is divided by the number of pixels, so that it does not grow with the image.
+        Make every map zero-mean and divide it by its norm before the correlation (released code). Without it
+        the correlation is divided by the number of pixels, so that it does not grow with the image.
     boundary : {"zero", "circular"}
         What lies outside the feature maps.
     lag_sign : {"paper", "released"}
@@ -107,14 +108,8 @@ class AnalysisConfig:
 
     def __post_init__(self) -> None:
         _check_odd("kernel_size", self.kernel_size, 3)
-        for name in (
-            "levels",
-            "feature_channels",
-            "feature_layers",
-            "correlation_channels",
-            "reduced_channels",
-            "size_multiple",
-        ):
+        counts = ("levels", "feature_channels", "feature_layers", "correlation_channels", "reduced_channels")
+        for name in (*counts, "size_multiple"):
             _check_positive(name, getattr(self, name))
         for name in ("feature_size", "fusion_size", "final_size"):
             _check_odd(name, getattr(self, name))
@@ -134,7 +129,7 @@ class AnalysisConfig:
 
     @property
     def minimum_size(self) -> int:
-        """Smallest image side at which every level holds its whole range of lags; smaller images are padded to it."""
+        """Image side at which every level just holds its range of lags; smaller images are padded to it."""
         border = self.feature_layers * (self.feature_size - 1)
         size = 0
         for lag in reversed(self.max_lags):
@@ -161,14 +156,16 @@ class SynthesisConfig:
     downsampling, downsampling_size
         Max-pooling by 2, or a convolution of stride 2 and this side without activation.
     upsampling, upsampling_size
-        Un-pooling followed by a convolution of this side, or a transposed convolution of stride 2; ReLU after both.
+        Un-pooling followed by a convolution of this side, or a transposed convolution of stride 2; ReLU after
+        both.
     skip : {"identity", "convolution", "convolution_relu"}
         What the finer features pass on their way to the decoder; the convolutions are 3x3.
     guidance : {"none", "additive", "multiplicative", "both"}
         Which terms of Eq. 1 the kernel supplies (Table 3).
     guided_convolutions : {"first", "every"}
-        Guide the first operation of each level (paper: the first 3x3 convolution on the way down, the 1x1 convolution
-        that joins skip and upsampled features on the way up), or every convolution of every block (released code).
+        Guide the first operation of each level (paper: the first 3x3 convolution on the way down, the 1x1
+        convolution that joins skip and upsampled features on the way up), or every convolution of every block
+        (released code).
     guide_hidden : int
         Width of the two hidden layers of a guiding unit.
     learned_multiplier_offset : bool
@@ -178,7 +175,8 @@ class SynthesisConfig:
     image_scale : float
         Factor from the range [0, 1] to the network's own (255 in the released code).
     wiener_strengths : tuple of float
-        Regularisation strengths of Wiener-deconvolved copies that join the blurred image as input; empty for none.
+        Regularisation strengths of Wiener-deconvolved copies that join the blurred image as input; empty for
+        none.
     residual : {"none", "wiener"}
         Whether the output is the image or what is added to a Wiener copy.
     residual_strength : int
@@ -212,7 +210,9 @@ class SynthesisConfig:
         for name in ("convolutions_per_block", "downsampling_size", "guide_hidden", "space_to_depth"):
             _check_positive(name, getattr(self, name))
         if not isinstance(self.upsampling_size, int) or self.upsampling_size < 2:
-            raise ConfigurationError(f"upsampling_size must be an integer of at least 2, got {self.upsampling_size!r}")
+            raise ConfigurationError(
+                f"upsampling_size must be an integer of at least 2, got {self.upsampling_size!r}"
+            )
         _check_choice("downsampling", self.downsampling, Downsampling)
         _check_choice("upsampling", self.upsampling, Upsampling)
         _check_choice("skip", self.skip, Skip)
@@ -222,8 +222,10 @@ class SynthesisConfig:
         for name in ("guide_input_scale", "image_scale"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} must be positive, got {getattr(self, name)!r}")
-        if not all(strength > 0 for strength in self.wiener_strengths):
-            raise ConfigurationError(f"every value of wiener_strengths must be positive, got {self.wiener_strengths}")
+        if not all(isinstance(strength, float | int) and strength > 0 for strength in self.wiener_strengths):
+            raise ConfigurationError(
+                f"every value of wiener_strengths must be positive, got {self.wiener_strengths}"
+            )
         if self.residual == "wiener" and not 0 <= self.residual_strength < len(self.wiener_strengths):
             raise ConfigurationError(
                 f"residual_strength must index one of {len(self.wiener_strengths)} wiener_strengths, "
@@ -232,8 +234,8 @@ class SynthesisConfig:
 
     @property
     def size_multiple(self) -> int:
-        """The image is padded to a multiple of this, so that every level has exactly half the size of the last."""
-        return self.space_to_depth * 2 ** (len(self.channels) - 1)
+        """What the image's sides are padded to a multiple of, so that every level halves them exactly."""
+        return self.space_to_depth * int(2 ** (len(self.channels) - 1))
 
 
 @dataclass(frozen=True)
@@ -265,9 +267,9 @@ class ASNetConfig:
     def paper(cls) -> "ASNetConfig":
         """Return the pair as the text of the paper describes it.
 
-        Where the text leaves a choice: "992 channels" is read as all ordered pairs of maps (with the autocorrelations,
-        which the text explains, that is 1056); pooling is max-pooling and un-pooling repeats pixels, as in the U-Net
-        it cites; the synthesis network has the depth of the released code.
+        Where the text leaves a choice: "992 channels" is read as all ordered pairs of maps (with the
+        autocorrelations, which the text explains, that is 1056); pooling is max-pooling and un-pooling
+        repeats pixels, as in the U-Net it cites; the synthesis network has the depth of the released code.
         """
         return cls(AnalysisConfig(), SynthesisConfig(), "paper")
 
@@ -297,11 +299,11 @@ class ASNetConfig:
 
     @classmethod
     def compact(cls) -> "ASNetConfig":
-        """Return the pair made for machines without a GPU: iterated analysis, synthesis on Wiener-deconvolved inputs."""
+        """Return the pair for machines without a GPU: iterated analysis, synthesis beside Wiener copies."""
         analysis = IteratedAnalysisConfig()
         synthesis = SynthesisConfig(
             kernel_size=analysis.kernel_size,
-            channels=(32, 48, 64),
+            channels=(48, 64, 96),
             convolutions_per_block=2,
             downsampling="strided_convolution",
             downsampling_size=2,
@@ -314,6 +316,7 @@ class ASNetConfig:
             wiener_strengths=(0.002, 0.01, 0.05),
             residual="wiener",
             residual_strength=1,
+            space_to_depth=2,
         )
         return cls(analysis, synthesis, "compact")
 
@@ -371,7 +374,9 @@ def _mapping(section: str, values: object) -> Mapping[str, Any]:
 
 
 def _plain(config: AnalysisConfig | IteratedAnalysisConfig | SynthesisConfig) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()
+    }
 
 
 def _from_plain(section: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
@@ -385,7 +390,7 @@ def _from_plain(section: str, kind: type[Any], values: Mapping[str, Any]) -> Any
 
 
 def _converted(name: str, value: Any, default: Any) -> Any:
-    """Return a JSON or TOML value as the type of the field's default; ints pass as floats, lists as tuples."""
+    """Return a JSON or TOML value as the type of the field's default: ints as floats, lists as tuples."""
     if isinstance(default, tuple) and isinstance(value, list | tuple):
         return tuple(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):

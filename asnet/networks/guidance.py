@@ -1,4 +1,4 @@
-"""Synthesis-guiding units: fully connected layers from the blur kernel to multipliers and shifts (section 3.2)."""
+"""Synthesis-guiding units (section 3.2): linear layers from the blur kernel to multipliers and shifts."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ from asnet.networks.layers import initialise_he
 #: Standard deviation of the initial weights that make multipliers and shifts: guidance starts close to none.
 INITIAL_HEAD_DEVIATION = 0.01
 
-#: L2 norm of a typical blur kernel (about 45 pixels of equal weight), for the scale of the first layer's weights.
+#: L2 norm of a typical blur kernel (about 45 pixels of equal weight), for the scale of the first layer's
+#: weights.
 TYPICAL_KERNEL_NORM = 0.15
 
 
@@ -33,8 +34,8 @@ NO_MODULATION = Modulation(None, None)
 class GuidingUnit(nn.Module):
     """Maps a blur kernel to the modulation of one or more convolutions.
 
-    Two hidden layers with ReLU, shared by the convolutions that the unit guides, and for each of them a linear map to
-    the multipliers and one to the shifts.
+    Two hidden layers with ReLU, shared by the convolutions that the unit guides, and for each of them a
+    linear map to the multipliers and one to the shifts.
 
     Parameters
     ----------
@@ -48,7 +49,10 @@ class GuidingUnit(nn.Module):
         super().__init__()
         self.input_scale = config.guide_input_scale
         self.hidden = nn.ModuleList(
-            [nn.Linear(config.kernel_size**2, config.guide_hidden), nn.Linear(config.guide_hidden, config.guide_hidden)]
+            [
+                nn.Linear(config.kernel_size**2, config.guide_hidden),
+                nn.Linear(config.guide_hidden, config.guide_hidden),
+            ]
         )
         self.multipliers = nn.ModuleList()
         self.shifts = nn.ModuleList()
@@ -64,8 +68,10 @@ class GuidingUnit(nn.Module):
 
     def _initialise(self) -> None:
         first, second = self.hidden
-        assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
-        # The kernel is no noise of unit variance: its norm, not its number of pixels, sets the size of the response.
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
+        # The kernel is no noise of unit variance: its norm, not its number of pixels, sets the size of the
+        # response.
         nn.init.normal_(first.weight, std=math.sqrt(2) / (TYPICAL_KERNEL_NORM * self.input_scale))
         nn.init.zeros_(first.bias)
         initialise_he(second)
@@ -92,7 +98,7 @@ class GuidingUnit(nn.Module):
 
 
 def fit_kernel_to_grid(kernel: Tensor, size: int) -> Tensor:
-    """Return blur kernels (N, k, k), k odd and at most `size`, zero-padded about their centre to (N, size, size).
+    """Return blur kernels (N, k, k), k odd and at most `size`, zero-padded about their centre to that grid.
 
     Raises
     ------
@@ -102,7 +108,8 @@ def fit_kernel_to_grid(kernel: Tensor, size: int) -> Tensor:
     side = kernel.shape[-1]
     if kernel.dim() != 3 or kernel.shape[-2] != side or side % 2 == 0 or side > size:
         raise InputError(
-            f"a blur kernel must have the shape (N, K, K) with K odd and at most {size}, got {tuple(kernel.shape)}"
+            f"a blur kernel must have the shape (N, K, K) with K odd and at most {size}, "
+            f"got {tuple(kernel.shape)}"
         )
     border = (size - side) // 2
     return F.pad(kernel, (border, border, border, border)) if border else kernel

@@ -27,7 +27,9 @@ def luma(image: Tensor) -> Tensor:
         If the image has another number of dimensions or channels.
     """
     if image.dim() != 4 or image.shape[1] not in (1, 3):
-        raise InputError(f"an image must have the shape (N, 3, H, W) or (N, 1, H, W), got {tuple(image.shape)}")
+        raise InputError(
+            f"an image must have the shape (N, 3, H, W) or (N, 1, H, W), got {tuple(image.shape)}"
+        )
     if image.shape[1] == 1:
         return image
     red, green, blue = image.unbind(1)
@@ -42,7 +44,7 @@ def standardise(image: Tensor) -> Tensor:
 
 
 def normalise_maps(features: Tensor) -> Tensor:
-    """Return every map of (N, C, H, W) zero-mean and divided by its norm, std * sqrt(H W); constant maps become 0.
+    """Return every map of (N, C, H, W) zero-mean and divided by its norm std * sqrt(H W); constant ones as 0.
 
     The correlation of two such maps is a correlation coefficient at every lag.
     """
@@ -55,7 +57,7 @@ def normalise_maps(features: Tensor) -> Tensor:
 
 
 def pad_symmetric(image: Tensor, height: int, width: int) -> Tensor:
-    """Continue an image (N, C, H, W) at the bottom and the right to height x width by mirroring it at its edges.
+    """Continue an image (N, C, H, W) at the bottom and the right to height x width by mirroring it.
 
     The edge pixels are repeated (d c b a | a b c d | d c b a), as often as the size asks for.
     """

@@ -18,7 +18,9 @@ class DeblurResult(NamedTuple):
     kernel: Tensor
 
 
-def build_analysis(config: AnalysisConfig | IteratedAnalysisConfig) -> AnalysisNetwork | IteratedAnalysisNetwork:
+def build_analysis(
+    config: AnalysisConfig | IteratedAnalysisConfig,
+) -> AnalysisNetwork | IteratedAnalysisNetwork:
     """Return the analysis network that the configuration describes."""
     if isinstance(config, IteratedAnalysisConfig):
         return IteratedAnalysisNetwork(config)

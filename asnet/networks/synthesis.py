@@ -26,11 +26,12 @@ class GuidedBlock(nn.Module):
     def __init__(self, in_channels: int, channels: int, count: int) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(in_channels if index == 0 else channels, channels, 3, padding=1) for index in range(count)
+            nn.Conv2d(in_channels if index == 0 else channels, channels, 3, padding=1)
+            for index in range(count)
         )
 
     def forward(self, x: Tensor, modulations: list[Modulation]) -> Tensor:
-        """Apply the block; `modulations` hold one entry for each convolution that is guided, from the first on."""
+        """Apply the block; `modulations` holds one entry for each guided convolution, from the first on."""
         for index, convolution in enumerate(self.convolutions):
             assert isinstance(convolution, nn.Conv2d)
             multiplier, shift = modulations[index] if index < len(modulations) else NO_MODULATION
@@ -43,7 +44,9 @@ class GuidedBlock(nn.Module):
 class EncoderLevel(nn.Module):
     """A level on the way down: its block, and what leads to the next level."""
 
-    def __init__(self, config: SynthesisConfig, in_channels: int, channels: int, next_channels: int | None) -> None:
+    def __init__(
+        self, config: SynthesisConfig, in_channels: int, channels: int, next_channels: int | None
+    ) -> None:
         super().__init__()
         guided = _guided_widths(config, channels, from_merge=False)
         self.guide = GuidingUnit(config, guided) if guided else None
@@ -56,11 +59,13 @@ class EncoderLevel(nn.Module):
                 self.down = DownConvolution(channels, next_channels, config.downsampling_size)
 
     def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
-        return self.block(x, self.guide(kernel) if self.guide is not None else [])
+        features: Tensor = self.block(x, self.guide(kernel) if self.guide is not None else [])
+        return features
 
 
 class DecoderLevel(nn.Module):
-    """A level on the way up: the coarser level's features raised, joined with the skip connection, and its block."""
+    """A level on the way up: the coarser level's features raised, joined with the skip connection, and its
+    block."""
 
     def __init__(self, config: SynthesisConfig, coarse_channels: int, channels: int) -> None:
         super().__init__()
@@ -84,9 +89,16 @@ class DecoderLevel(nn.Module):
         if self.guides_merge and modulations:
             (multiplier, shift), modulations = modulations[0], modulations[1:]
         x = guided_pointwise_conv2d(
-            relu(self.up(coarse)), skip, self.merge.weight, self.merge.bias, multiplier, shift, activation="relu"
+            relu(self.up(coarse)),
+            skip,
+            self.merge.weight,
+            self.merge.bias,
+            multiplier,
+            shift,
+            activation="relu",
         )
-        return self.block(x, modulations)
+        features: Tensor = self.block(x, modulations)
+        return features
 
 
 def _guided_widths(config: SynthesisConfig, channels: int, *, from_merge: bool) -> list[int]:
@@ -140,8 +152,8 @@ class SynthesisNetwork(nn.Module):
         blurred : Tensor
             RGB images (N, 3, H, W), range [0, 1], H and W at least 16.
         kernel : Tensor
-            Blur kernels (N, K, K) or (1, K, K) for all of them, K odd and at most `config.kernel_size`, non-negative,
-            sum 1.
+            Blur kernels (N, K, K) or (1, K, K) for all of them, K odd and at most `config.kernel_size`,
+            non-negative, sum 1.
 
         Returns
         -------
@@ -156,7 +168,8 @@ class SynthesisNetwork(nn.Module):
         config = self.config
         if blurred.dim() != 4 or blurred.shape[1] != 3 or min(blurred.shape[2:]) < 16:
             raise InputError(
-                f"a blurred image must have the shape (N, 3, H, W) with H and W at least 16, got {tuple(blurred.shape)}"
+                "a blurred image must have the shape (N, 3, H, W) with H and W at least 16, "
+                f"got {tuple(blurred.shape)}"
             )
         batch, _, height, width = blurred.shape
         kernel = fit_kernel_to_grid(kernel, config.kernel_size)
@@ -168,17 +181,21 @@ class SynthesisNetwork(nn.Module):
         if config.wiener_strengths:
             copies = wiener_deconvolution(blurred, kernel.expand(batch, -1, -1), config.wiener_strengths)
             inputs = torch.cat([blurred.to(copies.dtype), copies.flatten(1, 2)], dim=1)
-        estimate = self._estimate(inputs * config.image_scale, kernel)[..., :height, :width] / config.image_scale
+        estimate = (
+            self._estimate(inputs * config.image_scale, kernel)[..., :height, :width] / config.image_scale
+        )
         if copies is not None and config.residual == "wiener":
             estimate = copies[:, config.residual_strength] + estimate
         return estimate.to(blurred.dtype)
 
     def _estimate(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        """Run the U-Net on (N, C, H, W); the result covers the input padded to the levels' common multiple."""
+        """Run the U-Net; the result covers the inputs (N, C, H, W) padded to `config.size_multiple`."""
         config = self.config
         multiple = config.size_multiple
         dtype = self.output.weight.dtype
-        x = pad_symmetric(inputs, round_up(inputs.shape[2], multiple), round_up(inputs.shape[3], multiple)).to(dtype)
+        x = pad_symmetric(
+            inputs, round_up(inputs.shape[2], multiple), round_up(inputs.shape[3], multiple)
+        ).to(dtype)
         kernel = kernel.to(dtype)
         if config.space_to_depth > 1:
             x = F.pixel_unshuffle(x, config.space_to_depth)

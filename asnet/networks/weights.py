@@ -1,6 +1,7 @@
 """Weights files: safetensors whose header names the configuration, the training data and the revision.
 
-The header carries the whole configuration as JSON, so that a file can be loaded without knowing what it holds.
+The header carries the whole configuration as JSON, so that a file can be loaded without knowing what it
+holds.
 """
 
 import json
@@ -46,7 +47,7 @@ class WeightsHeader:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and header to `path` in one step: afterwards the file is the old one or the whole new one.
+    """Write tensors and header to `path` in one step: the file is the old one or the whole new one.
 
     Raises
     ------
@@ -98,7 +99,8 @@ def save_weights(
     configuration_name : str, optional
         Name of the configuration in the header instead of the network's own.
     dtype : torch.dtype, optional
-        Store floating-point values in this type instead of their own; float16 halves the file of a float32 network.
+        Store floating-point values in this type instead of their own; float16 halves the file of a float32
+        network.
 
     Raises
     ------
@@ -134,7 +136,7 @@ def read_header(path: str | Path) -> WeightsHeader:
 
 
 def load_network(path: str | Path, *, device: str | torch.device = "cpu") -> DeblurNetwork:
-    """Build the network that a weights file describes, in evaluation mode with float32 parameters, and fill it.
+    """Build the network that a weights file describes, in evaluation mode with float32 parameters.
 
     Parameters
     ----------
@@ -146,8 +148,8 @@ def load_network(path: str | Path, *, device: str | torch.device = "cpu") -> Deb
     Raises
     ------
     WeightsError
-        If the file is missing, damaged, no weights file of asnet, or its tensors are not those of the configuration
-        that its header names.
+        If the file is missing, damaged, no weights file of asnet, or its tensors are not those of the
+        configuration that its header names.
     """
     path = Path(path)
     tensors, metadata = _read(path)
@@ -182,8 +184,8 @@ def load_weights_into(
     Raises
     ------
     WeightsError
-        If the file is missing, damaged or no weights file of asnet, or if names or shapes do not fit; the network is
-        then as it was.
+        If the file is missing, damaged or no weights file of asnet, or if names or shapes do not fit; the
+        network is then as it was.
     """
     path = Path(path)
     tensors, metadata = _read(path)
@@ -208,10 +210,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _parse_header(path: Path, metadata: Mapping[str, str]) -> WeightsHeader:
     if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path} is a safetensors file, but its header does not name it a weights file of asnet")
+        raise WeightsError(
+            f"{path} is a safetensors file, but its header does not name it a weights file of asnet"
+        )
     version = metadata.get("format_version", "")
     if not version.isdecimal() or int(version) > FORMAT_VERSION:
-        raise WeightsError(f"{path} has the format version {version!r}, this asnet reads versions up to {FORMAT_VERSION}")
+        raise WeightsError(
+            f"{path} has the format version {version!r}, this asnet reads versions up to {FORMAT_VERSION}"
+        )
     try:
         configuration = ASNetConfig.from_dict(json.loads(metadata["configuration"]))
         return WeightsHeader(configuration, metadata["training_data"], metadata["revision"])
@@ -234,8 +240,8 @@ def _fill(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None
     if reshaped:
         name = reshaped[0]
         raise WeightsError(
-            f"{path} does not fit this network: {_first_of(reshaped)} has the shape {tuple(tensors[name].shape)}, "
-            f"expected {tuple(own[name].shape)}"
+            f"{path} does not fit this network: {_first_of(reshaped)} has the shape "
+            f"{tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
         )
     network.load_state_dict(dict(tensors))
 

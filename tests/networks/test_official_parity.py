@@ -1,4 +1,4 @@
-"""The official topology against the released code: a reduced network with random weights and its exact output."""
+"""The official topology against the released code: a small network of random weights and its output."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not FIXTURE.is_dir(), reason="needs ../shared/da
 
 
 def keras_layers(path: Path) -> dict[str, list[list[Tensor]]]:
-    """The arrays of every layer of a Keras HDF5 file, by kind and in the order in which the layers were made."""
+    """The arrays of every layer of a Keras HDF5 file, by kind and in the order of their making."""
     kinds: dict[str, list[tuple[int, list[Tensor]]]] = {}
     with h5py.File(path) as file:
         for layer in file.attrs["layer_names"]:
@@ -29,7 +29,10 @@ def keras_layers(path: Path) -> dict[str, list[list[Tensor]]]:
             kind, number = re.fullmatch(r"(.+?)(?:_(\d+))?", layer).groups()
             if arrays:
                 kinds.setdefault(kind, []).append((int(number or 0), arrays))
-    return {kind: [arrays for _, arrays in sorted(layers, key=lambda layer: layer[0])] for kind, layers in kinds.items()}
+    return {
+        kind: [arrays for _, arrays in sorted(layers, key=lambda layer: layer[0])]
+        for kind, layers in kinds.items()
+    }
 
 
 def take_convolution(state: dict[str, Tensor], name: str, layers: Iterator[list[Tensor]]) -> None:

@@ -1,0 +1,78 @@
+"""Configurations: presets, the way to JSON and back, and what contradicts itself."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from asnet.errors import ConfigurationError
+from asnet.networks import AnalysisConfig, ASNetConfig, SynthesisConfig, preset
+
+
+@pytest.mark.parametrize("name", ["paper", "official", "compact"])
+def test_presets_survive_json(name: str) -> None:
+    config = preset(name)
+    assert config.name == name
+    assert ASNetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_lags_of_the_released_network() -> None:
+    assert ASNetConfig.official().analysis.max_lags == (42, 21, 11, 6)
+
+
+def test_fields_left_out_take_their_defaults() -> None:
+    assert ASNetConfig.from_dict({"analysis": {"levels": 2}}).analysis == AnalysisConfig(levels=2)
+    assert ASNetConfig.from_dict({"synthesis": {"image_scale": 255}}).synthesis == SynthesisConfig(
+        image_scale=255.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"synthesis": {"chanels": [8]}}, "unknown field 'chanels' in synthesis"),
+        ({"analysis": {"kind": "iterated", "levels": 3}}, "unknown field 'levels' in analysis"),
+        ({"sythesis": {}}, "unknown field 'sythesis'"),
+        ({"analysis": {"kind": "double"}}, "analysis.kind must be"),
+        ({"analysis": {"levels": "3"}}, "analysis.levels must be of type int, got '3'"),
+        (
+            {"synthesis": {"channels": ["a", 8]}},
+            "every value of channels must be a positive integer, got 'a'",
+        ),
+        ({"synthesis": {"wiener_strengths": ["a"]}}, "every value of wiener_strengths must be positive, got"),
+        ({"synthesis": []}, "synthesis must be a table"),
+    ],
+)
+def test_unusable_fields_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        ASNetConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kernel_size", 30),
+        ("channels", ()),
+        ("channels", (8, 0)),
+        ("guidance", "all"),
+        ("downsampling", "stride"),
+        ("upsampling_size", 1),
+        ("image_scale", 0.0),
+        ("wiener_strengths", (0.0,)),
+        ("residual", "wiener"),
+    ],
+)
+def test_unusable_values_are_named(field: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=field if field != "residual" else "residual_strength"):
+        replace(SynthesisConfig(), **{field: value})
+
+
+def test_both_networks_share_one_kernel_grid() -> None:
+    with pytest.raises(ConfigurationError, match="31 and 85"):
+        ASNetConfig(AnalysisConfig(kernel_size=31), SynthesisConfig())
+
+
+def test_unknown_preset_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="'small'"):
+        preset("small")

@@ -1,0 +1,106 @@
+"""Wiener deconvolution: inverts a known blur, keeps shapes, and does not ring at the image's border."""
+
+import pytest
+import torch
+
+from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
+from asnet.data.degradation import blur
+from asnet.errors import InputError
+from asnet.networks.wiener import fast_fft_length, transfer_function, wiener_deconvolution
+
+
+def smooth_image(height: int, width: int, *, channels: int = 3, seed: int = 0) -> torch.Tensor:
+    """Random structure of a few pixels' size, range [0, 1], with a slope so that opposite borders differ."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(1, channels, height // 4 + 2, width // 4 + 2, generator=generator)
+    image = torch.nn.functional.interpolate(noise, size=(height, width), mode="bicubic").clamp(0, 1)
+    return 0.5 * image + 0.5 * torch.linspace(0, 1, width)
+
+
+def mean_squared_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).square().mean())
+
+
+def test_a_delta_kernel_and_a_vanishing_strength_return_the_image() -> None:
+    image = smooth_image(37, 50)
+    kernel = torch.zeros(1, 7, 7)
+    kernel[:, 3, 3] = 1
+    restored = wiener_deconvolution(image, kernel, (1e-7,))
+    torch.testing.assert_close(restored[:, 0], image, atol=1e-4, rtol=0)
+
+
+def test_deconvolution_undoes_most_of_a_blur_up_to_the_border() -> None:
+    generator = torch.Generator().manual_seed(3)
+    kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=15, minimum_size=11), generator=generator)
+    sharp = smooth_image(110, 130)
+    blurred = blur(sharp, kernel)
+    truth = sharp[..., 7:-7, 7:-7]
+    restored = wiener_deconvolution(blurred, kernel, (1e-3,))[:, 0]
+    assert mean_squared_error(restored, truth) < 0.35 * mean_squared_error(blurred, truth)
+    inner = (..., slice(20, -20), slice(20, -20))
+    assert mean_squared_error(restored[inner], truth[inner]) < 0.1 * mean_squared_error(
+        blurred[inner], truth[inner]
+    )
+
+
+def test_the_kernel_is_convolved_not_correlated() -> None:
+    kernel = torch.zeros(1, 5, 5)
+    kernel[0, 2, 2], kernel[0, 2, 3], kernel[0, 1, 2] = 0.5, 0.3, 0.2
+    sharp = smooth_image(60, 60)
+    blurred = blur(sharp, kernel)
+    truth = sharp[..., 2:-2, 2:-2]
+    right = wiener_deconvolution(blurred, kernel, (1e-4,))[:, 0]
+    wrong = wiener_deconvolution(blurred, kernel.flip(-1, -2), (1e-4,))[:, 0]
+    assert mean_squared_error(right, truth) < 0.1 * mean_squared_error(wrong, truth)
+
+
+def test_every_image_meets_its_own_kernel_and_every_strength_its_own_result() -> None:
+    generator = torch.Generator().manual_seed(5)
+    kernels = sample_blur_kernels(2, BlurKernelConfig(canvas=9), generator=generator)
+    images = torch.cat([smooth_image(33, 47, seed=1), smooth_image(33, 47, seed=2)])
+    together = wiener_deconvolution(images, kernels, (0.01, 0.1))
+    assert together.shape == (2, 2, 3, 33, 47)
+    for index in range(2):
+        for position, strength in enumerate((0.01, 0.1)):
+            alone = wiener_deconvolution(images[index : index + 1], kernels[index : index + 1], (strength,))
+            torch.testing.assert_close(together[index, position], alone[0, 0], atol=1e-5, rtol=0)
+
+
+def test_a_larger_strength_leaves_less_noise() -> None:
+    noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    kernel = torch.full((1, 3, 3), 1 / 9)
+    weak, strong = wiener_deconvolution(noise, kernel, (0.001, 0.1))[0, :, 0]
+    assert strong.std() < 0.5 * weak.std()
+
+
+def test_gradients_reach_image_kernel_and_strengths() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 1, 6, 5, dtype=torch.float64, generator=generator, requires_grad=True)
+    kernel = torch.rand(1, 3, 3, dtype=torch.float64, generator=generator)
+    kernel = (kernel / kernel.sum()).requires_grad_()
+    strengths = torch.tensor([0.01, 0.2], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(wiener_deconvolution, (image, kernel, strengths))
+
+
+def test_half_precision_images_are_computed_in_single_precision() -> None:
+    image = smooth_image(20, 20)
+    kernel = torch.full((1, 3, 3), 1 / 9)
+    restored = wiener_deconvolution(image.bfloat16(), kernel, (0.01,))
+    assert restored.dtype == torch.float32
+    torch.testing.assert_close(restored, wiener_deconvolution(image.bfloat16().float(), kernel, (0.01,)))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (1, 3, 5), (2, 3, 3), (3, 3)])
+def test_kernels_that_do_not_fit_are_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="wiener_deconvolution expects"):
+        wiener_deconvolution(torch.rand(1, 3, 16, 16), torch.rand(shape), (0.01,))
+
+
+def test_fast_lengths_have_small_factors_and_are_the_next_ones() -> None:
+    assert [fast_fft_length(length) for length in (1, 2, 7, 31, 97, 241)] == [2, 2, 8, 32, 100, 250]
+
+
+def test_transfer_function_of_a_centred_delta_is_one() -> None:
+    kernel = torch.zeros(1, 5, 5)
+    kernel[0, 2, 2] = 1
+    torch.testing.assert_close(transfer_function(kernel, 12, 9), torch.ones(1, 12, 5, dtype=torch.complex64))
