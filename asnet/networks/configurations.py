@@ -209,10 +209,10 @@ class SynthesisConfig:
         _check_widths("channels", self.channels)
         for name in ("convolutions_per_block", "downsampling_size", "guide_hidden", "space_to_depth"):
             _check_positive(name, getattr(self, name))
-        if not isinstance(self.upsampling_size, int) or self.upsampling_size < 2:
-            raise ConfigurationError(
-                f"upsampling_size must be an integer of at least 2, got {self.upsampling_size!r}"
-            )
+        if self.upsampling == "unpool_convolution":
+            _check_odd("upsampling_size", self.upsampling_size)
+        elif not isinstance(self.upsampling_size, int) or self.upsampling_size < 2:
+            raise ConfigurationError(f"upsampling_size must be at least 2, got {self.upsampling_size!r}")
         _check_choice("downsampling", self.downsampling, Downsampling)
         _check_choice("upsampling", self.upsampling, Upsampling)
         _check_choice("skip", self.skip, Skip)

@@ -96,26 +96,68 @@ class DownConvolution(nn.Conv2d):
         return super().forward(F.pad(input, padding) if any(padding) else input)
 
 
+def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Transposed convolution of stride 2 with Keras 'same' padding, as a convolution on the coarse grid.
+
+    The four phases of the output (even and odd rows and columns) see the input through separate taps of the
+    kernel. They are made as the channels of one ordinary convolution and then interleaved, which libraries do
+    faster than a transposed convolution (on CPUs in bfloat16 five times).
+
+    Parameters
+    ----------
+    x : Tensor
+        (N, C_in, H, W).
+    weight : Tensor
+        (C_in, C_out, k, k), k >= 2, as `torch.nn.ConvTranspose2d` stores it.
+    bias : Tensor or None
+        (C_out,).
+
+    Returns
+    -------
+    Tensor
+        (N, C_out, 2H, 2W). Rows and columns beyond that, (k - 2) // 2 in front, are dropped.
+    """
+    size = weight.shape[-1]
+    dropped = (size - 2) // 2
+    # out[2q + r] = sum_d x[q + d] w[r + dropped - 2d], with d between -reach and reach.
+    reach = max((1 + dropped) // 2, (size - 1 - dropped) // 2)
+    front = 2 * reach - dropped
+    back = 4 * reach + 2 - size - front
+    taps = 2 * reach + 1
+    padded = F.pad(weight, (front, back, front, back))
+    phases = padded.reshape(*weight.shape[:2], taps, 2, taps, 2).flip(2, 4).permute(1, 3, 5, 0, 2, 4)
+    raised = F.conv2d(
+        x,
+        phases.reshape(-1, weight.shape[0], taps, taps),
+        None if bias is None else bias.repeat_interleave(4),
+        padding=reach,
+    )
+    return F.pixel_shuffle(raised, 2)
+
+
 class UpConvolution(nn.ConvTranspose2d):
     """Transposed convolution of stride 2 with Keras 'same' padding: exactly 2H x 2W."""
 
     def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
-        super().__init__(in_channels, out_channels, size, stride=2, padding=(size - 2) // 2)
+        super().__init__(in_channels, out_channels, size, stride=2)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        # An odd size leaves one row and one column too many; Keras drops them at the bottom and the right.
-        raised = super().forward(input, output_size)
-        return raised[..., : 2 * input.shape[-2], : 2 * input.shape[-1]]
+        return raise_by_two(input, self.weight, self.bias)
 
 
 class UnpoolConvolution(nn.Conv2d):
-    """Un-pooling, which repeats every pixel 2 x 2, and a convolution that keeps the size."""
+    """Un-pooling, which repeats every pixel 2 x 2, and a convolution of odd size that keeps the size."""
 
     def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
-        super().__init__(in_channels, out_channels, size, padding="same")
+        super().__init__(in_channels, out_channels, size)
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(F.interpolate(input, scale_factor=2, mode="nearest"))
+        # Repeating is itself a transposed convolution, by a box of 2 x 2: both linear steps in one kernel.
+        flipped = self.weight.flip(2, 3).transpose(0, 1)
+        shifts = [(0, 1, 0, 1), (1, 0, 0, 1), (0, 1, 1, 0), (1, 0, 1, 0)]
+        return raise_by_two(
+            input, sum((F.pad(flipped, shift) for shift in shifts[1:]), F.pad(flipped, shifts[0])), self.bias
+        )
 
 
 def initialise_he(convolution: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:

@@ -57,7 +57,7 @@ def test_unusable_fields_are_named(values: dict[str, Any], message: str) -> None
         ("channels", (8, 0)),
         ("guidance", "all"),
         ("downsampling", "stride"),
-        ("upsampling_size", 1),
+        ("upsampling_size", 4),
         ("image_scale", 0.0),
         ("wiener_strengths", (0.0,)),
         ("residual", "wiener"),
@@ -66,6 +66,11 @@ def test_unusable_fields_are_named(values: dict[str, Any], message: str) -> None
 def test_unusable_values_are_named(field: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=field if field != "residual" else "residual_strength"):
         replace(SynthesisConfig(), **{field: value})
+
+
+def test_a_transposed_convolution_needs_two_taps() -> None:
+    with pytest.raises(ConfigurationError, match="upsampling_size must be at least 2, got 1"):
+        SynthesisConfig(upsampling="transposed_convolution", upsampling_size=1)
 
 
 def test_both_networks_share_one_kernel_grid() -> None:
