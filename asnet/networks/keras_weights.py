@@ -229,10 +229,9 @@ def _state(
             raise WeightsError(f"{file.path} lacks a layer of the kind {kind} for {name}")
         for key, value in _arrays(kind, name, layer):
             if key not in expected or expected[key].shape != value.shape:
-                shape = tuple(expected[key].shape) if key in expected else "no such array"
-                raise WeightsError(
-                    f"{file.path}: the layer {layer.name} gives {key} the shape {tuple(value.shape)}, expected {shape}"
-                )
+                wanted = tuple(expected[key].shape) if key in expected else "no such array"
+                found = f"the layer {layer.name} gives {key} the shape {tuple(value.shape)}"
+                raise WeightsError(f"{file.path}: {found}, expected {wanted}")
             state[key] = value
     for layers in remaining.values():
         extra = next(layers, None)
@@ -245,7 +244,6 @@ def _arrays(kind: str, name: str, layer: KerasLayer) -> list[tuple[str, Tensor]]
     """Names and values of a layer's arrays as our networks hold them."""
     if kind == "bias_layer":
         return [(name, layer.kernel)]
-    # Keras: (height, width, in, out), transposed convolutions (height, width, out, in), dense layers (in,
-    # out).
+    # Keras: (height, width, in, out), transposed (height, width, out, in), dense layers (in, out).
     kernel = layer.kernel.permute(3, 2, 0, 1) if layer.kernel.dim() == 4 else layer.kernel.T
     return [(f"{name}.weight", kernel), *((f"{name}.bias", bias) for bias in layer.arrays[1:])]
