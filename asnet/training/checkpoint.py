@@ -70,7 +70,7 @@ def restore_optimiser(
         parameter = by_name[name]
         if value.shape == parameter.shape:
             value = torch.empty_like(parameter).copy_(value)
-        optimiser.state[parameter][slot] = value.to(parameter.device)
+        optimiser.state[parameter][slot] = value.to(parameter.device, copy=True)
 
 
 def module_tensors(module: nn.Module, prefix: str) -> dict[str, Tensor]:

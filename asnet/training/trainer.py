@@ -193,7 +193,7 @@ class Trainer:
             self._save()
             saved = time.monotonic()
             while True:
-                if self._validation_is_due and not self._end_epoch(progress, stopping):
+                if self.validation_is_due and not self._end_epoch(progress, stopping):
                     self._save()
                     return "stopped"
                 if self.step >= total:
@@ -208,7 +208,8 @@ class Trainer:
                     saved = time.monotonic()
 
     @property
-    def _validation_is_due(self) -> bool:
+    def validation_is_due(self) -> bool:
+        """Whether the run stands at the end of an epoch, or its beginning, that has not been validated."""
         return self.step % self.config.steps_per_epoch == 0 and self.validated_step != self.step
 
     def _step(self, stop: bool, late: bool, progress: Progress) -> Outcome | None:
