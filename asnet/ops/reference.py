@@ -1,10 +1,38 @@
-"""The operators as their formulas read: plain torch operations, slow, differentiable any number of times."""
+"""Reference implementations: slow, and as close to the formula as code can be.
+
+Every operator of `asnet.ops` has one; the tests compare with it and it is the place to look up what an operator
+means.
+"""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def cross_correlation(features: Tensor, max_lag: int | tuple[int, int], *, boundary: str = "zero") -> Tensor:
+    """Cross-correlation of all pairs of feature maps: see `asnet.ops.cross_correlation`."""
+    lag_y, lag_x = (max_lag, max_lag) if isinstance(max_lag, int) else max_lag
+    height, width = features.shape[2:]
+    rows = torch.arange(height, device=features.device)
+    columns = torch.arange(width, device=features.device)
+
+    def shifted(t: int, s: int) -> Tensor:
+        """f(y - t, x - s), zero or periodic outside of the image."""
+        moved = features[:, :, (rows - t) % height][:, :, :, (columns - s) % width]
+        if boundary == "zero":
+            inside = ((rows - t >= 0) & (rows - t < height))[:, None] & (columns - s >= 0) & (columns - s < width)
+            moved = moved.where(inside, torch.zeros((), dtype=features.dtype, device=features.device))
+        return moved
+
+    first, second = torch.triu_indices(features.shape[1], features.shape[1], device=features.device)
+    lags = [
+        torch.einsum("npyx,npyx->np", shifted(t, s)[:, first], features[:, second])
+        for t in range(-lag_y, lag_y + 1)
+        for s in range(-lag_x, lag_x + 1)
+    ]
+    return torch.stack(lags, dim=-1).reshape(len(features), len(first), 2 * lag_y + 1, 2 * lag_x + 1)
 
 
 def guided_modulation(
