@@ -91,7 +91,7 @@ def check_parameters(
     activation: Activation,
     **vectors: Tensor | None,
 ) -> None:
-    """Raise `InputError` unless the parameters fit `channels` maps and the batch x; `vectors` are (channels,)."""
+    """Raise `InputError` unless the parameters fit `channels` maps of the batch x; `vectors`: (channels,)."""
     if activation not in ("relu", None):
         raise InputError(f'activation must be "relu" or None, got {activation!r}')
     for name, guide in (("multiplier", multiplier), ("shift", shift)):
@@ -166,7 +166,6 @@ def _is_dense(x: Tensor) -> bool:
     return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
 
 
-@torch.library.register_fake("asnet::guided_modulation")
 def _forward_fake(
     x: Tensor, multiplier: Tensor | None, shift: Tensor | None, conv_bias: Tensor | None, relu: bool
 ) -> Tensor:
@@ -175,14 +174,12 @@ def _forward_fake(
     )
 
 
-@torch.library.register_fake("asnet::guided_modulation_")
 def _forward_in_place_fake(
     x: Tensor, multiplier: Tensor | None, shift: Tensor | None, conv_bias: Tensor | None, relu: bool
 ) -> None:
     return None
 
 
-@torch.library.register_fake("asnet::guided_modulation_backward")
 def _backward_fake(
     grad: Tensor,
     x: Tensor | None,
@@ -237,5 +234,8 @@ def _refuse_second_derivative(ctx: Any, *gradients: Tensor) -> None:
     raise AsnetError("guided_modulation has no second derivative; asnet.ops.reference.guided_modulation has.")
 
 
+torch.library.register_fake("asnet::guided_modulation", _forward_fake)
+torch.library.register_fake("asnet::guided_modulation_", _forward_in_place_fake)
+torch.library.register_fake("asnet::guided_modulation_backward", _backward_fake)
 torch.library.register_autograd("asnet::guided_modulation", _backward, setup_context=_setup_context)
 torch.library.register_autograd("asnet::guided_modulation_backward", _refuse_second_derivative)
