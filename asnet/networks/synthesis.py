@@ -1,6 +1,5 @@
 """The synthesis network: blurred image and blur kernel to sharp image (section 3.2)."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,6 +10,7 @@ from asnet.networks.layers import (
     DownConvolution,
     UnpoolConvolution,
     UpConvolution,
+    gather_inputs,
     initialise_he,
     pad_symmetric,
     relu,
@@ -177,29 +177,24 @@ class SynthesisNetwork(nn.Module):
             raise InputError(f"{batch} images need 1 or {batch} blur kernels, got {kernel.shape[0]}")
 
         copies = None
-        inputs = blurred
+        inputs = [blurred]
         if config.wiener_strengths:
             copies = wiener_deconvolution(blurred, kernel.expand(batch, -1, -1), config.wiener_strengths)
-            inputs = torch.cat([blurred.to(copies.dtype), copies.flatten(1, 2)], dim=1)
-        estimate = (
-            self._estimate(inputs * config.image_scale, kernel)[..., :height, :width] / config.image_scale
-        )
+            inputs.append(copies.flatten(1, 2))
+        estimate = self._estimate(inputs, kernel)[..., :height, :width]
         if copies is not None and config.residual == "wiener":
             estimate = copies[:, config.residual_strength] + estimate
         return estimate.to(blurred.dtype)
 
-    def _estimate(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        """Run the U-Net; the result covers the inputs (N, C, H, W) padded to `config.size_multiple`."""
+    def _estimate(self, inputs: list[Tensor], kernel: Tensor) -> Tensor:
+        """Run the U-Net on images (N, C, H, W); the result covers them padded to `config.size_multiple`."""
         config = self.config
-        multiple = config.size_multiple
+        height, width = (round_up(length, config.size_multiple) for length in inputs[0].shape[2:])
         dtype = self.output.weight.dtype
-        x = pad_symmetric(
-            inputs, round_up(inputs.shape[2], multiple), round_up(inputs.shape[3], multiple)
-        ).to(dtype)
         kernel = kernel.to(dtype)
-        if config.space_to_depth > 1:
-            x = F.pixel_unshuffle(x, config.space_to_depth)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = gather_inputs([pad_symmetric(i, height, width) for i in inputs], config.space_to_depth, dtype)
+        if config.image_scale != 1:
+            x = x * config.image_scale
         skips = []
         for encoder in self.encoder:
             assert isinstance(encoder, EncoderLevel)
@@ -209,5 +204,5 @@ class SynthesisNetwork(nn.Module):
                 x = encoder.down(x)
         for decoder in reversed(self.decoder):
             x = decoder(x, skips.pop(), kernel)
-        x = self.output(x)
-        return F.pixel_shuffle(x, config.space_to_depth) if config.space_to_depth > 1 else x
+        x = F.pixel_shuffle(self.output(x), config.space_to_depth)
+        return x / config.image_scale if config.image_scale != 1 else x
