@@ -27,13 +27,17 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-// Elements of one piece of work: long enough to hide the cost of a piece, short enough to share the work out.
-constexpr int64_t kPiece = 16384;
+// Elements of one piece of a plane, and rows of one piece of pixels: long enough to hide the cost of a piece, short enough
+// that the float sums of a piece, which are added up in double, lose no more than torch's own pairwise sums.
+constexpr int64_t kPiece = 4096;
+constexpr int64_t kRowsInPiece = 128;
+
+// Elements that a thread must at least get for it to be worth waking.
+constexpr int64_t kGrain = 32768;
 
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Pieces that one thread must at least get for a second thread to be worth waking.
-int64_t grain(int64_t elements_in_piece) { return std::max<int64_t>(1, 2 * kPiece / elements_in_piece); }
+int64_t grain(int64_t elements_in_piece) { return std::max<int64_t>(1, kGrain / elements_in_piece); }
 
 struct MapShape {
   int64_t N, C, pixels;
@@ -129,7 +133,7 @@ class PixelRows {
       : shape_(shape),
         length_(shape.C < 64 ? std::lcm(shape.C, kMultiple) : shape.C),
         padded_length_(ceil_divide(length_, kMultiple) * kMultiple),
-        rows_in_piece_(std::max<int64_t>(16, kPiece / length_)),
+        rows_in_piece_(std::max(kRowsInPiece, kPiece / length_)),
         pieces_(ceil_divide(shape.pixels * shape.C, rows_in_piece_ * length_)),
         c_(shape.N * padded_length_), s_(c_.size()), b_(c_.size()) {
     for (int64_t n = 0; n < shape.N; ++n) {
