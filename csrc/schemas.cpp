@@ -15,6 +15,10 @@ std::string instruction_set() { return asnet::instruction_set_name(); }
 STABLE_TORCH_LIBRARY(asnet, m) {
   m.def("build_information() -> str");
   m.def("instruction_set() -> str");
+  m.def("cross_correlation(Tensor features, int lag_y, int lag_x, bool circular, str method) -> Tensor");
+  m.def(
+      "cross_correlation_backward(Tensor grad, Tensor features, int lag_y, int lag_x, bool circular, str method) -> "
+      "Tensor");
   m.def("guided_modulation(Tensor x, Tensor? multiplier, Tensor? shift, Tensor? conv_bias, bool relu) -> Tensor");
   m.def("guided_modulation_(Tensor(a!) x, Tensor? multiplier, Tensor? shift, Tensor? conv_bias, bool relu) -> ()");
   m.def(

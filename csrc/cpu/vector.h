@@ -41,4 +41,50 @@ inline T sum_of_lanes(Vector<T> value) {
   return sum;
 }
 
+// Transposes a square of lanes<T> x lanes<T> held in registers.
+template <typename T>
+inline void transpose(Vector<T> (&rows)[lanes<T>]) {
+#if defined(__GNUC__) && !defined(__clang__)
+  typedef decltype(rows[0] < rows[0]) Indices;
+#pragma GCC unroll 4
+  for (int64_t half = lanes<T> / 2; half > 0; half /= 2) {
+    Indices low, high;
+    for (int64_t lane = 0; lane < lanes<T>; ++lane) {
+      low[lane] = lane & half ? lanes<T> + lane - half : lane;
+      high[lane] = lane & half ? lanes<T> + lane : lane + half;
+    }
+#pragma GCC unroll 16
+    for (int64_t row = 0; row < lanes<T>; ++row) {
+      if (row & half) continue;
+      const Vector<T> upper = rows[row], lower = rows[row + half];
+      rows[row] = __builtin_shuffle(upper, lower, low);
+      rows[row + half] = __builtin_shuffle(upper, lower, high);
+    }
+  }
+#else
+  for (int64_t row = 0; row < lanes<T>; ++row)
+    for (int64_t lane = 0; lane < row; ++lane) {
+      const T value = rows[row][lane];
+      rows[row][lane] = rows[lane][row];
+      rows[lane][row] = value;
+    }
+#endif
+}
+
+// Calls function<n>() with the run-time n, 1 <= n <= maximum, as a constant.
+template <int maximum, typename Function>
+inline void with_constant(int64_t n, const Function& function) {
+  if (n >= maximum)
+    function.template operator()<maximum>();
+  else if constexpr (maximum > 1)
+    with_constant<maximum - 1>(n, function);
+}
+
+// With 32 registers blocks of sums may be larger than with 16.
+#if defined(__aarch64__)
+inline constexpr bool many_registers = true;
+#else
+inline constexpr bool many_registers = ASNET_VECTOR_BYTES == 64;
+#endif
+
 }  // namespace asnet::ASNET_ISA
