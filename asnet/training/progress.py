@@ -53,6 +53,7 @@ class Progress:
         self.log: TextIO | None = None
         self._last_seconds = time.monotonic()
         self._last_step = step
+        self._validated = ""
         if quiet:
             return
         if tensorboard:
@@ -102,7 +103,7 @@ class Progress:
         self._write({"kind": "training", "step": step, **values, "seconds_per_step": round(seconds, 4)})
         text = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
         if self.bar is not None:
-            self.bar.set_postfix_str(text)
+            self.bar.set_postfix_str(f"{text}{self._validated}")
         else:
             self._line(f"step {step}/{self.total_steps}: {text}, {seconds:.3g} s a step")
 
@@ -113,12 +114,11 @@ class Progress:
         if self.quiet:
             return
         self._write({"kind": "validation", "step": step, **means, "photographs": photographs})
-        text = ", ".join(
-            f"{name.replace('_', ' ').replace('psnr', 'PSNR')} {value:.2f}"
-            + (" dB" if name.startswith("psnr") else "")
-            for name, value in means.items()
-        )
-        self.say(f"validation at step {step}: {text}")
+        texts = {name: _measured(name, value) for name, value in means.items()}
+        # The bar shows the newest of these beside the loss.
+        shown = [texts[name] for name in ("psnr", "kernel_similarity") if name in texts]
+        self._validated = "; validation: " + ", ".join(shown)
+        self.say(f"validation at step {step}: {', '.join(texts.values())}")
         # What validation took is not the steps' time.
         self._last_seconds = time.monotonic()
 
@@ -142,6 +142,11 @@ class Progress:
             for name, value in record.items():
                 if isinstance(value, float):
                     self.events.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+
+
+def _measured(name: str, value: float) -> str:
+    text = f"{name.replace('_', ' ').replace('psnr', 'PSNR').replace('wiener', 'Wiener')} {value:.2f}"
+    return f"{text} dB" if name.startswith("psnr") else text
 
 
 def _finite(value: Any) -> Any:

@@ -113,7 +113,7 @@ class Trainer:
         if config.deterministic:
             torch.use_deterministic_algorithms(True)
 
-        self.network = self._new_network()
+        self.network = self._new_network(with_initial_weights=not resume)
         self.trained = trained_module(config.stage, self.network)
         self.network.requires_grad_(False)
         self.trained.requires_grad_(True)
@@ -145,11 +145,12 @@ class Trainer:
         if resume:
             self._restore()
 
-    def _new_network(self) -> DeblurNetwork:
+    def _new_network(self, *, with_initial_weights: bool) -> DeblurNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             network = DeblurNetwork(self.config.network)
-        load_initial_weights(network, self.config)
+        if with_initial_weights:
+            load_initial_weights(network, self.config)
         network.to(self.device)
         if self.config.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
