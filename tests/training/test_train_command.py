@@ -130,27 +130,44 @@ def test_every_field_has_an_option_with_a_description(capsys: pytest.CaptureFixt
     assert "MISSING" not in text
 
 
-def command(*arguments: str | Path, launcher: tuple[str, ...] = ()) -> tuple[list[str], dict[str, str]]:
-    """The command in a process of its own, with one thread, so that a loaded machine does not matter."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    line = [sys.executable, *launcher, "-m", "asnet.cli.main", "train", *map(str, arguments)]
-    return line, environment
+#: The subcommand alone, as a program that Python and torchrun can start.
+PROGRAM = """
+import argparse
+import sys
+
+from asnet.cli import train
+
+parser = argparse.ArgumentParser()
+train.add_parser(parser.add_subparsers())
+arguments = parser.parse_args()
+sys.exit(arguments.run(arguments))
+"""
 
 
-def test_ctrl_c_saves_and_says_how_to_continue(recipe: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+#: One thread a process, so that the processes of a test do not wait for each other's.
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def test_ctrl_c_saves_and_says_how_to_continue(recipe: Path, program: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    line, environment = command(
-        "synthesis", "--config", recipe, "--output", folder, "--steps-per-epoch", "100000", "--device", "cpu"
-    )
-    with subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
+    options = ["--config", recipe, "--output", folder, "--steps-per-epoch", "100000", "--device", "cpu"]
+    line = [sys.executable, program, "train", "synthesis", *options]
+    with subprocess.Popen(line, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 300
         log = folder / "metrics.jsonl"
         while not (log.exists() and '"training"' in log.read_text()):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     step = load_checkpoint(folder / CHECKPOINT)[1]["step"]
     assert step > 0
@@ -185,10 +202,10 @@ class BothRanks:
 
 
 def test_two_processes_train_as_one_with_the_double_batch(
-    recipe: Path, photographs: Path, tmp_path: Path
+    recipe: Path, program: Path, tmp_path: Path
 ) -> None:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    options = (
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = [
         "--device",
         "cpu",
         "--average-decay",
@@ -197,11 +214,15 @@ def test_two_processes_train_as_one_with_the_double_batch(
         "3",
         "--schedule",
         "constant",
+    ]
+    finished = subprocess.run(
+        [*launcher, program, "train", "joint", "--config", recipe, "--output", tmp_path / "two", *options],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
-    line, environment = command(
-        "joint", "--config", recipe, "--output", tmp_path / "two", *options, launcher=launcher
-    )
-    finished = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert finished.returncode == 0, finished.stderr
     state = load_checkpoint(tmp_path / "two" / CHECKPOINT)[1]
     config = TrainingConfig.from_table("joint", state["configuration"])
