@@ -1,5 +1,6 @@
 """Weights files that a run starts from and leaves behind."""
 
+import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +27,13 @@ def load_initial_weights(network: DeblurNetwork, config: TrainingConfig) -> None
 
 
 def write_weights(
-    path: Path, network: DeblurNetwork, config: TrainingConfig, step: int, measures: dict[str, float]
+    path: Path,
+    network: DeblurNetwork,
+    config: TrainingConfig,
+    *,
+    source: str,
+    step: int,
+    measures: dict[str, float],
 ) -> None:
     """Write the pair with a header that says how it came about.
 
@@ -38,6 +45,8 @@ def write_weights(
         The pair.
     config : TrainingConfig
         Its stage and data go into the header.
+    source : str
+        Revision of the sources that trained it.
     step : int
         Steps done.
     measures : dict of str to float
@@ -48,7 +57,7 @@ def write_weights(
     WeightsError
         If the file cannot be written.
     """
-    parts = [source_revision(), f"{config.stage} stage", f"step {step}"]
+    parts = [source, f"{config.stage} stage", f"step {step}"]
     parts += [f"{name} {value:.4f}" for name, value in measures.items()]
     save_weights(
         path,
@@ -61,25 +70,21 @@ def write_weights(
 
 def source_revision() -> str:
     """Return the git revision of asnet's sources, or the installed version where there is no repository."""
-    folder = Path(__file__).resolve().parent
+    here = Path(__file__).resolve()
+
+    def git(*arguments: str) -> str:
+        # Without optional locks a run in the background never stands in the way of a commit.
+        environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+        command = ["git", *arguments]
+        return subprocess.run(
+            command, cwd=here.parent, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
-        tracked = subprocess.run(
-            ["git", "ls-files", "--error-unmatch", Path(__file__).name],
-            cwd=folder,
-            capture_output=True,
-            check=False,
-        )
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
         # A repository that merely surrounds an installed copy says nothing about these sources.
-        if tracked.returncode == 0 and described.returncode == 0:
-            return f"git {described.stdout.strip()}"
-    except OSError:
+        git("ls-files", "--error-unmatch", here.name)
+        return f"git {git('describe', '--always', '--dirty', '--abbrev=12')}"
+    except (OSError, subprocess.CalledProcessError):
         pass
     try:
         return f"asnet {version('asnet')}"

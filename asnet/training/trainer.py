@@ -24,7 +24,7 @@ from asnet.training.checkpoint import (
 )
 from asnet.training.configuration import TrainingConfig
 from asnet.training.distributed import Processes
-from asnet.training.products import load_initial_weights, write_weights
+from asnet.training.products import load_initial_weights, source_revision, write_weights
 from asnet.training.progress import Progress
 from asnet.training.schedule import LearningRate
 from asnet.training.sheet import write_sheet
@@ -97,6 +97,8 @@ class Trainer:
         self.folder = folder
         self.processes = processes or Processes()
         self.device = self.processes.device(device)
+        # The files may change while the run goes on with the code that it has loaded.
+        self.source_revision = source_revision()
         if self.processes.leads and not resume:
             check_folder_is_free(folder)
         self.source = source or BatchSource(
@@ -299,7 +301,14 @@ class Trainer:
 
     def _write_weights(self, name: str, measures: dict[str, float]) -> None:
         if self.processes.leads:
-            write_weights(self.folder / name, self.judged, self.config, self.step, measures)
+            write_weights(
+                self.folder / name,
+                self.judged,
+                self.config,
+                source=self.source_revision,
+                step=self.step,
+                measures=measures,
+            )
 
     def _save(self) -> None:
         if not self.processes.leads:

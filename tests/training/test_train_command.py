@@ -201,6 +201,7 @@ class BothRanks:
         return Batch(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_the_double_batch(
     recipe: Path, program: Path, tmp_path: Path
 ) -> None:
