@@ -232,8 +232,8 @@ def test_two_processes_train_as_one_with_the_double_batch(
     for name in (LAST, BEST):
         two, one = (load_network(tmp_path / folder / name).state_dict() for folder in ("two", "one"))
         for key in one:
-            # Measured: 7.5e-9 at most, after six steps of up to 1e-4 each. Adam divides by the root of the squared
-            # gradient, so where that is near 0 rounding errors weigh more.
+            # Measured: 7.5e-9 at most, after six steps of up to 1e-4 each. Adam divides by the root of the
+            # squared gradient, so where that is near 0 rounding errors weigh more.
             torch.testing.assert_close(two[key], one[key], rtol=0, atol=1e-6)
     logs = [
         [json.loads(text) for text in (tmp_path / folder / "metrics.jsonl").read_text().splitlines()]
