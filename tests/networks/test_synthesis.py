@@ -119,6 +119,7 @@ def test_guidance_starts_close_to_none() -> None:
         {"learned_multiplier_offset": True},
         {"wiener_strengths": (0.01, 0.1), "residual": "wiener", "residual_strength": 1},
         {"space_to_depth": 2},
+        {"block": "residual", "downsampling": "strided_convolution"},
         {"channels": (4,)},
     ],
 )
