@@ -21,6 +21,7 @@ Skip = Literal["identity", "convolution", "convolution_relu"]
 Guidance = Literal["none", "additive", "multiplicative", "both"]
 GuidedConvolutions = Literal["first", "every"]
 Residual = Literal["none", "wiener"]
+Block = Literal["plain", "residual"]
 
 
 def _check_choice(name: str, value: object, choices: object) -> None:
@@ -177,6 +178,9 @@ class SynthesisConfig:
     wiener_strengths : tuple of float
         Regularisation strengths of Wiener-deconvolved copies that join the blurred image as input; empty for
         none.
+    block : {"plain", "residual"}
+        A ReLU after every convolution, or blocks that add their input to the result of their convolutions,
+        with linear layers between the blocks.
     residual : {"none", "wiener"}
         Whether the output is the image or what is added to a Wiener copy.
     residual_strength : int
@@ -200,6 +204,7 @@ class SynthesisConfig:
     guide_input_scale: float = 1.0
     image_scale: float = 1.0
     wiener_strengths: tuple[float, ...] = ()
+    block: Block = "plain"
     residual: Residual = "none"
     residual_strength: int = 0
     space_to_depth: int = 1
@@ -219,6 +224,11 @@ class SynthesisConfig:
         _check_choice("guidance", self.guidance, Guidance)
         _check_choice("guided_convolutions", self.guided_convolutions, GuidedConvolutions)
         _check_choice("residual", self.residual, Residual)
+        _check_choice("block", self.block, Block)
+        if self.block == "residual" and self.downsampling == "max_pool" and len(set(self.channels)) > 1:
+            raise ConfigurationError(
+                f"block 'residual' with downsampling 'max_pool' needs equal channels, got {self.channels}"
+            )
         for name in ("guide_input_scale", "image_scale"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} must be positive, got {getattr(self, name)!r}")
@@ -303,7 +313,7 @@ class ASNetConfig:
         analysis = IteratedAnalysisConfig()
         synthesis = SynthesisConfig(
             kernel_size=analysis.kernel_size,
-            channels=(48, 64, 96),
+            channels=(48, 96, 128),
             convolutions_per_block=2,
             downsampling="strided_convolution",
             downsampling_size=2,
@@ -312,10 +322,12 @@ class ASNetConfig:
             skip="identity",
             guided_convolutions="every",
             guide_hidden=64,
-            guide_input_scale=100.0,
-            wiener_strengths=(0.002, 0.01, 0.05),
+            guide_input_scale=10.0,
+            wiener_strengths=(0.004, 0.016, 0.06),
+            block="residual",
             residual="wiener",
             residual_strength=1,
+            image_scale=4.0,
             space_to_depth=2,
         )
         return cls(analysis, synthesis, "compact")

@@ -1,5 +1,6 @@
 """The synthesis network: blurred image and blur kernel to sharp image (section 3.2)."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,12 +20,22 @@ from asnet.networks.layers import (
 from asnet.networks.wiener import wiener_deconvolution
 from asnet.ops import guided_conv2d, guided_pointwise_conv2d
 
+#: The blurred image and its Wiener copies differ by less than the image varies; this brings both to one size.
+DIFFERENCE_SCALE = 2.5
+
+#: A residual block adds this share of an ordinary layer's output at first, and learns the rest.
+RESIDUAL_BRANCH_SCALE = 0.3
+
 
 class GuidedBlock(nn.Module):
-    """Successive 3x3 convolutions, each followed by its modulation and ReLU."""
+    """Successive 3x3 convolutions, each followed by its modulation and ReLU.
 
-    def __init__(self, in_channels: int, channels: int, count: int) -> None:
+    A residual block leaves out the last ReLU and adds its input.
+    """
+
+    def __init__(self, in_channels: int, channels: int, count: int, *, residual: bool) -> None:
         super().__init__()
+        self.residual = residual
         self.convolutions = nn.ModuleList(
             nn.Conv2d(in_channels if index == 0 else channels, channels, 3, padding=1)
             for index in range(count)
@@ -32,13 +43,21 @@ class GuidedBlock(nn.Module):
 
     def forward(self, x: Tensor, modulations: list[Modulation]) -> Tensor:
         """Apply the block; `modulations` holds one entry for each guided convolution, from the first on."""
+        features = x
         for index, convolution in enumerate(self.convolutions):
             assert isinstance(convolution, nn.Conv2d)
             multiplier, shift = modulations[index] if index < len(modulations) else NO_MODULATION
-            x = guided_conv2d(
-                x, convolution.weight, convolution.bias, multiplier, shift, padding=1, activation="relu"
+            linear = self.residual and index == len(self.convolutions) - 1
+            features = guided_conv2d(
+                features,
+                convolution.weight,
+                convolution.bias,
+                multiplier,
+                shift,
+                padding=1,
+                activation=None if linear else "relu",
             )
-        return x
+        return x + features if self.residual else features
 
 
 class EncoderLevel(nn.Module):
@@ -50,7 +69,9 @@ class EncoderLevel(nn.Module):
         super().__init__()
         guided = _guided_widths(config, channels, from_merge=False)
         self.guide = GuidingUnit(config, guided) if guided else None
-        self.block = GuidedBlock(in_channels, channels, config.convolutions_per_block)
+        self.block = GuidedBlock(
+            in_channels, channels, config.convolutions_per_block, residual=config.block == "residual"
+        )
         self.down: nn.Module | None = None
         if next_channels is not None:
             if config.downsampling == "max_pool":
@@ -77,7 +98,9 @@ class DecoderLevel(nn.Module):
         self.skip = None if config.skip == "identity" else nn.Conv2d(channels, channels, 3, padding=1)
         self.skip_activation = config.skip == "convolution_relu"
         self.merge = nn.Conv2d(2 * channels, channels, 1)
-        self.block = GuidedBlock(channels, channels, config.convolutions_per_block)
+        # Residual blocks hold their ReLUs inside; what joins them stays linear.
+        self.linear = config.block == "residual"
+        self.block = GuidedBlock(channels, channels, config.convolutions_per_block, residual=self.linear)
 
     def forward(self, coarse: Tensor, skip: Tensor, kernel: Tensor) -> Tensor:
         modulations = self.guide(kernel) if self.guide is not None else []
@@ -88,14 +111,15 @@ class DecoderLevel(nn.Module):
         multiplier, shift = NO_MODULATION
         if self.guides_merge and modulations:
             (multiplier, shift), modulations = modulations[0], modulations[1:]
+        raised = self.up(coarse)
         x = guided_pointwise_conv2d(
-            relu(self.up(coarse)),
+            raised if self.linear else relu(raised),
             skip,
             self.merge.weight,
             self.merge.bias,
             multiplier,
             shift,
-            activation="relu",
+            activation=None if self.linear else "relu",
         )
         features: Tensor = self.block(x, modulations)
         return features
@@ -125,6 +149,10 @@ class SynthesisNetwork(nn.Module):
         channels = config.channels
         pixels = config.space_to_depth**2
         in_channels = 3 * (1 + len(config.wiener_strengths)) * pixels
+        self.stem: nn.Conv2d | None = None
+        if config.block == "residual":
+            self.stem = nn.Conv2d(in_channels, channels[0], 3, padding=1)
+            in_channels = channels[0]
         self.encoder = nn.ModuleList()
         for level, width in enumerate(channels):
             next_width = channels[level + 1] if level + 1 < len(channels) else None
@@ -140,6 +168,12 @@ class SynthesisNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 initialise_he(module)
+        for module in self.modules():
+            if isinstance(module, GuidedBlock) and module.residual:
+                last = module.convolutions[-1]
+                assert isinstance(last, nn.Conv2d)
+                with torch.no_grad():
+                    last.weight.mul_(RESIDUAL_BRANCH_SCALE)
         if self.config.residual == "wiener":
             # Training starts from the Wiener image itself.
             nn.init.zeros_(self.output.weight)
@@ -176,14 +210,18 @@ class SynthesisNetwork(nn.Module):
         if kernel.shape[0] not in (1, batch):
             raise InputError(f"{batch} images need 1 or {batch} blur kernels, got {kernel.shape[0]}")
 
-        copies = None
-        inputs = [blurred]
-        if config.wiener_strengths:
-            copies = wiener_deconvolution(blurred, kernel.expand(batch, -1, -1), config.wiener_strengths)
-            inputs.append(copies.flatten(1, 2))
-        estimate = self._estimate(inputs, kernel)[..., :height, :width]
-        if copies is not None and config.residual == "wiener":
-            estimate = copies[:, config.residual_strength] + estimate
+        if not config.wiener_strengths:
+            return self._estimate([blurred], kernel)[..., :height, :width].to(blurred.dtype)
+        copies = wiener_deconvolution(blurred, kernel.expand(batch, -1, -1), config.wiener_strengths)
+        if config.residual == "none":
+            estimate = self._estimate([blurred, copies.flatten(1, 2)], kernel)
+            return estimate[..., :height, :width].to(blurred.dtype)
+        base = copies[:, config.residual_strength]
+        # Differences, not images: ReLUs whose inputs all share the image's mean soon die.
+        others = [copies[:, index] for index in range(copies.shape[1]) if index != config.residual_strength]
+        inputs = [base - base.mean((2, 3), keepdim=True)]
+        inputs += [DIFFERENCE_SCALE * (image - base) for image in (blurred, *others)]
+        estimate = base + self._estimate(inputs, kernel)[..., :height, :width]
         return estimate.to(blurred.dtype)
 
     def _estimate(self, inputs: list[Tensor], kernel: Tensor) -> Tensor:
@@ -195,6 +233,8 @@ class SynthesisNetwork(nn.Module):
         x = gather_inputs([pad_symmetric(i, height, width) for i in inputs], config.space_to_depth, dtype)
         if config.image_scale != 1:
             x = x * config.image_scale
+        if self.stem is not None:
+            x = self.stem(x)
         skips = []
         for encoder in self.encoder:
             assert isinstance(encoder, EncoderLevel)
