@@ -27,10 +27,11 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-// Elements of one piece of a plane, and rows of one piece of pixels: long enough to hide the cost of a piece, short enough
-// that the float sums of a piece, which are added up in double, lose no more than torch's own pairwise sums.
+// Elements of one piece of a plane and of one piece of rows: long enough to hide the cost of a piece, short enough that
+// the float sums of a piece, which are added up in double, lose no more than torch's own pairwise sums, and that rows stay
+// in the second-level cache while their columns are walked block by block.
 constexpr int64_t kPiece = 4096;
-constexpr int64_t kRowsInPiece = 128;
+constexpr int64_t kRowsPiece = 16384, kMinimumRows = 32;
 
 // Elements that a thread must at least get for it to be worth waking.
 constexpr int64_t kGrain = 32768;
@@ -122,8 +123,8 @@ void differentiate_planes(const MapShape& shape, const ParameterTables<T>& table
 // ---------------------------------------------------------------------------------------------------------------------
 // Rows
 
-// Channels-last memory as rows of whole pixels: as many pixels as make a row a multiple of 16, which every register
-// divides, so that maps of few channels (3, 24) need no partial register; from 64 channels on, of one pixel.
+// Channels-last memory as rows of whole pixels: of one pixel from 64 channels on; of fewer channels (3, 24) as many pixels
+// as make a row at least 64 long and a multiple of 16, which every register divides, so that no register is partial.
 template <typename T>
 class PixelRows {
  public:
@@ -131,9 +132,9 @@ class PixelRows {
 
   PixelRows(const MapShape& shape, const ParameterTables<T>& tables)
       : shape_(shape),
-        length_(shape.C < 64 ? std::lcm(shape.C, kMultiple) : shape.C),
+        length_(row_length(shape.C)),
         padded_length_(ceil_divide(length_, kMultiple) * kMultiple),
-        rows_in_piece_(std::max(kRowsInPiece, kPiece / length_)),
+        rows_in_piece_(std::max(kMinimumRows, kRowsPiece / length_)),
         pieces_(ceil_divide(shape.pixels * shape.C, rows_in_piece_ * length_)),
         c_(shape.N * padded_length_), s_(c_.size()), b_(c_.size()) {
     for (int64_t n = 0; n < shape.N; ++n) {
@@ -165,7 +166,14 @@ class PixelRows {
   }
 
  private:
-  static constexpr int64_t kMultiple = 16;
+  static constexpr int64_t kMultiple = 16, kMinimumLength = 64;
+
+  static int64_t row_length(int64_t C) {
+    if (C >= kMinimumLength) return C;
+    const int64_t length = std::lcm(C, kMultiple);
+    return ceil_divide(kMinimumLength, length) * length;
+  }
+
   MapShape shape_;
   int64_t length_, padded_length_, rows_in_piece_, pieces_;
   std::vector<A> c_, s_, b_;

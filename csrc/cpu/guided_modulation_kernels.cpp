@@ -118,6 +118,7 @@ inline void differentiate_columns(const Modulation<T>& parameters, int64_t colum
   SumRegisters<T> sums[registers];
   for (int r = 0; r < registers; ++r) p[r] = columns(parameters, column + r * lanes);
   for (int64_t row = 0; row < rows.rows; ++row)
+#pragma GCC unroll 4  // or the arrays end up in memory
     for (int r = 0; r < registers; ++r)
       differentiate_at<T, saved>(row * rows.length + column + r * lanes, grad, kept, grad_x, p[r], sums[r], count...);
   for (int r = 0; r < registers; ++r) {
