@@ -1,0 +1,221 @@
+"""How the benchmarks measure: correctness first, both sides in turn in one run, a table and a JSON file.
+
+A benchmark makes `Case` objects whose contenders compute the same thing. `measure` refuses to time a case
+whose results disagree; it then lets the contenders take turns, so that a change of the machine's speed meets
+all of them, and reports the median and the spread (the distance between the quartiles).
+"""
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to compute a case.
+
+    Attributes
+    ----------
+    name : str
+        What the table calls it.
+    run : callable
+        Computes and returns the tensors to compare.
+    tolerance : float
+        Largest deviation from the first contender, relative to the largest absolute value there.
+    """
+
+    name: str
+    run: Callable[[], Sequence[Tensor]]
+    tolerance: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Case:
+    """Contenders for one computation; the first is ours, the others are what it is compared with."""
+
+    name: str
+    contenders: Sequence[Contender]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def deviation(result: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Largest deviation of any tensor, relative to the largest absolute value expected there."""
+    return max(
+        float((one.double() - two.double()).abs().max() / two.double().abs().max().clamp(min=1e-30))
+        for one, two in zip(result, expected, strict=True)
+    )
+
+
+def synchronise() -> None:
+    """Wait for the device, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds_of(run: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    synchronise()
+    start = time.perf_counter()
+    run()
+    synchronise()
+    return time.perf_counter() - start
+
+
+def _resident_peak() -> int:
+    """Largest resident size of this process since `_reset_peak`, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+def peak_memory(run: Callable[[], Any]) -> float:
+    """Megabytes (10^6) that one call needs beyond what was there before, its results included."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        synchronise()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again at the present size
+    before = _resident_peak()
+    run()
+    return (_resident_peak() - before) / 1e6
+
+
+def measure(case: Case, *, repeats: int, budget: float) -> dict[str, Any]:
+    """Check, then time the contenders of a case in turn.
+
+    Parameters
+    ----------
+    case : Case
+    repeats : int
+        Turns, at most; three are made in any case.
+    budget : float
+        Seconds after which no further turn begins.
+
+    Returns
+    -------
+    dict
+        ``name``, the facts and, under ``contenders``, for every name ``median_ms``, ``spread_ms``, ``best_ms``,
+        ``turns``, ``memory_mb``, ``deviation``, and ``ratio``: its median in units of that of the first.
+
+    Raises
+    ------
+    SystemExit
+        A contender disagrees with the first: nothing is timed.
+    """
+    ours = case.contenders[0]
+    expected = [tensor.detach().clone() for tensor in ours.run()]
+    rows: dict[str, dict[str, Any]] = {}
+    for contender in case.contenders:
+        off = deviation([tensor.detach() for tensor in contender.run()], expected)
+        if not off <= contender.tolerance:
+            sys.exit(
+                f"{case.name}: {contender.name} deviates by {off:.2e} from {ours.name}; nothing was timed."
+            )
+        rows[contender.name] = {
+            "deviation": off,
+            "memory_mb": round(peak_memory(contender.run), 1),
+        }
+    del expected
+    times: dict[str, list[float]] = {contender.name: [] for contender in case.contenders}
+    start = time.perf_counter()
+    for turn in range(repeats):
+        if turn >= 3 and time.perf_counter() - start > budget:
+            break
+        for contender in case.contenders:
+            times[contender.name].append(seconds_of(contender.run))
+    median_of_ours = statistics.median(times[ours.name])
+    for name, seconds in times.items():
+        low, _, high = statistics.quantiles(seconds, n=4)
+        rows[name] |= {
+            "median_ms": round(1e3 * statistics.median(seconds), 3),
+            "spread_ms": round(1e3 * (high - low), 3),
+            "best_ms": round(1e3 * min(seconds), 3),
+            "turns": len(seconds),
+            "ratio": round(statistics.median(seconds) / median_of_ours, 2),
+        }
+    return {"name": case.name, **case.facts, "contenders": rows}
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions and revision, without anything that names the machine."""
+    processor = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.machine(),
+    )
+    git = ["git", "-C", str(Path(__file__).parent)]
+    revision = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout
+    found = {
+        "processor": processor,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "revision": revision + ("+changes" if changed else ""),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    if torch.cuda.is_available():
+        found["device"] = torch.cuda.get_device_name()
+    return found
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def print_table(results: Sequence[dict[str, Any]]) -> None:
+    """One line per contender."""
+    heads = f"{'median ms':>10} {'spread':>8} {'ratio':>6} {'MB':>7} {'deviation':>9}"
+    print(f"{'case':34} {'contender':30} {heads}")
+    for result in results:
+        for name, row in result["contenders"].items():
+            print(
+                f"{result['name']:34} {name:30} {row['median_ms']:10.2f} {row['spread_ms']:8.2f} "
+                f"{row['ratio']:6.2f} {row['memory_mb']:7.0f} {row['deviation']:9.1e}",
+                flush=True,
+            )
+
+
+def save(benchmark: str, results: Sequence[dict[str, Any]], **facts: Any) -> Path:
+    """Write ``benchmarks/results/<benchmark>.json`` and return its path."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{benchmark}.json"
+    content = {"benchmark": benchmark, "environment": environment(), **facts, "results": list(results)}
+    # Written aside first: an interrupted benchmark leaves the old file as it was.
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(content, indent=1) + "\n")
+    unfinished.replace(path)
+    return path
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Of positive values."""
+    return statistics.geometric_mean(values)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--repeats", type=int, default=9, help="turns of every contender, at most")
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds per case before turns stop")
+    parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0: as torch chooses")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    return parser
