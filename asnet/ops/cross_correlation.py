@@ -1,9 +1,9 @@
 """Cross-correlation of all pairs of feature maps over a window of lags, the layer behind blur estimation.
 
 Two methods: the direct sum, and a spectral one that cuts the image into strips and tiles, adds up the cross
-spectra of their feature maps and transforms the sums back once, for the wanted lags alone. Its memory does not
-grow with the image. Both have a gradient of the same form. Which of them is faster follows from a count of
-their operations in ``csrc/cpu/cross_correlation_plan.cpp``.
+spectra of their feature maps and transforms the sums back once, for the wanted lags alone. Its memory does
+not grow with the image. Both have a gradient of the same form. Which of them is faster follows from a count
+of their operations in ``csrc/cpu/cross_correlation_plan.cpp``.
 """
 
 from typing import Any, Literal
@@ -35,9 +35,9 @@ def cross_correlation(
 ) -> Tensor:
     """Cross-correlate all pairs of feature maps over the lags -R .. R in both directions.
 
-    ``out[n, p, R_y + t, R_x + s]`` is the sum over y, x of ``f_i(y - t, x - s) f_j(y, x)``, where p counts the
-    pairs i <= j in row-major upper-triangle order: (0, 0), (0, 1), .., (0, C - 1), (1, 1), .. The pairs i > j are
-    these flipped in both axes (`append_flipped_pairs`).
+    ``out[n, p, R_y + t, R_x + s]`` is the sum over y, x of ``f_i(y - t, x - s) f_j(y, x)``, where p counts
+    the pairs i <= j in row-major upper-triangle order: (0, 0), (0, 1), .., (0, C - 1), (1, 1), .. The pairs
+    i > j are these flipped in both axes (`append_flipped_pairs`).
 
     Gradients reach `features`; there are no second derivatives. Devices without a kernel of asnet use Fourier
     transforms of the whole image.
@@ -66,12 +66,12 @@ def cross_correlation(
 
     Notes
     -----
-    The correlation layer of Kaufman and Fattal (CVPR 2020), section 3.1, with the sign of the lag as printed there.
+    The correlation layer of Kaufman and Fattal (CVPR 2020), section 3.1, the lag's sign as printed there.
     """
     lag_y, lag_x = _check(features, max_lag, boundary, method)
     height, width = features.shape[2:]
     circular = boundary == "circular"
-    # A periodic image has as many different lags as pixels, and beyond the size of a finite one nothing overlaps.
+    # A periodic image has as many different lags as pixels; beyond the size of a finite one nothing overlaps.
     computed_y = min(lag_y, height // 2 if circular and lag_y >= height else height - 1)
     computed_x = min(lag_x, width // 2 if circular and lag_x >= width else width - 1)
     if features.device.type in _DEVICES_WITH_KERNEL:
@@ -117,14 +117,14 @@ def _check(features: Tensor, max_lag: int | tuple[int, int], boundary: str, meth
         )
     if features.dtype not in _DTYPES:
         raise InputError(f"features must be float32, float64, bfloat16 or float16, got {features.dtype}")
-    lags = (max_lag, max_lag) if isinstance(max_lag, int) else tuple(max_lag)
+    lags = max_lag if isinstance(max_lag, tuple | list) else (max_lag, max_lag)
     if len(lags) != 2 or any(not isinstance(lag, int) or lag < 0 for lag in lags):
         raise InputError(f"max_lag must be one or two integers of at least 0, got {max_lag!r}")
     if boundary not in ("zero", "circular"):
         raise InputError(f'boundary must be "zero" or "circular", got {boundary!r}')
     if method not in ("auto", "direct", "spectral"):
         raise InputError(f'method must be "auto", "direct" or "spectral", got {method!r}')
-    return lags
+    return lags[0], lags[1]
 
 
 def _whole_image(features: Tensor, lag_y: int, lag_x: int, circular: bool) -> Tensor:

@@ -221,16 +221,15 @@ void pairs_to_lags(const SpectralArguments<T>& a, int64_t block, T* scratch, int
         T* window = a.window + (pair * lags + s0) * 2 * row;
         for (int64_t t = 0; t < 2 * row; t += lanes<T>) {
           const int64_t part = t < row ? 0 : lanes<T>;
-          Vector<T> sum[count];
-#pragma GCC unroll 8
-          for (int s = 0; s < count; ++s) sum[s] = load(window + s * 2 * row + t);
+          // From zero: a long sum of single terms loses digits at the peak of an autocorrelation, where all are positive.
+          Vector<T> sum[count] = {};
           for (int64_t lane = 0; lane < lanes<T>; ++lane) {
             const Vector<T> wave = load(waves + lane * 2 * row + t);
 #pragma GCC unroll 8
             for (int s = 0; s < count; ++s) sum[s] += wave * values[s][part + lane];
           }
 #pragma GCC unroll 8
-          for (int s = 0; s < count; ++s) store(window + s * 2 * row + t, sum[s]);
+          for (int s = 0; s < count; ++s) store(window + s * 2 * row + t, load(window + s * 2 * row + t) + sum[s]);
         }
       });
   }
@@ -239,7 +238,7 @@ void pairs_to_lags(const SpectralArguments<T>& a, int64_t block, T* scratch, int
 // The transpose of pairs_to_lags: spectra of the gradient's windows.
 template <typename T>
 void lags_to_pairs(const SpectralArguments<T>& a, int64_t block, T* scratch, int64_t begin, int64_t end) {
-  constexpr int unroll = 4;
+  constexpr int unroll = 8;
   const int64_t size = a.spectral.size_x, lags = a.sizes.lags_x(), row = a.window_row, stride = pairs_spectra_stride(a, lanes<T>);
   const T* waves = a.waves + block * row * complex_size<T>;
   for (int64_t pair = begin; pair < end; ++pair) {
@@ -250,7 +249,7 @@ void lags_to_pairs(const SpectralArguments<T>& a, int64_t block, T* scratch, int
         Complex<T> sum[count] = {};
         for (int64_t t = 0; t <= a.sizes.lag_y; ++t) {
           const Complex<T> wave = load_complex(waves + t * complex_size<T>);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
           for (int s = 0; s < count; ++s) {
             sum[s].re += wave.re * window[s * 2 * row + t];
             sum[s].im -= wave.im * window[s * 2 * row + row + t];
