@@ -178,7 +178,7 @@ class SynthesisNetwork(nn.Module):
             # Training starts from the Wiener image itself.
             nn.init.zeros_(self.output.weight)
 
-    def forward(self, blurred: Tensor, kernel: Tensor) -> Tensor:
+    def forward(self, blurred: Tensor, kernel: Tensor, *, mean: Tensor | None = None) -> Tensor:
         """Deblur images by known blur kernels.
 
         Parameters
@@ -188,6 +188,9 @@ class SynthesisNetwork(nn.Module):
         kernel : Tensor
             Blur kernels (N, K, K) or (1, K, K) for all of them, K odd and at most `config.kernel_size`,
             non-negative, sum 1.
+        mean : Tensor, optional
+            Mean colour (N, 3) of the photographs of which `blurred` are tiles, so that tiles fit together;
+            that of each image itself by default.
 
         Returns
         -------
@@ -219,7 +222,8 @@ class SynthesisNetwork(nn.Module):
         base = copies[:, config.residual_strength]
         # Differences, not images: ReLUs whose inputs all share the image's mean soon die.
         others = [copies[:, index] for index in range(copies.shape[1]) if index != config.residual_strength]
-        inputs = [base - base.mean((2, 3), keepdim=True)]
+        centre = base.mean((2, 3), keepdim=True) if mean is None else mean[:, :, None, None]
+        inputs = [base - centre]
         inputs += [DIFFERENCE_SCALE * (image - base) for image in (blurred, *others)]
         estimate = base + self._estimate(inputs, kernel)[..., :height, :width]
         return estimate.to(blurred.dtype)

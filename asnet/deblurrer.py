@@ -1,0 +1,356 @@
+"""Deblurs photographs of any size: image in, sharp image and blur kernel out.
+
+What stands between a photograph and the networks is here: grey and odd sizes, the window from which the blur
+kernel is estimated, the tiles in which large photographs are synthesised, and the resizing that brings a blur
+larger than the networks' grid onto it.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
+from asnet.imaging import array_from_tensor, fit_kernel, photograph_from_picture, tensor_from_array
+from asnet.imaging.resampling import SMALLEST_SIDE, downscale, kernel_extent, may_be_cut_off, scale_kernel
+from asnet.imaging.tiles import FADE, affordable_side, most_structured_window, tile_margin, tile_spans
+from asnet.networks import DeblurNetwork, load_network
+from asnet.networks.layers import round_up
+
+#: Weights that come with the package: NAME.safetensors.
+MODELS_FOLDER = Path(__file__).resolve().parent / "models"
+
+#: Names of the floating-point types in which the synthesis network can run.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+#: Downscaling factors that "auto" tries in turn.
+SCALES = (1, 2, 4)
+
+#: The blur kernel of a larger photograph is estimated from its most structured window of so many pixels.
+ESTIMATION_PIXELS = 1536 * 1024
+
+ImageType = TypeVar("ImageType", Tensor, NDArray[Any], Image.Image)
+Scale = int | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Deblurred(Generic[ImageType]):
+    """The result of `Deblurrer.deblur`.
+
+    Parameters
+    ----------
+    image : Tensor, ndarray or PIL.Image.Image
+        The sharp image, of the kind, type and shape of the blurred one, clipped to its range.
+    kernel : Tensor
+        The blur kernel (K, K) that was removed, in pixels of the photograph, on the CPU; sum 1.
+    scale : int
+        Factor by which the photograph was downscaled for it.
+    """
+
+    image: ImageType
+    kernel: Tensor
+    scale: int
+
+
+class Deblurrer:
+    """A pair of networks ready to deblur photographs.
+
+    Parameters
+    ----------
+    network : DeblurNetwork
+        The pair; it is moved to `device`, its synthesis network converted to `dtype`.
+    device : str or torch.device
+        Where to compute; "auto" is the first CUDA device if there is one, else the CPU.
+    dtype : str or torch.dtype
+        float32, bfloat16 or float16, for the convolutions of the synthesis network. The analysis network and
+        the Wiener deconvolution always compute in float32.
+    tile_size : int, optional
+        Largest side in pixels of what the synthesis network is given at once; by default one for which it
+        takes about 2 GiB.
+
+    Raises
+    ------
+    DeviceError
+        If the device is not available here.
+    InputError
+        If the tile size is too small for the network.
+    """
+
+    def __init__(
+        self,
+        network: DeblurNetwork,
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "float32",
+        tile_size: int | None = None,
+    ) -> None:
+        self.device = _resolve_device(device)
+        self.dtype = _resolve_dtype(dtype)
+        self.network = network.eval().to(self.device)
+        self.network.synthesis.to(self.dtype)
+        self.kernel_size = network.config.analysis.kernel_size
+        config = network.config.synthesis
+        self._margin = tile_margin(config)
+        self._multiple = config.size_multiple
+        smallest = self.smallest_tile
+        if tile_size is not None and tile_size < smallest:
+            raise InputError(f"tile_size must be at least {smallest} for this network, got {tile_size}")
+        self.tile_size = max(smallest, affordable_side(config)) if tile_size is None else tile_size
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = "compact",
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "float32",
+        tile_size: int | None = None,
+    ) -> "Deblurrer":
+        """Load weights by the name of a model that comes with asnet, or from a file.
+
+        Parameters
+        ----------
+        model : str or Path
+            "compact", or a weights file that `asnet train` wrote.
+        device, dtype, tile_size
+            See the class.
+
+        Raises
+        ------
+        WeightsError
+            If there is no such model or file, or the file is damaged or does not fit.
+        DeviceError
+            If the device is not available here.
+        """
+        return cls(load_network(find_weights(model)), device=device, dtype=dtype, tile_size=tile_size)
+
+    @property
+    def smallest_tile(self) -> int:
+        """Smallest `tile_size`: both margins and as much again between them."""
+        return round_up(4 * (self._margin + FADE), self._multiple)
+
+    def deblur(
+        self, image: ImageType, kernel: Tensor | NDArray[Any] | None = None, *, scale: Scale = "auto"
+    ) -> Deblurred[ImageType]:
+        """Deblur an image.
+
+        Parameters
+        ----------
+        image : Tensor, ndarray or PIL.Image.Image
+            A tensor (3, H, W) or (1, H, W), floating point in [0, 1]; an array (H, W), (H, W, 1) or
+            (H, W, 3), uint8, uint16 or floating point in [0, 1]; or a picture, whose transparency and 16 bits
+            of grey are kept and whose orientation tag is applied. H and W are at least 16.
+        kernel : Tensor or ndarray, optional
+            The blur kernel (K, K) if it is known, not negative; any size, any sum.
+        scale : int or "auto"
+            Deblur the image downscaled by this factor and enlarge the result, for a blur larger than the
+            networks' grid. "auto" is the smallest of 1, 2 and 4 at which the blur fits.
+
+        Returns
+        -------
+        Deblurred
+            Image, blur kernel and scale. The same input gives the same bits on the same machine.
+
+        Raises
+        ------
+        InputError
+            If the image, the kernel or the scale is not as described.
+        """
+        _check_scale(scale)
+        if isinstance(image, Image.Image):
+            photograph = photograph_from_picture(image)
+            pixels, used, factor = self._deblur_pixels(photograph.pixels, kernel, scale)
+            return Deblurred(replace(photograph, pixels=pixels).picture(), used, factor)
+        if isinstance(image, Tensor):
+            _check_tensor(image)
+            pixels, used, factor = self._deblur_pixels(image, kernel, scale)
+            return Deblurred(pixels.to(image.device, image.dtype), used, factor)
+        pixels, used, factor = self._deblur_pixels(tensor_from_array(image), kernel, scale)
+        return Deblurred(array_from_tensor(pixels, image.dtype).reshape(image.shape), used, factor)
+
+    def estimate_kernel(self, image: Tensor | NDArray[Any] | Image.Image, *, scale: Scale = "auto") -> Tensor:
+        """Estimate the blur kernel of an image.
+
+        Parameters
+        ----------
+        image, scale
+            See `deblur`.
+
+        Returns
+        -------
+        Tensor
+            (K, K) float32 of sum 1 in pixels of the image, on the CPU. K is the side of the networks' grid at
+            scale 1 and grows with the scale.
+
+        Raises
+        ------
+        InputError
+            If the image or the scale is not as described.
+        """
+        _check_scale(scale)
+        if isinstance(image, Image.Image):
+            image = photograph_from_picture(image).pixels
+        elif isinstance(image, Tensor):
+            _check_tensor(image)
+        else:
+            image = tensor_from_array(image)
+        kernel, factor = self._estimate(self._prepare(image), scale)
+        return scale_kernel(kernel, factor).cpu()
+
+    def _prepare(self, pixels: Tensor) -> Tensor:
+        """(1 or 3, H, W) to (1, 3, H, W) float32 on the device."""
+        height, width = pixels.shape[1:]
+        if min(height, width) < SMALLEST_SIDE:
+            raise InputError(
+                f"an image must have at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {width}x{height}"
+            )
+        lowest, highest = float(pixels.min()), float(pixels.max())
+        # Overshoot is fine; values up to 255, or NaN, are a mistake.
+        if not (lowest >= -1 and highest <= 2):
+            raise InputError(
+                f"an image in floating point must lie in the range [0, 1], got {lowest:.4g} to {highest:.4g}"
+            )
+        return pixels.to(self.device, torch.float32).expand(3, -1, -1)[None].contiguous()
+
+    @torch.no_grad()
+    def _deblur_pixels(
+        self, pixels: Tensor, kernel: Tensor | NDArray[Any] | None, scale: Scale
+    ) -> tuple[Tensor, Tensor, int]:
+        blurred = self._prepare(pixels)
+        if kernel is None:
+            used, factor = self._estimate(blurred, scale)
+            shown = scale_kernel(used, factor)
+        else:
+            shown = fit_kernel(torch.as_tensor(kernel).cpu()).to(self.device)
+            used, factor = self._fit_to_grid(shown, blurred, scale)
+        reduced = downscale(blurred, factor)
+        sharp = self._synthesise(reduced, used)
+        if factor != 1:
+            sharp = functional.interpolate(sharp, size=blurred.shape[2:], mode="bicubic", align_corners=False)
+        sharp = sharp[0].clamp_(0, 1)
+        if pixels.shape[0] == 1:
+            sharp = sharp.mean(0, keepdim=True)
+        return sharp.cpu(), shown.cpu(), factor
+
+    @torch.no_grad()
+    def _estimate(self, blurred: Tensor, scale: Scale) -> tuple[Tensor, int]:
+        """Return the kernel (K, K) on the networks' grid and the scale at which it holds.
+
+        A blur larger than the grid leaves an estimate that is cut off at its border. Where the border holds
+        weight, the blur is estimated at half the size too; that estimate counts if it does not fit the grid
+        of the larger size.
+        """
+        factors = SCALES if scale == "auto" else (scale,)
+        kernel, factor = self._estimate_at(blurred, factors[0]), factors[0]
+        for larger in factors[1:]:
+            if not may_be_cut_off(kernel) or min(blurred.shape[2:]) // larger < 4 * self.kernel_size:
+                break
+            candidate = self._estimate_at(blurred, larger)
+            if kernel_extent(candidate) * larger <= self.kernel_size * factor:
+                break
+            kernel, factor = candidate, larger
+        return kernel, factor
+
+    def _estimate_at(self, blurred: Tensor, factor: int) -> Tensor:
+        window = most_structured_window(downscale(blurred, factor), ESTIMATION_PIXELS)
+        estimate: Tensor = self.network.analysis(window)
+        return estimate[0].float()
+
+    def _fit_to_grid(self, kernel: Tensor, blurred: Tensor, scale: Scale) -> tuple[Tensor, int]:
+        """Return a given kernel on at most the networks' grid, and the scale that this asks for."""
+        smallest = min(blurred.shape[2:])
+        factor = 1 if scale == "auto" else scale
+        while True:
+            fitted = scale_kernel(kernel, 1 / factor)
+            if fitted.shape[-1] <= self.kernel_size:
+                return fitted, factor
+            if scale != "auto":
+                raise InputError(
+                    f"a blur kernel of {kernel.shape[-1]} pixels does not fit the grid of {self.kernel_size} "
+                    f"at scale {scale}"
+                )
+            factor *= 2
+            if smallest // factor < SMALLEST_SIDE:
+                raise InputError(
+                    f"a blur kernel of {kernel.shape[-1]} pixels is too large for an image of "
+                    f"{blurred.shape[3]}x{blurred.shape[2]}"
+                )
+
+    def _synthesise(self, blurred: Tensor, kernel: Tensor) -> Tensor:
+        """Deblur (1, 3, H, W), in overlapping tiles if it is larger than one."""
+        kernel = kernel[None]
+        height, width = blurred.shape[2:]
+        if max(height, width) <= self.tile_size:
+            whole: Tensor = self.network.synthesis(blurred, kernel)
+            return whole
+        mean = blurred.mean((2, 3))
+        result = torch.zeros_like(blurred)
+        rows = tile_spans(height, self.tile_size, self._margin, self._multiple)
+        columns = tile_spans(width, self.tile_size, self._margin, self._multiple)
+        for top, bottom, vertical in rows:
+            for left, right, horizontal in columns:
+                tile = blurred[..., top:bottom, left:right].contiguous()
+                weight = vertical.to(tile)[:, None] * horizontal.to(tile)
+                sharp = self.network.synthesis(tile, kernel, mean=mean)
+                result[..., top:bottom, left:right].addcmul_(sharp, weight)
+        return result
+
+
+def find_weights(model: str | Path) -> Path:
+    """Return the weights file of a model: one that comes with asnet by its name, or a path.
+
+    Raises
+    ------
+    WeightsError
+        If it is neither.
+    """
+    names = sorted(path.stem for path in MODELS_FOLDER.glob("*.safetensors"))
+    if str(model) in names:
+        return MODELS_FOLDER / f"{model}.safetensors"
+    if Path(model).is_file():
+        return Path(model)
+    shipped = ", ".join(names) or "none in this installation"
+    raise WeightsError(
+        f"unknown model {str(model)!r}: neither a weights file nor a shipped model ({shipped})"
+    )
+
+
+def _check_scale(scale: Scale) -> None:
+    if scale != "auto" and (not isinstance(scale, int) or isinstance(scale, bool) or scale < 1):
+        raise InputError(f"scale must be 'auto' or a whole number of at least 1, got {scale!r}")
+
+
+def _check_tensor(image: Tensor) -> None:
+    if image.dim() != 3 or image.shape[0] not in (1, 3):
+        raise InputError(f"an image tensor must be (3, H, W) or (1, H, W), got {tuple(image.shape)}")
+    if not image.is_floating_point():
+        raise InputError(f"an image tensor must be floating point in [0, 1], got {image.dtype}")
+
+
+def _resolve_device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise DeviceError(f"unknown device {device!r}, expected auto, cpu, cuda or cuda:N") from None
+    if resolved.type not in ("cpu", "cuda"):
+        raise DeviceError(f"asnet computes on cpu and cuda devices, not on {str(resolved)!r}")
+    if resolved.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (resolved.index or 0) >= count:
+            raise DeviceError(f"the device {str(resolved)!r} is not here: torch finds {count} CUDA devices")
+    return resolved
+
+
+def _resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    resolved = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if resolved not in DTYPES.values():
+        raise ConfigurationError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    assert resolved is not None
+    return resolved

@@ -1,0 +1,47 @@
+"""Image files in and out: photographs with everything they carry, blur kernels, comparison pictures."""
+
+from asnet.imaging.comparison import comparison_picture, comparison_size
+from asnet.imaging.files import PHOTOGRAPH_SUFFIXES, check_suffix, write_in_one_step, write_picture
+from asnet.imaging.kernel_files import (
+    KERNEL_SUFFIXES,
+    fit_kernel,
+    kernel_picture,
+    kernel_sheet,
+    read_kernel,
+    write_kernel,
+)
+from asnet.imaging.photographs import (
+    Photograph,
+    photograph_from_picture,
+    read_photograph,
+    write_photograph,
+)
+from asnet.imaging.pixels import (
+    array_from_tensor,
+    picture_from_tensor,
+    tensor_from_array,
+    tensor_from_picture,
+)
+
+__all__ = [
+    "KERNEL_SUFFIXES",
+    "PHOTOGRAPH_SUFFIXES",
+    "Photograph",
+    "array_from_tensor",
+    "check_suffix",
+    "comparison_picture",
+    "comparison_size",
+    "fit_kernel",
+    "kernel_picture",
+    "kernel_sheet",
+    "photograph_from_picture",
+    "picture_from_tensor",
+    "read_kernel",
+    "read_photograph",
+    "tensor_from_array",
+    "tensor_from_picture",
+    "write_in_one_step",
+    "write_kernel",
+    "write_photograph",
+    "write_picture",
+]

@@ -1,0 +1,115 @@
+"""Parts of a photograph: tiles for the synthesis of a large one, the window that tells most of its blur."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from asnet.imaging.resampling import SMALLEST_SIDE
+from asnet.networks.configurations import SynthesisConfig
+from asnet.networks.layers import round_up
+
+#: Aimed at by the size of tiles. It is fixed, so that a photograph gives the same result on every day.
+TILE_MEMORY = 2 * 2**30
+
+#: Width in pixels over which neighbouring tiles fade into each other.
+FADE = 32
+
+
+def tile_margin(config: SynthesisConfig) -> int:
+    """Distance in pixels over which the synthesis network's output depends on its input.
+
+    The U-Net's radius is exact; of the Wiener deconvolution, whose response never quite ends, two grids.
+    """
+    step, radius = config.space_to_depth, 2 * config.space_to_depth
+    deepest = len(config.channels) - 1
+    for level in range(len(config.channels)):
+        block = config.convolutions_per_block
+        if level < deepest:
+            # Down and up again: two blocks, the skip connection, and the convolutions between the levels.
+            block = 2 * block + 1 + (config.downsampling_size + config.upsampling_size + 1) // 2
+        radius += block * step
+        step *= 2
+    if config.wiener_strengths:
+        radius += 2 * config.kernel_size
+    return round_up(radius, config.size_multiple)
+
+
+def affordable_side(config: SynthesisConfig) -> int:
+    """Side of a square tile for which the synthesis network takes about TILE_MEMORY."""
+    # At the finest level about six feature maps of float32 live at once; an image's Wiener copies and their
+    # spectra, three times as large as the images themselves.
+    maps = 6 * 4 * config.channels[0] / config.space_to_depth**2
+    wiener = 3 * 4 * 3 * (2 + len(config.wiener_strengths))
+    side = int(math.sqrt(TILE_MEMORY / (maps + wiener)))
+    return side // config.size_multiple * config.size_multiple
+
+
+def tile_spans(length: int, tile: int, margin: int, multiple: int) -> list[tuple[int, int, Tensor]]:
+    """Cut an axis into overlapping spans whose weights add up to 1 everywhere.
+
+    Parameters
+    ----------
+    length : int
+        Pixels of the axis.
+    tile : int
+        Largest span.
+    margin : int
+        Pixels at a cut end that get no weight.
+    multiple : int
+        Spans begin at multiples of this, so that every one meets the same grid of down-sampling.
+
+    Returns
+    -------
+    list of (int, int, Tensor)
+        Begin, end and weights (end - begin,) float32 of every span.
+    """
+    if length <= tile:
+        return [(0, length, torch.ones(length))]
+    overlap = 2 * margin + FADE
+    stride = (tile - overlap) // multiple * multiple
+    begins = list(range(0, length - overlap, stride))
+    ramp = (torch.arange(FADE) + 0.5) / FADE
+    spans = []
+    for begin in begins:
+        end = min(begin + tile, length) if begin == begins[-1] else begin + stride + overlap
+        weights = torch.ones(end - begin)
+        if begin != begins[0]:
+            weights[:margin] = 0
+            weights[margin : margin + FADE] = ramp
+        if begin != begins[-1]:
+            weights[-margin:] = 0
+            weights[-margin - FADE : -margin] = 1 - ramp
+        spans.append((begin, end, weights))
+    return spans
+
+
+def most_structured_window(image: Tensor, pixels: int) -> Tensor:
+    """Return the window of about so many pixels, shaped like the image, that holds the most edges.
+
+    Parameters
+    ----------
+    image : Tensor
+        (1, 3, H, W), range [0, 1]. Clipped pixels do not count: blur there is no convolution.
+    pixels : int
+        Area of the window; a smaller image is returned whole.
+    """
+    height, width = image.shape[2:]
+    if height * width <= pixels:
+        return image
+    shrink = math.sqrt(pixels / (height * width))
+    window = [max(SMALLEST_SIDE, int(side * shrink)) for side in (height, width)]
+    grey = image.mean(1, keepdim=True)
+    energy = torch.zeros_like(grey)
+    energy[..., :, 1:] += grey.diff(dim=-1).abs()
+    energy[..., 1:, :] += grey.diff(dim=-2).abs()
+    usable = ((image > 0.01) & (image < 0.99)).all(1, keepdim=True)
+    # Sums over cells, then over windows of whole cells: nothing as large as the image is summed twice.
+    cell = max(1, min(window) // 8)
+    cells = functional.avg_pool2d(energy * usable, cell)
+    spans = [min(max(1, side // cell), count) for side, count in zip(window, cells.shape[2:], strict=True)]
+    sums = functional.avg_pool2d(cells, (spans[0], spans[1]), stride=1)
+    row, column = divmod(int(sums.flatten().argmax()), sums.shape[3])
+    top, left = min(row * cell, height - window[0]), min(column * cell, width - window[1])
+    return image[..., top : top + window[0], left : left + window[1]].contiguous()
