@@ -40,7 +40,7 @@ def whole_image(features: Tensor, lag: int, size: tuple[int, int]) -> Tensor:
 
 
 def zero_padded(features: Tensor, lag: int) -> Tensor:
-    """(b)"""
+    """(b): the largest lag in zeros keeps the ends of the image apart."""
     return whole_image(features, lag, (features.shape[2] + lag, features.shape[3] + lag))
 
 

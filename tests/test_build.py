@@ -1,0 +1,146 @@
+"""The build: finding torch, the rule for CUDA, failures in one sentence."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").is_file(), reason="needs the source folder")
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The build backend as a module."""
+    monkeypatch.syspath_prepend(str(ROOT / "build_backend"))
+    return importlib.import_module("asnet_build")
+
+
+@pytest.fixture
+def setup_script(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """setup.py as a module that builds nothing."""
+    monkeypatch.setattr("setuptools.setup", lambda **_: None)
+    specification = importlib.util.spec_from_file_location("asnet_setup", ROOT / "setup.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def install_fake_torch(folder: Path, version: str, cuda: str | None = None) -> Path:
+    """A folder of packages that holds the little of torch that the finder looks at."""
+    (folder / "torch" / "include" / "torch" / "csrc" / "stable").mkdir(parents=True)
+    (folder / "torch" / "version.py").write_text(
+        "from typing import Optional\n__all__ = ['__version__']\n"
+        f"__version__ = {version!r}\ncuda: Optional[str] = {cuda!r}\n"
+    )
+    return folder
+
+
+def test_finds_the_torch_of_this_environment(backend):
+    import torch
+
+    found = backend.find_torch()
+    assert found.version == str(torch.__version__)
+    assert found.cuda == torch.version.cuda
+    assert found.include.is_dir()
+    assert found.lib.is_dir()
+
+
+def test_the_named_folder_comes_first_and_old_versions_are_passed_over(backend, tmp_path, monkeypatch):
+    named = install_fake_torch(tmp_path / "named", "2.12.1+cu130", "13.0")
+    monkeypatch.setenv("ASNET_TORCH_DIR", str(named))
+    assert backend.find_torch() == backend.TorchInstallation(named, "2.12.1+cu130", "13.0")
+
+    monkeypatch.setenv("ASNET_TORCH_DIR", str(install_fake_torch(tmp_path / "old", "2.9.1")))
+    assert backend.find_torch().packages != tmp_path / "old"
+
+
+def test_environment_variables_of_virtual_environments_are_followed(backend, tmp_path, monkeypatch):
+    install_fake_torch(tmp_path / "lib" / "python3.12" / "site-packages", "2.11.0")
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(
+        backend.sysconfig, "get_paths", lambda: {"platlib": "/nowhere", "purelib": "/nowhere"}
+    )
+    monkeypatch.setattr(backend.site, "getsitepackages", list)
+    monkeypatch.delenv("ASNET_TORCH_DIR", raising=False)
+    monkeypatch.delenv("CONDA_PREFIX", raising=False)
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
+    assert backend.find_torch().version == "2.11.0"
+
+
+def test_torch_is_asked_for_only_where_none_is_installed(backend, monkeypatch):
+    assert not any("torch" in name for name in backend.get_requires_for_build_wheel())
+    monkeypatch.setattr(backend, "find_torch", lambda: None)
+    assert "torch>=2.10" in backend.get_requires_for_build_wheel()
+    assert "torch>=2.10" in backend.get_requires_for_build_editable()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cuda", "sources", "nvcc", "built", "words"),
+    [
+        ("", "13.0", ["a.cu"], True, True, "torch has CUDA 13.0"),
+        ("", None, ["a.cu"], True, False, "the installed torch 2.12.0 has no CUDA"),
+        ("", "13.0", ["a.cu"], False, False, "no nvcc"),
+        ("", "13.0", [], True, False, "csrc/cuda holds no sources"),
+        ("0", "13.0", ["a.cu"], True, False, "ASNET_CUDA=0"),
+        ("1", None, ["a.cu"], True, True, "ASNET_CUDA=1"),
+    ],
+)
+def test_rule_of_the_cuda_library(
+    setup_script, tmp_path, monkeypatch, wanted, cuda, sources, nvcc, built, words
+):
+    monkeypatch.setenv("ASNET_CUDA", wanted)
+    monkeypatch.setattr(setup_script, "find_nvcc", lambda: Path(shutil.which("true")) if nvcc else None)
+    torch = setup_script.TorchInstallation(tmp_path, "2.12.0", cuda)
+    decision = setup_script.decide_cuda(torch, sources)
+    assert (decision.nvcc is not None) == built
+    assert words in decision.reason
+
+
+def test_unusable_wishes_end_the_build_with_one_sentence(setup_script, tmp_path, monkeypatch):
+    torch = setup_script.TorchInstallation(tmp_path, "2.12.0", "13.0")
+    monkeypatch.setenv("ASNET_CUDA", "yes")
+    with pytest.raises(SystemExit, match="ASNET_CUDA is 'yes'; expected 0, 1 or nothing"):
+        setup_script.decide_cuda(torch, ["a.cu"])
+    monkeypatch.setenv("ASNET_CUDA", "1")
+    monkeypatch.setattr(setup_script, "find_nvcc", lambda: None)
+    with pytest.raises(SystemExit, match="asks for the CUDA library, but no nvcc"):
+        setup_script.decide_cuda(torch, ["a.cu"])
+    broken = Path(shutil.which("false"))
+    monkeypatch.setattr(setup_script, "find_nvcc", lambda: broken)
+    with pytest.raises(SystemExit, match="false does not run"):
+        setup_script.decide_cuda(torch, ["a.cu"])
+
+
+@pytest.mark.parametrize(
+    ("compiler", "words"),
+    [
+        ("no-such-compiler", "no C++ compiler: 'no-such-compiler' is not on PATH"),
+        ("false", "cannot compile C++20"),
+    ],
+)
+def test_without_a_compiler_the_build_says_so_in_one_sentence(tmp_path, compiler, words):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(
+        ROOT / "build_backend", tmp_path / "build_backend", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (tmp_path / "asnet").mkdir()
+    result = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext"],
+        cwd=tmp_path,
+        env={**os.environ, "CXX": compiler},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    assert words in result.stderr.strip().splitlines()[-1]
