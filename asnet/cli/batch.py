@@ -1,0 +1,114 @@
+"""Working through photographs: what `deblur` and `estimate` have in common."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from tqdm import tqdm
+
+from asnet.cli.destinations import Destination
+from asnet.deblurrer import DTYPES, Deblurrer, Scale
+from asnet.errors import AsnetError
+
+Item = TypeVar("Item")
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add the photographs, the output, and the options of the model and of where it computes."""
+    parser.add_argument(
+        "photographs", nargs="+", type=Path, metavar="PHOTO", help="photographs, or folders of them"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Destination.parse,
+        required=True,
+        metavar="OUT",
+        help="a file for one photograph, a folder for several",
+    )
+    parser.add_argument(
+        "--model",
+        default="compact",
+        help="a model that comes with asnet, or a weights file (default: compact)",
+    )
+    parser.add_argument(
+        "--scale",
+        type=_scale,
+        default="auto",
+        metavar="N",
+        help="work on the photograph downscaled by N, for a blur larger than the model's grid; "
+        "auto finds out whether that is needed (default: auto)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--dtype",
+        choices=list(DTYPES),
+        default="float32",
+        help="type in which the synthesis network computes (default: float32)",
+    )
+    parser.add_argument(
+        "--tile-size",
+        type=_positive,
+        metavar="PIXELS",
+        help="largest side of what is deblurred at once; smaller takes less memory",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist already")
+
+
+def load_deblurrer(arguments: argparse.Namespace) -> Deblurrer:
+    """Load the model that the options name."""
+    return Deblurrer.from_pretrained(
+        arguments.model, device=arguments.device, dtype=arguments.dtype, tile_size=arguments.tile_size
+    )
+
+
+def work_through(items: Sequence[Item], process: Callable[[Item], Sequence[str]], verb: str) -> int:
+    """Process items in turn, with a progress bar for several; an error ends its own item alone.
+
+    Parameters
+    ----------
+    items : sequence
+        What to process.
+    process : callable
+        Processes one item and returns what is to be said about it.
+    verb : str
+        What the progress bar calls it.
+
+    Returns
+    -------
+    int
+        0, or 1 if an item failed.
+    """
+    failed = 0
+    with tqdm(items, desc=verb, unit="photo", disable=len(items) < 2, file=sys.stderr) as progress:
+        for item in progress:
+            try:
+                for note in process(item):
+                    _say(f"asnet: note: {note}")
+            except AsnetError as error:
+                failed += 1
+                _say(f"asnet: {error}")
+            except (MemoryError, torch.OutOfMemoryError):
+                failed += 1
+                _say("asnet: there is not enough memory for this photograph; try a smaller --tile-size")
+    if failed and len(items) > 1:
+        _say(f"asnet: {failed} of {len(items)} photographs could not be done")
+    return 1 if failed else 0
+
+
+def _say(message: str) -> None:
+    """Print above the progress bar, if there is one."""
+    tqdm.write(message, file=sys.stderr)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def _scale(text: str) -> Scale:
+    return "auto" if text == "auto" else _positive(text)

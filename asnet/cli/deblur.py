@@ -1,0 +1,130 @@
+"""``asnet deblur``: photographs in, sharp photographs out."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from asnet.cli.batch import add_common_options, load_deblurrer, work_through
+from asnet.cli.destinations import Destination, Inputs, check_absent, check_outputs, make_folder
+from asnet.deblurrer import Deblurrer
+from asnet.imaging import (
+    KERNEL_SUFFIXES,
+    PHOTOGRAPH_SUFFIXES,
+    check_suffix,
+    comparison_picture,
+    read_kernel,
+    read_photograph,
+    write_kernel,
+    write_photograph,
+    write_picture,
+)
+
+_EPILOG = """examples:
+  asnet deblur photo.jpg -o sharp.jpg
+  asnet deblur photo.jpg -o sharp.png --save-kernel kernel.png --compare compared.png
+  asnet deblur photo.jpg -o sharp.jpg --kernel kernel.png
+  asnet deblur holiday/ -o sharp/
+
+Colour profile, EXIF, transparency and 16 bits of grey are kept; the orientation tag is applied.
+Inputs are never overwritten."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One photograph and the files to write for it."""
+
+    photograph: Path
+    result: Path
+    kernel: Path | None
+    comparison: Path | None
+
+    @property
+    def outputs(self) -> list[Path]:
+        """All files to write."""
+        return [path for path in (self.result, self.kernel, self.comparison) if path is not None]
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "deblur",
+        help="remove the motion blur of photographs",
+        description="Remove the motion blur of photographs: JPEG, PNG, TIFF or WebP, from 16x16 pixels up.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_common_options(parser)
+    parser.add_argument(
+        "--kernel",
+        type=Path,
+        metavar="FILE",
+        help="remove this blur kernel (.npy, or a picture of it) instead of estimating one",
+    )
+    parser.add_argument(
+        "--save-kernel",
+        type=Destination.parse,
+        metavar="OUT",
+        help="write the blur kernel: .png, or .npy for its exact values; a folder for several photographs",
+    )
+    parser.add_argument(
+        "--compare",
+        type=Destination.parse,
+        metavar="OUT",
+        help="write one picture of photograph, result and blur kernel; a folder for several photographs",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Deblur the photographs; 0, or 1 if one could not be done."""
+    tasks = _plan(arguments)
+    kernel = None if arguments.kernel is None else read_kernel(arguments.kernel)
+    deblurrer = load_deblurrer(arguments)
+    return work_through(tasks, lambda task: _deblur(task, deblurrer, kernel, arguments), "deblurring")
+
+
+def _plan(arguments: argparse.Namespace) -> list[Task]:
+    inputs = Inputs.find(arguments.photographs)
+    count = len(inputs.photographs)
+    results = inputs.outputs(arguments.output, lambda path: path.name)
+    kernels: Sequence[Path | None] = [None] * count
+    if arguments.save_kernel is not None:
+        kernels = inputs.outputs(arguments.save_kernel, lambda path: f"{path.stem}-kernel.png")
+    comparisons: Sequence[Path | None] = [None] * count
+    if arguments.compare is not None:
+        comparisons = inputs.outputs(arguments.compare, lambda path: f"{path.stem}-compared.png")
+    tasks = [Task(*files) for files in zip(inputs.photographs, results, kernels, comparisons, strict=True)]
+    check_outputs(inputs, [output for task in tasks for output in task.outputs])
+    return tasks
+
+
+def _deblur(
+    task: Task, deblurrer: Deblurrer, kernel: Tensor | None, arguments: argparse.Namespace
+) -> list[str]:
+    """Deblur one photograph, write its files, and return what is to be said about it."""
+    check_suffix(task.result, PHOTOGRAPH_SUFFIXES)
+    if task.kernel is not None:
+        check_suffix(task.kernel, KERNEL_SUFFIXES)
+    if task.comparison is not None:
+        check_suffix(task.comparison, PHOTOGRAPH_SUFFIXES)
+    check_absent(task.outputs, overwrite=arguments.overwrite)
+    photograph = read_photograph(task.photograph)
+    deblurred = deblurrer.deblur(photograph.pixels, kernel, scale=arguments.scale)
+    notes = list(photograph.notes)
+    if deblurred.scale > 1 and arguments.scale == "auto":
+        notes.append(
+            f"the blur of {task.photograph} is larger than the model's grid of {deblurrer.kernel_size} "
+            f"pixels: it was deblurred at 1/{deblurred.scale} of its size and enlarged"
+        )
+    for output in task.outputs:
+        make_folder(output.parent)
+    notes += write_photograph(task.result, replace(photograph, pixels=deblurred.image))
+    if task.kernel is not None:
+        write_kernel(task.kernel, deblurred.kernel)
+    if task.comparison is not None:
+        compared = comparison_picture(photograph.pixels, deblurred.image, deblurred.kernel)
+        write_picture(task.comparison, compared)
+    return notes

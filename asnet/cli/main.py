@@ -1,0 +1,66 @@
+"""``asnet``: reads the command line, hands over to a subcommand, and says errors in one sentence."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from asnet import __version__
+from asnet.errors import AsnetError
+
+_EXAMPLES = """examples:
+  asnet deblur photo.jpg -o sharp.jpg
+  asnet deblur holiday/ -o sharp/ --compare compared/
+  asnet estimate photo.jpg -o kernel.png
+  asnet sample-kernels 36 -o kernels.png --seed 1
+  asnet info
+
+`asnet SUBCOMMAND --help` tells more."""
+
+#: Exit code after Ctrl-C, as a shell reports SIGINT.
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line without the program's name; that of the process by default.
+
+    Returns
+    -------
+    int
+        0, or 1 if something could not be done, or 130 if interrupted. Wrong usage exits with 2.
+    """
+    try:
+        parsed = _build_parser().parse_args(arguments)
+        result: int = parsed.run(parsed)
+        return result
+    except AsnetError as error:
+        print(f"asnet: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("asnet: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    # Subcommands load the compiled operators: a library that is missing is to be said in a sentence too.
+    from asnet.cli import deblur, estimate, info, sample_kernels, train
+
+    parser = argparse.ArgumentParser(
+        prog="asnet",
+        description="Remove motion blur from photographs.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"asnet {__version__}")
+    subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
+    for subcommand in (deblur, estimate, sample_kernels, train, info):
+        subcommand.add_parser(subparsers)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
