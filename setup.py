@@ -1,14 +1,16 @@
 """Compiles ``asnet._C`` (CPU, always) and ``asnet._C_cuda`` (see `decide_cuda`) with plain compiler calls.
 
-The libraries hold no Python symbol and use the stable ABI of LibTorch alone: torch is needed as headers and as a name to link
-against and is never imported here, and one wheel serves every Python and every torch from 2.10 on.
+The libraries hold no Python symbol and use the stable ABI of LibTorch alone: torch is needed as headers and
+as a name to link against and is never imported here, and one wheel serves every Python and every torch from
+2.10 on.
 
 Environment
 -----------
 CXX : the C++ compiler, ``g++`` (or ``c++``) otherwise.
 NVCC : the CUDA compiler; ``nvcc`` on PATH, or the one under CUDA_HOME or /usr/local/cuda otherwise.
 ASNET_CUDA : ``1`` builds the CUDA library or fails, ``0`` leaves it out; unset: built where it can be used.
-ASNET_CUDA_ARCHITECTURES : compute capabilities, ``80;90`` otherwise; the last one is also included as PTX for later ones.
+ASNET_CUDA_ARCHITECTURES : compute capabilities, ``80;90`` otherwise; the last also becomes PTX for later
+    ones.
 MAX_JOBS : number of compilers at work at the same time, the number of processors otherwise.
 """
 
@@ -44,15 +46,15 @@ CXX_FLAGS = [
     "-Wextra",
 ]
 
-# Sources named *_kernels.cpp are compiled once for each of these; csrc/cpu/isa.h chooses among them at run time.
-# The order matters: the linker keeps the first of several copies of an inline function, which has to be the portable one.
+# Sources named *_kernels.cpp are compiled once for each of these; csrc/cpu/isa.h chooses among them at run
+# time. The order matters: of several copies of an inline function the linker keeps the first, the portable
+# one here.
 ISA_FLAGS = {"baseline": ["-DASNET_VECTOR_BYTES=16"]}
 if platform.machine().lower() in ("x86_64", "amd64"):
     AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2"]
     ISA_FLAGS["avx2"] = ["-DASNET_VECTOR_BYTES=32", *AVX2]
-    ISA_FLAGS["avx512"] = [
-        "-DASNET_VECTOR_BYTES=64", *AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512",
-    ]  # fmt: skip
+    AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"]
+    ISA_FLAGS["avx512"] = ["-DASNET_VECTOR_BYTES=64", *AVX2, *AVX512]
 
 
 def stop(sentence: str) -> SystemExit:
@@ -73,7 +75,8 @@ def find_cxx() -> list[str]:
         )
     if not succeeds([*command, "-std=c++20", "-x", "c++", "-fsyntax-only", "-"], "#include <concepts>\n"):
         raise stop(
-            f"the C++ compiler {shlex.join(command)!r} cannot compile C++20; asnet needs g++ 10, clang 12 or later."
+            f"the C++ compiler {shlex.join(command)!r} cannot compile C++20; "
+            "asnet needs g++ 10, clang 12 or later."
         )
     return command
 
@@ -116,7 +119,8 @@ def decide_cuda(torch: TorchInstallation, sources: list[str]) -> CudaDecision:
         )
     if wanted:
         raise stop(
-            f"ASNET_CUDA=1 asks for the CUDA library, but {problem}; install the CUDA toolkit or set ASNET_CUDA=0."
+            f"ASNET_CUDA=1 asks for the CUDA library, but {problem}; "
+            "install the CUDA toolkit or set ASNET_CUDA=0."
         )
     return CudaDecision(f"not built: {problem}", None)
 
@@ -135,7 +139,8 @@ class BuildLibraries(build_ext):
         torch = find_torch()
         if torch is None:
             raise stop(
-                "no torch 2.10 or later to build against; install torch first or name its folder in ASNET_TORCH_DIR."
+                "no torch 2.10 or later to build against; "
+                "install torch first or name its folder in ASNET_TORCH_DIR."
             )
         if platform.system() != "Linux":
             raise stop(f"asnet is built on Linux alone so far, this is {platform.system()}.")
@@ -143,7 +148,8 @@ class BuildLibraries(build_ext):
         cuda_sources = sources_in(CSRC / "cuda", "*.cu")
         cuda = decide_cuda(torch, cuda_sources)
         print(
-            f"asnet: torch {torch.version}, compiler {shlex.join(cxx)}, instruction sets {', '.join(ISA_FLAGS)}",
+            f"asnet: torch {torch.version}, compiler {shlex.join(cxx)}, "
+            f"instruction sets {', '.join(ISA_FLAGS)}",
             flush=True,
         )
         print(f"asnet: CUDA library {cuda.reason}", flush=True)
@@ -243,9 +249,8 @@ class BuildLibraries(build_ext):
         result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         if result.returncode != 0:
             unfinished.unlink(missing_ok=True)
-            raise stop(
-                f"{cxx[0]} could not link {target.name}: {(result.stderr.strip().splitlines() or ['no message'])[-1]}"
-            )
+            reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
+            raise stop(f"{cxx[0]} could not link {target.name}: {reason}")
         unfinished.replace(target)
 
     def get_outputs(self) -> list[str]:

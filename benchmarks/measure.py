@@ -6,6 +6,7 @@ all of them, and reports the median and the spread (the distance between the qua
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import platform
@@ -90,6 +91,8 @@ def peak_memory(run: Callable[[], Any]) -> float:
         run()
         synchronise()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
+    # What the allocator keeps from earlier calls would hide part of this one's need.
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins again at the present size
     before = _resident_peak()
     run()
@@ -110,8 +113,9 @@ def measure(case: Case, *, repeats: int, budget: float) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``name``, the facts and, under ``contenders``, for every name ``median_ms``, ``spread_ms``, ``best_ms``,
-        ``turns``, ``memory_mb``, ``deviation``, and ``ratio``: its median in units of that of the first.
+        ``name``, the facts and, under ``contenders``, for every name ``median_ms``, ``spread_ms``,
+        ``best_ms``, ``turns``, ``memory_mb``, ``deviation``, and ``ratio``: its median in units of that of
+        the first.
 
     Raises
     ------

@@ -1,10 +1,11 @@
 """PEP 517 build backend: setuptools, compiling against the torch that is already installed.
 
-pip runs the hooks of an isolated build with the interpreter of the environment it installs into and only hides that
-environment's packages, so ``sysconfig`` still says where they are. Front ends that create a separate environment for the
-build (``uv``, ``python -m build``) leave its name in ``VIRTUAL_ENV`` or ``CONDA_PREFIX``; ``ASNET_TORCH_DIR`` names the
-folder that holds ``torch`` for everybody else. Only where none of them has a usable torch does the build ask for one: the
-binary uses the stable ABI of LibTorch, hence the version that it was compiled against does not limit where it runs.
+pip runs the hooks of an isolated build with the interpreter of the environment it installs into and only
+hides that environment's packages, so ``sysconfig`` still says where they are. Front ends that create a
+separate environment for the build (``uv``, ``python -m build``) leave its name in ``VIRTUAL_ENV`` or
+``CONDA_PREFIX``; ``ASNET_TORCH_DIR`` names the folder that holds ``torch`` for everybody else. Only where
+none of them has a usable torch does the build ask for one: the binary uses the stable ABI of LibTorch, hence
+the version that it was compiled against does not limit where it runs.
 """
 
 from __future__ import annotations

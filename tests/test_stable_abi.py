@@ -1,7 +1,7 @@
 """One binary for every torch: the library built here passes opcheck under another torch.
 
-``ASNET_OTHER_PYTHON`` names an interpreter whose environment holds torch 2.10 or later, of another version than
-this one, and numpy; without it the test is skipped.
+``ASNET_OTHER_PYTHON`` names an interpreter whose environment holds torch 2.10 or later, of another version
+than this one, and numpy; without it the test is skipped.
 """
 
 import os
@@ -14,7 +14,8 @@ import torch
 
 OTHER = os.environ.get("ASNET_OTHER_PYTHON")
 
-# asnet is imported from where this interpreter has it; its dependencies besides torch are not needed for the operators.
+# asnet is imported from where this interpreter has it; its dependencies besides torch are not needed for the
+# operators.
 _SCRIPT = """
 import sys
 sys.path.append(sys.argv[1])

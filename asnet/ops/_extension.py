@@ -1,8 +1,8 @@
 """Loads the compiled operators and says what is there.
 
-``asnet._C`` holds the schemas of every operator and the CPU kernels; ``asnet._C_cuda``, where it was built, adds kernels for
-CUDA devices to the same operators. Neither holds a Python symbol: `torch.ops.load_library` opens them, ``torch.ops.asnet``
-calls them.
+``asnet._C`` holds the schemas of every operator and the CPU kernels; ``asnet._C_cuda``, where it was built,
+adds kernels for CUDA devices to the same operators. Neither holds a Python symbol: `torch.ops.load_library`
+opens them, ``torch.ops.asnet`` calls them.
 """
 
 import importlib.metadata
@@ -23,8 +23,8 @@ def _load(name: str) -> None:
         torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
     except OSError as error:
         raise DeviceError(
-            f"The compiled operators in {library.name} cannot be loaded by torch {torch.__version__}: {error}; "
-            "install asnet again with the torch that is to be used."
+            f"The compiled operators in {library.name} cannot be loaded by torch {torch.__version__}: "
+            f"{error}; install asnet again with the torch that is to be used."
         ) from error
 
 
@@ -70,7 +70,7 @@ def _devices() -> str:
 
 
 def describe() -> dict[str, str]:
-    """What is installed, what was built and why, and which kernels every operator has; the content of ``asnet info``.
+    """What is installed, what was built and why, and which kernels every operator has, for ``asnet info``.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Reference implementations: slow, and as close to the formula as code can be.
 
-Every operator of `asnet.ops` has one; the tests compare with it and it is the place to look up what an operator
-means.
+Every operator of `asnet.ops` has one; the tests compare with it and it is the place to look up what an
+operator means.
 """
 
 from typing import Literal
@@ -22,8 +22,9 @@ def cross_correlation(features: Tensor, max_lag: int | tuple[int, int], *, bound
         """f(y - t, x - s), zero or periodic outside of the image."""
         moved = features[:, :, (rows - t) % height][:, :, :, (columns - s) % width]
         if boundary == "zero":
-            inside = ((rows - t >= 0) & (rows - t < height))[:, None] & (columns - s >= 0) & (columns - s < width)
-            moved = moved.where(inside, torch.zeros((), dtype=features.dtype, device=features.device))
+            rows_inside = (rows - t >= 0) & (rows - t < height)
+            columns_inside = (columns - s >= 0) & (columns - s < width)
+            moved = moved.where(rows_inside[:, None] & columns_inside, torch.zeros_like(moved))
         return moved
 
     first, second = torch.triu_indices(features.shape[1], features.shape[1], device=features.device)

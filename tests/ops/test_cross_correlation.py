@@ -15,11 +15,13 @@ from asnet.ops import append_flipped_pairs, cross_correlation, reference
 
 METHODS = ("direct", "spectral")
 BOUNDARIES = ("zero", "circular")
-# (N, C, H, W), max_lag: odd sizes around registers and tiles, single maps, pixels and lags, lags as large as the
-# image and larger, channel counts around the blocks of pairs.
+# (N, C, H, W), max_lag: odd sizes around registers and tiles, single maps, pixels and lags, lags as large as
+# the image and larger, channel counts around the blocks of pairs.
 CASES = [
-    ((1, 1, 1, 1), 0), ((2, 3, 1, 1), 2), ((2, 3, 5, 7), (2, 3)), ((1, 1, 16, 16), 0), ((3, 2, 17, 15), 1), ((1, 4, 33, 31), (0, 4)),
-    ((1, 5, 20, 21), (3, 0)), ((2, 2, 9, 9), 8), ((1, 3, 6, 8), (9, 3)), ((1, 2, 5, 4), (3, 13)), ((1, 13, 12, 40), 2), ((1, 2, 40, 130), (2, 3)),
+    ((1, 1, 1, 1), 0), ((2, 3, 1, 1), 2), ((2, 3, 5, 7), (2, 3)), ((1, 1, 16, 16), 0), ((3, 2, 17, 15), 1),
+    ((1, 4, 33, 31), (0, 4)),
+    ((1, 5, 20, 21), (3, 0)), ((2, 2, 9, 9), 8), ((1, 3, 6, 8), (9, 3)), ((1, 2, 5, 4), (3, 13)),
+    ((1, 13, 12, 40), 2), ((1, 2, 40, 130), (2, 3)),
 ]  # fmt: skip
 
 
@@ -66,11 +68,13 @@ def test_result_and_gradient_are_those_of_the_formula(shape, max_lag, dtype, met
     assert_as_accurate(*gradients)
 
 
-# Sizes that take several strips of rows, several tiles of columns, several groups of tiles, last ones of odd size.
+# Sizes that take several strips of rows, several tiles of columns, several groups of tiles, last ones of odd
+# size.
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize(
     ("shape", "lag"),
-    [((1, 7, 37, 300), (3, 11)), ((1, 3, 1100, 40), (6, 5)), ((2, 2, 2077, 66), (40, 9)), ((1, 3, 30, 3001), (8, 10)), ((1, 5, 40, 50), (39, 49)),
+    [((1, 7, 37, 300), (3, 11)), ((1, 3, 1100, 40), (6, 5)), ((2, 2, 2077, 66), (40, 9)),
+     ((1, 3, 30, 3001), (8, 10)), ((1, 5, 40, 50), (39, 49)),
      ((1, 2, 1300, 9001), (2, 3))],
 )  # fmt: skip
 @pytest.mark.usefixtures("poisoned")
@@ -264,7 +268,7 @@ for C, H, W, lag in ((5, 40, 60, 4), (2, 33, 31, 9), (7, 20, 200, 3)):
 
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set_agrees(isa):
-    """Direct and spectral kernels share no code that could be wrong in both. Memory from malloc is poisoned."""
+    """Direct and spectral kernels share no code that could be wrong in both; malloc's memory is poisoned."""
     available = ("baseline", "avx2", "avx512")
     if available.index(torch.ops.asnet.instruction_set()) < available.index(isa):
         pytest.skip(f"this processor does not offer {isa}")
