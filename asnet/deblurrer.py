@@ -18,7 +18,15 @@ from torch.nn import functional
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
 from asnet.imaging import array_from_tensor, fit_kernel, photograph_from_picture, tensor_from_array
 from asnet.imaging.resampling import SMALLEST_SIDE, downscale, kernel_extent, may_be_cut_off, scale_kernel
-from asnet.imaging.tiles import FADE, affordable_side, most_structured_window, tile_margin, tile_spans
+from asnet.imaging.tiles import (
+    FADE,
+    affordable_side,
+    extend_span,
+    most_structured_window,
+    tile_margin,
+    tile_spans,
+    wiener_halo,
+)
 from asnet.networks import DeblurNetwork, load_network
 from asnet.networks.layers import round_up
 
@@ -96,6 +104,7 @@ class Deblurrer:
         self.kernel_size = network.config.analysis.kernel_size
         config = network.config.synthesis
         self._margin = tile_margin(config)
+        self._halo = wiener_halo(config)
         self._multiple = config.size_multiple
         smallest = self.smallest_tile
         if tile_size is not None and tile_size < smallest:
@@ -293,10 +302,12 @@ class Deblurrer:
         rows = tile_spans(height, self.tile_size, self._margin, self._multiple)
         columns = tile_spans(width, self.tile_size, self._margin, self._multiple)
         for top, bottom, vertical in rows:
+            above, below = extend_span(top, bottom, height, self._halo)
             for left, right, horizontal in columns:
-                tile = blurred[..., top:bottom, left:right].contiguous()
-                weight = vertical.to(tile)[:, None] * horizontal.to(tile)
-                sharp = self.network.synthesis(tile, kernel, mean=mean)
+                before, after = extend_span(left, right, width, self._halo)
+                tile = blurred[..., top - above : bottom + below, left - before : right + after]
+                sharp = self.network.synthesis(tile, kernel, mean=mean, halo=(before, after, above, below))
+                weight = vertical.to(sharp)[:, None] * horizontal.to(sharp)
                 result[..., top:bottom, left:right].addcmul_(sharp, weight)
         return result
 

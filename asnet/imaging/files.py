@@ -23,9 +23,6 @@ PHOTOGRAPH_SUFFIXES = {
     ".webp": "WEBP",
 }
 
-# MPO is a JPEG followed by further pictures, as many telephones write it.
-_READ_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP")
-
 
 @contextmanager
 def opened_picture(path: Path) -> Iterator[Image.Image]:
@@ -43,7 +40,7 @@ def opened_picture(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             # Pillow warns from 89 million pixels on and refuses from 179 million on.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_READ_FORMATS) as picture:
+            with Image.open(path, formats=sorted(set(PHOTOGRAPH_SUFFIXES.values()))) as picture:
                 picture.load()
                 yield picture
     except AsnetError:

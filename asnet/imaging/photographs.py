@@ -27,11 +27,12 @@ _DESCRIPTIVE_TAGS = (
 
 _BITS_PER_SAMPLE = 258
 
-#: How each format is written. JPEG and WebP lose little at 95; 4:4:4 keeps the colours of edges.
+#: How each format is written. JPEG and WebP lose little at 95; 4:4:4 keeps the colours of edges. TIFF stays
+#: uncompressed, because Pillow's compressed one cannot hold the camera's EXIF table.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "PNG": {},
-    "TIFF": {"compression": "tiff_adobe_deflate"},
+    "TIFF": {},
     "WEBP": {"quality": 95, "exact": True},
 }
 
@@ -101,6 +102,7 @@ def read_photograph(path: str | Path) -> Photograph:
     path = Path(path)
     with opened_picture(path) as picture:
         notes = []
+        # MPO is a JPEG followed by further pictures, as telephones write it; the first is the photograph.
         if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
             notes.append(f"{path} holds several pictures, only the first is taken")
         if not picture.mode.startswith("I") and _sample_bits(path, picture) == 16:
@@ -187,15 +189,17 @@ def _sample_bits(path: Path, picture: Image.Image) -> int:
 def _kept_exif(picture: Image.Image) -> bytes | None:
     exif = picture.getexif()
     kept = Image.Exif()
+    # The camera's and the position's tags are tables of their own, which Pillow reads on request.
+    tables = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
     for tag, value in exif.items():
-        if tag in _DESCRIPTIVE_TAGS or (picture.format != "TIFF" and tag != ExifTags.Base.Orientation):
+        if tag in _DESCRIPTIVE_TAGS or (
+            picture.format != "TIFF" and tag not in (ExifTags.Base.Orientation, *tables)
+        ):
             kept[tag] = value
-    # The camera's and the position's tags are tables of their own, which Pillow reads and writes on request.
-    for table in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+    for table in tables:
         entries = exif.get_ifd(table)
         if entries:
-            kept.get_ifd(table).update(entries)
-            kept[table] = 0
+            kept[table] = dict(entries)
     return kept.tobytes() if len(kept) else None
 
 

@@ -11,7 +11,7 @@ from asnet.errors import InputError
 #: Smallest side of an image that networks take.
 SMALLEST_SIDE = 16
 
-#: A kernel with more than this share of its weight on the two outermost rings of its grid may be cut off.
+#: A kernel with more than this share of its weight at the border of its grid may be cut off.
 CUT_OFF_SHARE = 0.04
 
 #: Share of its weight that a kernel's size leaves out on the whole.
@@ -50,8 +50,9 @@ def scale_kernel(kernel: Tensor, factor: float) -> Tensor:
 
 
 def may_be_cut_off(kernel: Tensor) -> bool:
-    """Whether the two outermost rings of a kernel's grid hold so much that the blur may go on outside."""
-    return float(1 - kernel[2:-2, 2:-2].sum() / kernel.sum()) > CUT_OFF_SHARE
+    """Whether the border of a kernel's grid, two rings of 31, holds so much that the blur may go on."""
+    ring = max(1, kernel.shape[-1] // 15)
+    return float(1 - kernel[ring:-ring, ring:-ring].sum() / kernel.sum()) > CUT_OFF_SHARE
 
 
 def kernel_extent(kernel: Tensor) -> int:

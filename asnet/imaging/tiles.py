@@ -18,10 +18,7 @@ FADE = 32
 
 
 def tile_margin(config: SynthesisConfig) -> int:
-    """Distance in pixels over which the synthesis network's output depends on its input.
-
-    The U-Net's radius is exact; of the Wiener deconvolution, whose response never quite ends, two grids.
-    """
+    """Distance in pixels over which the output of the synthesis network's U-Net depends on its input."""
     step, radius = config.space_to_depth, 2 * config.space_to_depth
     deepest = len(config.channels) - 1
     for level in range(len(config.channels)):
@@ -31,9 +28,21 @@ def tile_margin(config: SynthesisConfig) -> int:
             block = 2 * block + 1 + (config.downsampling_size + config.upsampling_size + 1) // 2
         radius += block * step
         step *= 2
-    if config.wiener_strengths:
-        radius += 2 * config.kernel_size
     return round_up(radius, config.size_multiple)
+
+
+def wiener_halo(config: SynthesisConfig) -> int:
+    """Pixels around a tile that its Wiener deconvolution is given beside the U-Net's margin.
+
+    The response never quite ends, least of all next to frequencies that the kernel removes. Over eight grids
+    the ends of a tile change the copy that the result builds on by a thousandth of the range or less.
+    """
+    return 8 * config.kernel_size if config.wiener_strengths else 0
+
+
+def extend_span(begin: int, end: int, length: int, halo: int) -> tuple[int, int]:
+    """Return how many pixels, up to `halo`, an axis of that length has before and after a span."""
+    return min(halo, begin), min(halo, length - end)
 
 
 def affordable_side(config: SynthesisConfig) -> int:

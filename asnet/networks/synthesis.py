@@ -178,7 +178,14 @@ class SynthesisNetwork(nn.Module):
             # Training starts from the Wiener image itself.
             nn.init.zeros_(self.output.weight)
 
-    def forward(self, blurred: Tensor, kernel: Tensor, *, mean: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        blurred: Tensor,
+        kernel: Tensor,
+        *,
+        mean: Tensor | None = None,
+        halo: tuple[int, int, int, int] = (0, 0, 0, 0),
+    ) -> Tensor:
         """Deblur images by known blur kernels.
 
         Parameters
@@ -191,11 +198,14 @@ class SynthesisNetwork(nn.Module):
         mean : Tensor, optional
             Mean colour (N, 3) of the photographs of which `blurred` are tiles, so that tiles fit together;
             that of each image itself by default.
+        halo : tuple of int
+            Pixels at the left, right, top and bottom that are there for the Wiener deconvolution alone, whose
+            response reaches much farther than the U-Net; the result is without them.
 
         Returns
         -------
         Tensor
-            Sharp images (N, 3, H, W) in the dtype of `blurred`; not clipped to [0, 1].
+            Sharp images (N, 3, H, W), less the halo, in the dtype of `blurred`; not clipped to [0, 1].
 
         Raises
         ------
@@ -208,23 +218,29 @@ class SynthesisNetwork(nn.Module):
                 "a blurred image must have the shape (N, 3, H, W) with H and W at least 16, "
                 f"got {tuple(blurred.shape)}"
             )
-        batch, _, height, width = blurred.shape
+        batch = blurred.shape[0]
         kernel = fit_kernel_to_grid(kernel, config.kernel_size)
         if kernel.shape[0] not in (1, batch):
             raise InputError(f"{batch} images need 1 or {batch} blur kernels, got {kernel.shape[0]}")
 
+        left, right, top, bottom = halo
+        rows, columns = slice(top, blurred.shape[2] - bottom), slice(left, blurred.shape[3] - right)
+        core = blurred[..., rows, columns]
+        height, width = core.shape[2:]
         if not config.wiener_strengths:
-            return self._estimate([blurred], kernel)[..., :height, :width].to(blurred.dtype)
+            return self._estimate([core], kernel)[..., :height, :width].to(blurred.dtype)
         copies = wiener_deconvolution(blurred, kernel.expand(batch, -1, -1), config.wiener_strengths)
+        copies = copies[..., rows, columns]
         if config.residual == "none":
-            estimate = self._estimate([blurred, copies.flatten(1, 2)], kernel)
+            estimate = self._estimate([core, copies.flatten(1, 2)], kernel)
             return estimate[..., :height, :width].to(blurred.dtype)
         base = copies[:, config.residual_strength]
         # Differences, not images: ReLUs whose inputs all share the image's mean soon die.
         others = [copies[:, index] for index in range(copies.shape[1]) if index != config.residual_strength]
-        centre = base.mean((2, 3), keepdim=True) if mean is None else mean[:, :, None, None]
-        inputs = [base - centre]
-        inputs += [DIFFERENCE_SCALE * (image - base) for image in (blurred, *others)]
+        if mean is None:
+            mean = core.mean((2, 3))
+        inputs = [base - mean[:, :, None, None]]
+        inputs += [DIFFERENCE_SCALE * (image - base) for image in (core, *others)]
         estimate = base + self._estimate(inputs, kernel)[..., :height, :width]
         return estimate.to(blurred.dtype)
 

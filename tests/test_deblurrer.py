@@ -1,0 +1,239 @@
+"""The deblurrer: every kind of image, any size, tiles without seams, blurs larger than the grid."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from PIL import ExifTags, Image
+
+from asnet import Deblurrer
+from asnet.data import BlurKernelConfig, blur, sample_blur_kernels
+from asnet.deblurrer import MODELS_FOLDER
+from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
+from asnet.imaging.resampling import scale_kernel
+from asnet.imaging.tiles import most_structured_window, tile_spans
+from asnet.networks import load_network
+
+
+@pytest.fixture(scope="module")
+def deblurrer(small_weights: Path) -> Deblurrer:
+    return Deblurrer.from_pretrained(small_weights, device="cpu")
+
+
+def scene(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """Random rectangles of all sizes, (3, height, width) in [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.zeros(3, height, width)
+    for side in (32, 8, 2):
+        coarse = torch.rand(1, 3, -(-height // side), -(-width // side), generator=generator)
+        raised = coarse.repeat_interleave(side, 2).repeat_interleave(side, 3)
+        image += raised[0, :, :height, :width] / 3
+    return image
+
+
+def box(size: int) -> torch.Tensor:
+    return torch.full((size, size), 1 / size**2)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 16), (16, 43), (61, 47), (128, 33)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_keeps_its_shape(deblurrer: Deblurrer, height: int, width: int, channels: int) -> None:
+    result = deblurrer.deblur(scene(height, width)[:channels])
+    assert result.image.shape == (channels, height, width)
+    assert result.image.isfinite().all()
+    assert result.image.min() >= 0
+    assert result.image.max() <= 1
+    assert result.kernel.shape == (7, 7)
+    assert result.kernel.sum() == pytest.approx(1, abs=1e-4)
+    assert result.scale == 1
+
+
+@pytest.mark.parametrize("name", ["uint8", "uint16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(40, 30), (40, 30, 1), (40, 30, 3)])
+def test_arrays_keep_their_type_and_shape(deblurrer: Deblurrer, name: str, shape: tuple[int, ...]) -> None:
+    values = scene(40, 30).permute(1, 2, 0).numpy()[..., :1] * numpy.ones(3, dtype=numpy.float32)
+    values = values[..., 0] if len(shape) == 2 else values[..., : shape[2]]
+    dtype = numpy.dtype(name)
+    largest = numpy.iinfo(dtype).max if dtype.kind == "u" else 1
+    array = (values * largest).astype(dtype)
+    result = deblurrer.deblur(array).image
+    assert result.dtype == dtype
+    assert result.shape == shape
+    reference = deblurrer.deblur(
+        torch.from_numpy(numpy.ascontiguousarray(values.reshape(40, 30, -1))).permute(2, 0, 1)
+    )
+    tolerance = 0.05 if name == "uint8" else 0.001
+    expected = reference.image.permute(1, 2, 0).numpy().reshape(shape)
+    assert numpy.abs(result / largest - expected).max() < tolerance
+
+
+def test_pictures_keep_transparency_bits_and_stand_upright(deblurrer: Deblurrer) -> None:
+    pixels = (scene(40, 30).permute(1, 2, 0).numpy() * 255).astype(numpy.uint8)
+    picture = Image.fromarray(pixels)
+    picture.putalpha(77)
+    exif = picture.getexif()
+    exif[ExifTags.Base.Orientation] = 6
+    result = deblurrer.deblur(picture).image
+    assert result.mode == "RGBA"
+    assert result.size == (40, 30)
+    assert result.getchannel("A").getextrema() == (77, 77)
+    deep = Image.fromarray(pixels[..., 0].astype(numpy.uint16) * 257)
+    assert deblurrer.deblur(deep).image.mode == "I;16"
+
+
+def test_the_same_input_gives_the_same_bits(deblurrer: Deblurrer, small_weights: Path) -> None:
+    image = scene(75, 90)
+    first = deblurrer.deblur(image)
+    second = Deblurrer.from_pretrained(str(small_weights), device="cpu").deblur(image)
+    assert torch.equal(first.image, second.image)
+    assert torch.equal(first.kernel, second.kernel)
+    assert torch.equal(deblurrer.estimate_kernel(image), first.kernel)
+
+
+def test_the_kernel_that_is_given_is_removed(small_weights: Path) -> None:
+    sharp = scene(100, 120)
+    kernel = torch.zeros(5, 5)
+    kernel[2] = torch.tensor([0.1, 0.2, 0.3, 0.2, 0.2])
+    blurred = blur(sharp[None], kernel[None])[0]
+    truth = sharp[:, 2:-2, 2:-2]
+    network = load_network(small_weights)
+    # Without its last convolution the U-Net adds nothing to the Wiener deconvolution.
+    torch.nn.init.zeros_(network.synthesis.output.weight)
+    result = Deblurrer(network, device="cpu").deblur(blurred, kernel * 40)
+    inner = (..., slice(10, -10), slice(10, -10))
+    assert torch.equal(result.kernel, kernel)
+    error, before = ((x[inner] - truth[inner]).square().mean() for x in (result.image, blurred))
+    assert error < 0.7 * before
+
+
+@pytest.mark.parametrize(("height", "width"), [(301, 420), (420, 150)])
+def test_tiles_fit_together_like_the_whole(small_weights: Path, height: int, width: int) -> None:
+    sharp = scene(height + 6, width + 6)
+    generator = torch.Generator().manual_seed(1)
+    kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=7, minimum_size=7), generator=generator)[0]
+    blurred = blur(sharp[None], kernel[None])[0]
+    whole = Deblurrer.from_pretrained(small_weights, device="cpu", tile_size=1024)
+    tiled = Deblurrer.from_pretrained(small_weights, device="cpu", tile_size=whole.smallest_tile)
+    assert tiled.tile_size < max(height, width)
+    first, second = whole.deblur(blurred, kernel).image, tiled.deblur(blurred, kernel).image
+    change = (first - blurred).abs().mean()
+    # The untrained U-Net amplifies; what is left comes from the far ends of the Wiener deconvolution.
+    assert (first - second).abs().max() < 0.1 * change
+    assert (first - second).square().mean().sqrt() < 0.01 * change
+
+
+@pytest.mark.parametrize("length", [64, 100, 257, 640, 1001])
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_weights_of_tiles_add_up_to_one(length: int, multiple: int) -> None:
+    total = torch.zeros(length)
+    spans = tile_spans(length, 160, 24, multiple)
+    for begin, end, weights in spans:
+        assert 0 <= begin < end <= length
+        assert end - begin <= 160
+        assert begin % multiple == 0
+        total[begin:end] += weights
+    assert torch.allclose(total, torch.ones(length))
+    # At cut ends the margin counts for nothing.
+    for begin, end, weights in spans:
+        assert begin == 0 or not weights[:24].any()
+        assert end == length or not weights[-24:].any()
+
+
+def test_the_estimate_looks_where_the_structure_is() -> None:
+    image = torch.full((1, 3, 200, 300), 0.5)
+    image[..., 120:180, 200:280] = scene(60, 80)
+    window = most_structured_window(image, 100 * 150)
+    assert window.shape[2] * window.shape[3] == pytest.approx(100 * 150, rel=0.02)
+    energy = window.diff(dim=-1).abs().sum() / image.diff(dim=-1).abs().sum()
+    assert energy > 0.95
+
+
+def test_a_given_kernel_larger_than_the_grid_is_removed_at_half_size(deblurrer: Deblurrer) -> None:
+    blurred = scene(120, 100)
+    kernel = scale_kernel(box(7), 2)
+    result = deblurrer.deblur(blurred, kernel)
+    assert result.scale == 2
+    assert result.image.shape == blurred.shape
+    assert torch.allclose(result.kernel, kernel)
+    with pytest.raises(InputError, match="does not fit the grid of 7 at scale 1"):
+        deblurrer.deblur(blurred, kernel, scale=1)
+    with pytest.raises(InputError, match="too large for an image of 100x120"):
+        deblurrer.deblur(blurred, box(81))
+
+
+def test_a_blur_that_is_cut_off_is_estimated_at_half_size(
+    deblurrer: Deblurrer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def analysis(image: torch.Tensor) -> torch.Tensor:
+        """A line of 13 pixels in the full image, as a perfect analysis would see it on its grid of 7."""
+        sizes.append(tuple(image.shape[2:]))
+        kernel = torch.zeros(1, 7, 7)
+        kernel[0, 3] = torch.tensor([1.0] * 7 if image.shape[2] > 100 else [0, 0.5, 1, 1, 1, 0.5, 0])
+        return kernel / kernel.sum()
+
+    monkeypatch.setattr(deblurrer.network.analysis, "forward", analysis)
+    result = deblurrer.deblur(scene(160, 140))
+    assert sizes[:2] == [(160, 140), (80, 70)]
+    assert result.scale == 2
+    assert result.kernel.shape == (13, 13)
+    assert deblurrer.deblur(scene(160, 140), scale=1).scale == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (torch.zeros(3, 15, 40), "at least 16x16 pixels, got 40x15"),
+        (torch.zeros(1, 3, 20, 20), r"\(1, 3, 20, 20\)"),
+        (torch.zeros(3, 20, 20, dtype=torch.uint8), "got torch.uint8"),
+        (torch.full((3, 20, 20), 200.0), "range .0, 1., got 200 to 200"),
+        (torch.full((3, 20, 20), torch.nan), "range"),
+        (numpy.zeros((20, 20, 4), dtype=numpy.uint8), r"\(20, 20, 4\)"),
+        (numpy.zeros((20, 20), dtype=numpy.int32), "got int32"),
+    ],
+)
+def test_unusable_images_are_refused(deblurrer: Deblurrer, image: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        deblurrer.deblur(image)
+
+
+def test_unusable_options_are_refused(small_weights: Path, deblurrer: Deblurrer) -> None:
+    with pytest.raises(DeviceError, match="unknown device 'toaster'"):
+        Deblurrer.from_pretrained(small_weights, device="toaster")
+    with pytest.raises(DeviceError, match="'cuda:99' is not here"):
+        Deblurrer.from_pretrained(small_weights, device="cuda:99")
+    with pytest.raises(ConfigurationError, match="got 'int8'"):
+        Deblurrer.from_pretrained(small_weights, dtype="int8")
+    with pytest.raises(InputError, match="tile_size must be at least"):
+        Deblurrer.from_pretrained(small_weights, tile_size=8)
+    with pytest.raises(WeightsError, match="unknown model 'sharpest'"):
+        Deblurrer.from_pretrained("sharpest")
+    with pytest.raises(InputError, match="got 0"):
+        deblurrer.deblur(scene(20, 20), scale=0)
+    with pytest.raises(InputError, match="at least 48 pixels a side"):
+        deblurrer.deblur(scene(40, 40), scale=3)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_lower_precision_stays_close(small_weights: Path, deblurrer: Deblurrer, dtype: str) -> None:
+    image = scene(64, 48)
+    exact = deblurrer.deblur(image).image
+    rough = Deblurrer.from_pretrained(small_weights, device="cpu", dtype=dtype).deblur(image).image
+    assert rough.dtype == torch.float32
+    assert (rough - exact).abs().max() < 0.05
+
+
+def test_shipped_weights_gain_over_the_blurred_image() -> None:
+    if not (MODELS_FOLDER / "compact.safetensors").is_file():
+        pytest.skip("the package holds no weights")
+    deblurrer = Deblurrer.from_pretrained(device="cpu")
+    kernel = torch.zeros(15, 15)
+    kernel[7, 2:13] = 1 / 11
+    sharp = scene(256, 256)
+    blurred = blur(sharp[None], kernel[None])[0]
+    result = deblurrer.deblur(blurred, kernel).image
+    truth = sharp[:, 7:-7, 7:-7]
+    assert (result - truth).square().mean() < 0.5 * (blurred - truth).square().mean()
