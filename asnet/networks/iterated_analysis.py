@@ -214,8 +214,7 @@ class IteratedAnalysisNetwork(nn.Module):
         Tensor
             Blur kernels (N, K, K), positive, each summing to 1.
         """
-        logits = self.rounds(image)[-1].logits
-        return torch.softmax(logits.flatten(1), dim=1).view_as(logits)
+        return _softmax(self.rounds(image)[-1].logits)
 
     def rounds(self, image: Tensor) -> list[RoundEstimate]:
         """Run all rounds, coarse to fine, and return their estimates; no gradient flows between rounds."""
@@ -229,7 +228,7 @@ class IteratedAnalysisNetwork(nn.Module):
             for inner in range(self.config.rounds):
                 estimate = self._round(blurred, kernel, size, scale * self.config.rounds + inner)
                 estimates.append(estimate)
-                kernel = torch.softmax(estimate.logits.detach().flatten(1), dim=1).view_as(kernel)
+                kernel = _softmax(estimate.logits.detach())
         return estimates
 
     def _round(self, blurred: Tensor, kernel: Tensor, size: int, stage: int) -> RoundEstimate:
@@ -245,8 +244,10 @@ class IteratedAnalysisNetwork(nn.Module):
         lags = lags / observed[:, None, size - 1, size - 1, None, None].clamp(min=EPSILON)
         return RoundEstimate(size, gradients, predicted, self.refiner(solved, kernel, lags, stage))
 
-    def training_loss(self, blurred: Tensor, sharp: Tensor, kernel: Tensor) -> dict[str, Tensor]:
-        """Return the losses of all rounds against the truth.
+    def estimate_with_losses(
+        self, blurred: Tensor, sharp: Tensor, kernel: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Estimate blur kernels, and measure all rounds against the truth.
 
         Parameters
         ----------
@@ -257,6 +258,8 @@ class IteratedAnalysisNetwork(nn.Module):
 
         Returns
         -------
+        Tensor
+            Estimated kernels (N, K, K), as `forward` gives them.
         dict of str to Tensor
             "loss" (the total), "kernel" (divergence of the last round from the true kernel, in nats) and
             "gradients" (squared error of the predicted gradients over the energy of the true and the blurred
@@ -266,7 +269,8 @@ class IteratedAnalysisNetwork(nn.Module):
         mean, deviation = _moments(luma_blurred)
         target = (luma(sharp) - mean) / deviation
         kernel_losses, gradient_losses = [], []
-        for estimate in self.rounds(luma_blurred):
+        estimates = self.rounds(luma_blurred)
+        for estimate in estimates:
             true_gradients = image_gradients(_resize_image(target, estimate.size / self.sizes[-1]))
             # The observed energy, noise included, bounds the weight of crops that hold no structure.
             energy = (true_gradients.square() + estimate.observed.square()).mean((1, 2, 3)).clamp(min=EPSILON)
@@ -280,7 +284,13 @@ class IteratedAnalysisNetwork(nn.Module):
             kernel_losses.append(divergence.sum(1).mean())
         gradients = torch.stack(gradient_losses).mean()
         loss = torch.stack(kernel_losses).mean() + kernel_losses[-1] + gradients
-        return {"loss": loss, "kernel": kernel_losses[-1].detach(), "gradients": gradients.detach()}
+        losses = {"loss": loss, "kernel": kernel_losses[-1].detach(), "gradients": gradients.detach()}
+        return _softmax(estimates[-1].logits), losses
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Softmax over the grid of each kernel (N, s, s)."""
+    return torch.softmax(logits.flatten(1), dim=1).view_as(logits)
 
 
 def _moments(image: Tensor) -> tuple[Tensor, Tensor]:

@@ -128,7 +128,9 @@ def test_the_losses_reach_every_parameter() -> None:
     generator = torch.Generator().manual_seed(7)
     kernel = sample_blur_kernels(2, BlurKernelConfig(canvas=9), generator=generator)
     sharp = random_image(8, 56, 56)
-    losses = network.training_loss(blur(sharp, kernel), sharp[..., 4:-4, 4:-4], kernel)
+    blurred = blur(sharp, kernel)
+    estimate, losses = network.estimate_with_losses(blurred, sharp[..., 4:-4, 4:-4], kernel)
+    torch.testing.assert_close(estimate, network(blurred))
     losses["loss"].backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
