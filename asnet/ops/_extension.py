@@ -93,7 +93,7 @@ def describe() -> dict[str, str]:
     }
     for name in operators():
         paths = [
-            f"{device}: kernels of asnet" if has_kernel(name, device) else f"{device}: not available"
+            f"{device}: kernels of asnet" if has_kernel(name, device) else f"{device}: operations of torch"
             for device in ("CPU", "CUDA")
         ]
         report[f"operator {name}"] = ", ".join(paths)
