@@ -2,51 +2,54 @@
 
 At every scale the image is resized so that its blur kernel fits a grid of 5, 7, ... K pixels, and each round
 
-1. predicts the gradients of the sharp image from the blurred image and its Wiener deconvolutions by the
-   kernel so far;
+1. predicts the gradients of the sharp image: a shock filter steepens the edges of the latent image, and only
+   its strongest gradients are kept;
 2. correlates predicted and blurred gradients over a window of lags (the layer of section 3.1);
-3. solves the normal equations of the kernel in these correlations;
-4. refines the solution by a small network on the kernel's grid that ends in a softmax.
+3. solves the normal equations A k = b of the kernel, with A the autocorrelation of the predicted gradients
+   and b their correlation with the blurred ones;
+4. refines the solution by a small network on the kernel's grid that ends in a softmax;
+5. deconvolves the blurred image by the kernel, which gives the next latent image.
 
-If the predicted gradients p are the mean of the true ones given what is seen, their errors are uncorrelated
-with p, and the normal equations A k = b, with A the autocorrelation of p and b its correlation with the
-blurred gradients, hold for the true kernel. The prediction is non-linear, which tells a kernel from its
-180 degree flip; autocorrelations of linear features cannot.
+The shock filter is what tells a kernel from its 180 degree flip: autocorrelations of linear features cannot.
+The learned part sees only kernels and correlations, so that its training costs little more than running it.
 """
 
 import itertools
-from typing import Literal, NamedTuple, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from asnet.networks.edge_prediction import gaussian_blur, image_gradients, shock_filter, strongest
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 from asnet.networks.layers import luma
 from asnet.networks.wiener import edge_window, fast_fft_length, wiener_deconvolution
 from asnet.ops import cross_correlation, guided_conv2d
 
-#: Keeps logarithms and divisions finite; far below one grey level or the smallest kernel weight that matters.
+#: Keeps divisions finite; far below one grey level or the smallest kernel weight that matters.
 EPSILON = 1e-6
 
+#: Solved weights below this share of the largest are taken for noise.
+SMALLEST_WEIGHT = 0.05
 
-class RoundEstimate(NamedTuple):
-    """What one round produced: kernel size s, blurred and predicted gradients (N, 2, h, w), logits."""
+#: What stands for a weight of 0 in the logarithm, relative to the largest.
+LOGIT_FLOOR = 2e-4
 
-    size: int
-    observed: Tensor
-    gradients: Tensor
-    logits: Tensor
+#: Tikhonov damping of the normal equations before training, relative to the autocorrelation at lag 0.
+INITIAL_DAMPING = 0.02
 
+#: Regularisation strength of the Wiener deconvolution between rounds, for images of unit variance.
+LATENT_STRENGTH = 0.02
 
-def image_gradients(image: Tensor) -> Tensor:
-    """Return the horizontal and vertical forward differences (N, 2, H, W) of an image (N, 1, H, W).
+#: Gaussian smoothing in pixels of the blurred image before the first shock filter.
+FIRST_SMOOTHING = 0.7
 
-    They are 0 at the far edge.
-    """
-    horizontal = F.pad(image[..., :, 1:] - image[..., :, :-1], (0, 1))
-    vertical = F.pad(image[..., 1:, :] - image[..., :-1, :], (0, 0, 0, 1))
-    return torch.cat([horizontal, vertical], dim=1)
+#: Steps of the shock filter in a round.
+SHOCK_STEPS = 3
+
+#: Share of the pixels whose gradients are kept in a scale's first round, its growth per round, and its limit.
+STRONGEST, STRONGEST_GROWTH, STRONGEST_AT_MOST = 0.06, 0.4, 0.5
 
 
 def resize_kernel(kernel: Tensor, size: int) -> Tensor:
@@ -105,13 +108,13 @@ def solve_kernel(autocorrelation: Tensor, correlation: Tensor, damping: Tensor, 
 
 
 class StagedConvolution(nn.Module):
-    """A 3x3 convolution shared by all stages, its output modulated by a multiplier and shift of the stage."""
+    """A convolution shared by all stages, its output modulated by a multiplier and shift of the stage."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, stages: int, activation: Literal["relu"] | None
+        self, in_channels: int, out_channels: int, size: int, stages: int, activation: Literal["relu"] | None
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, size, size))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.multiplier = nn.Parameter(torch.zeros(stages, out_channels))
         self.shift = nn.Parameter(torch.zeros(stages, out_channels))
@@ -127,50 +130,27 @@ class StagedConvolution(nn.Module):
             self.bias,
             self.multiplier[stage].expand(count, -1),
             self.shift[stage].expand(count, -1),
-            padding=1,
+            padding=self.weight.shape[-1] // 2,
             activation=self.activation,
         )
 
 
-def _staged_stack(channels: list[int], stages: int) -> nn.ModuleList:
-    """3x3 convolutions with ReLU between; the last starts at zero: the stack starts as no correction."""
-    layers = nn.ModuleList()
-    for index, (in_channels, out_channels) in enumerate(itertools.pairwise(channels)):
-        last = index == len(channels) - 2
-        layer = StagedConvolution(in_channels, out_channels, stages, None if last else "relu")
-        layers.append(layer)
-        if last:
-            nn.init.zeros_(layer.weight)
-    return layers
-
-
-class GradientPredictor(nn.Module):
-    """Predict the gradients of the sharp image; works on 2x2 blocks of pixels, a quarter of the cost."""
-
-    def __init__(self, config: IteratedAnalysisConfig, stages: int) -> None:
-        super().__init__()
-        width = config.predictor_channels
-        self.layers = _staged_stack([12, *[width] * (config.predictor_layers - 1), 8], stages)
-
-    def forward(self, blurred: Tensor, latent: Tensor, stage: int) -> Tensor:
-        """Map blurred (N, 1, h, w) and latent (N, 2, h, w), two strengths, to gradients (N, 2, h, w)."""
-        height, width = blurred.shape[-2:]
-        features = torch.cat([blurred, latent], dim=1)
-        features = F.pad(features, (0, width % 2, 0, height % 2), mode="replicate")
-        features = F.pixel_unshuffle(features, 2)
-        for layer in self.layers:
-            features = layer(features, stage)
-        correction = F.pixel_shuffle(features, 2)[..., :height, :width]
-        return image_gradients(latent[:, 1:]) + correction
-
-
 class KernelRefiner(nn.Module):
-    """Refine a solved kernel on its own grid; the result is the logits of a softmax over the grid."""
+    """Refine a solved kernel on its own grid; the result is the logits of a softmax over the grid.
+
+    At first it gives the solution itself, without its negative and smallest values.
+    """
 
     def __init__(self, config: IteratedAnalysisConfig, stages: int) -> None:
         super().__init__()
-        width = config.refiner_channels
-        self.layers = _staged_stack([5, *[width] * (config.refiner_layers - 1), 1], stages)
+        width, size = config.refiner_channels, config.refiner_size
+        channels = [5, *[width] * (config.refiner_layers - 1), 1]
+        last = len(channels) - 2
+        self.layers = nn.ModuleList(
+            StagedConvolution(inputs, outputs, size, stages, None if index == last else "relu")
+            for index, (inputs, outputs) in enumerate(itertools.pairwise(channels))
+        )
+        nn.init.zeros_(self.layers[last].weight)  # type: ignore[arg-type]
 
     def forward(self, solved: Tensor, previous: Tensor, lags: Tensor, stage: int) -> Tensor:
         """Map solved and previous kernels (N, s, s) and correlations (N, 3, s, s) to logits (N, s, s)."""
@@ -179,7 +159,8 @@ class KernelRefiner(nn.Module):
         features = torch.cat([torch.stack([solved, previous], dim=1), lags], dim=1)
         for layer in self.layers:
             features = layer(features, stage)
-        return torch.log(solved.clamp(min=0) + 0.01) * 2 + features[:, 0]
+        kept = torch.where(solved > SMALLEST_WEIGHT, solved, 0.0)
+        return torch.log(kept + LOGIT_FLOOR) + features[:, 0]
 
 
 class IteratedAnalysisNetwork(nn.Module):
@@ -195,11 +176,14 @@ class IteratedAnalysisNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.sizes = config.scale_sizes
-        stages = len(self.sizes) * config.rounds
-        self.predictor = GradientPredictor(config, stages)
-        self.refiner = KernelRefiner(config, stages)
-        self.log_strengths = nn.Parameter(torch.tensor([[0.005, 0.05]]).log().repeat(stages, 1))
-        self.log_damping = nn.Parameter(torch.full((stages,), 0.02).log())
+        #: Kernel size and number within its scale of every round, in their order.
+        self.schedule = [
+            (size, inner)
+            for size in self.sizes
+            for inner in range(config.rounds if size < config.kernel_size else config.finest_rounds)
+        ]
+        self.refiner = KernelRefiner(config, len(self.schedule))
+        self.log_damping = nn.Parameter(torch.full((len(self.schedule),), INITIAL_DAMPING).log())
 
     def forward(self, image: Tensor) -> Tensor:
         """Estimate blur kernels.
@@ -214,35 +198,47 @@ class IteratedAnalysisNetwork(nn.Module):
         Tensor
             Blur kernels (N, K, K), positive, each summing to 1.
         """
-        return _softmax(self.rounds(image)[-1].logits)
+        return _softmax(self.rounds(image)[-1])
 
-    def rounds(self, image: Tensor) -> list[RoundEstimate]:
-        """Run all rounds, coarse to fine, and return their estimates; no gradient flows between rounds."""
-        image = _standardised(luma(image))
-        estimates: list[RoundEstimate] = []
-        kernel = image.new_zeros(image.shape[0], self.sizes[0], self.sizes[0])
-        kernel[:, self.sizes[0] // 2, self.sizes[0] // 2] = 1
-        for scale, size in enumerate(self.sizes):
-            blurred = _resize_image(image, size / self.sizes[-1])
-            kernel = resize_kernel(kernel, size)
-            for inner in range(self.config.rounds):
-                estimate = self._round(blurred, kernel, size, scale * self.config.rounds + inner)
-                estimates.append(estimate)
-                kernel = _softmax(estimate.logits.detach())
+    def rounds(self, image: Tensor) -> list[Tensor]:
+        """Run all rounds and return their logits (N, s, s); no gradient flows between rounds."""
+        with torch.autocast(image.device.type, enabled=False):
+            image = _standardised(luma(image.to(torch.promote_types(image.dtype, torch.float32))))
+            estimates: list[Tensor] = []
+            kernel = image.new_zeros(image.shape[0], self.sizes[0], self.sizes[0])
+            kernel[:, self.sizes[0] // 2, self.sizes[0] // 2] = 1
+            blurred = latent = image
+            for stage, (size, inner) in enumerate(self.schedule):
+                if inner == 0:
+                    blurred = _resize_image(image, size / self.sizes[-1])
+                    kernel = resize_kernel(kernel, size)
+                    latent = blurred if stage == 0 else _latent(blurred, kernel)
+                estimates.append(self._round(blurred, latent, kernel, stage))
+                kernel = _softmax(estimates[-1].detach())
+                if stage + 1 < len(self.schedule) and self.schedule[stage + 1][1] > 0:
+                    latent = _latent(blurred, kernel)
         return estimates
 
-    def _round(self, blurred: Tensor, kernel: Tensor, size: int, stage: int) -> RoundEstimate:
-        latent = wiener_deconvolution(blurred, kernel, self.log_strengths[stage].exp())[:, :, 0]
-        predicted = self.predictor(blurred, latent, stage)
-        gradients = image_gradients(blurred)
-        autocorrelation, correlation, observed = _correlations(predicted, gradients, size)
+    def _round(self, blurred: Tensor, latent: Tensor, kernel: Tensor, stage: int) -> Tensor:
+        size, inner = self.schedule[stage]
+        with torch.no_grad():
+            if stage == 0:
+                latent = gaussian_blur(latent, FIRST_SMOOTHING)
+            gradients = image_gradients(shock_filter(latent, SHOCK_STEPS))
+            share = max(STRONGEST * (1 + STRONGEST_GROWTH * inner), 4 * size**2 / latent[0].numel())
+            predicted = strongest(gradients, min(share, STRONGEST_AT_MOST))
+            autocorrelation, correlation, observed = _correlations(predicted, image_gradients(blurred), size)
         solved = solve_kernel(
             autocorrelation, correlation, self.log_damping[stage].exp(), self.config.conjugate_gradient_steps
         )
+        shift = _whole_pixel_shift_to_centre(solved)
         reach = slice(size // 2, size // 2 + size)
-        lags = torch.stack([correlation, autocorrelation[:, reach, reach], observed[:, reach, reach]], dim=1)
-        lags = lags / observed[:, None, size - 1, size - 1, None, None].clamp(min=EPSILON)
-        return RoundEstimate(size, gradients, predicted, self.refiner(solved, kernel, lags, stage))
+        lags = torch.stack(
+            [_shifted(correlation, shift), autocorrelation[:, reach, reach], observed[:, reach, reach]], dim=1
+        )
+        lags = lags / lags.abs().amax((-2, -1), keepdim=True).clamp(min=EPSILON)
+        logits: Tensor = self.refiner(_shifted(solved, shift), kernel, lags, stage)
+        return logits
 
     def estimate_with_losses(
         self, blurred: Tensor, sharp: Tensor, kernel: Tensor
@@ -252,7 +248,7 @@ class IteratedAnalysisNetwork(nn.Module):
         Parameters
         ----------
         blurred, sharp : Tensor
-            (N, 3, H, W), range [0, 1], aligned.
+            (N, 3, H, W), range [0, 1], aligned; the sharp one is not needed here.
         kernel : Tensor
             True blur kernels (N, K, K).
 
@@ -261,36 +257,49 @@ class IteratedAnalysisNetwork(nn.Module):
         Tensor
             Estimated kernels (N, K, K), as `forward` gives them.
         dict of str to Tensor
-            "loss" (the total), "kernel" (divergence of the last round from the true kernel, in nats) and
-            "gradients" (squared error of the predicted gradients over the energy of the true and the blurred
-            ones, mean over the rounds).
+            "loss" (the divergences of all rounds from the true kernels, in nats: their mean and the last one)
+            and "kernel" (the last one).
         """
-        luma_blurred = luma(blurred)
-        mean, deviation = _moments(luma_blurred)
-        target = (luma(sharp) - mean) / deviation
-        kernel_losses, gradient_losses = [], []
-        estimates = self.rounds(luma_blurred)
-        for estimate in estimates:
-            true_gradients = image_gradients(_resize_image(target, estimate.size / self.sizes[-1]))
-            # The observed energy, noise included, bounds the weight of crops that hold no structure.
-            energy = (true_gradients.square() + estimate.observed.square()).mean((1, 2, 3)).clamp(min=EPSILON)
-            gradient_losses.append(
-                ((estimate.gradients - true_gradients).square().mean((1, 2, 3)) / energy).mean()
-            )
-            true_kernel = resize_kernel(kernel, estimate.size).flatten(1)
-            divergence = torch.xlogy(true_kernel, true_kernel) - true_kernel * F.log_softmax(
-                estimate.logits.flatten(1), dim=1
-            )
-            kernel_losses.append(divergence.sum(1).mean())
-        gradients = torch.stack(gradient_losses).mean()
-        loss = torch.stack(kernel_losses).mean() + kernel_losses[-1] + gradients
-        losses = {"loss": loss, "kernel": kernel_losses[-1].detach(), "gradients": gradients.detach()}
-        return _softmax(estimates[-1].logits), losses
+        estimates = self.rounds(blurred)
+        divergences = []
+        for logits in estimates:
+            truth = resize_kernel(kernel, logits.shape[-1]).flatten(1)
+            divergence = torch.xlogy(truth, truth) - truth * F.log_softmax(logits.flatten(1), dim=1)
+            divergences.append(divergence.sum(1).mean())
+        loss = torch.stack(divergences).mean() + divergences[-1]
+        return _softmax(estimates[-1]), {"loss": loss, "kernel": divergences[-1].detach()}
 
 
 def _softmax(logits: Tensor) -> Tensor:
     """Softmax over the grid of each kernel (N, s, s)."""
     return torch.softmax(logits.flatten(1), dim=1).view_as(logits)
+
+
+@torch.no_grad()
+def _latent(blurred: Tensor, kernel: Tensor) -> Tensor:
+    """Latent image (N, 1, H, W): the blurred one deconvolved."""
+    return wiener_deconvolution(blurred, kernel, (LATENT_STRENGTH,))[:, 0]
+
+
+@torch.no_grad()
+def _whole_pixel_shift_to_centre(solved: Tensor) -> Tensor:
+    """Whole pixels (N, 2), vertical and horizontal, that move a kernel's centroid to its grid's centre."""
+    size = solved.shape[-1]
+    weights = torch.where(solved > SMALLEST_WEIGHT * solved.amax((-2, -1), keepdim=True), solved, 0.0)
+    weights = weights / weights.sum((-2, -1), keepdim=True).clamp(min=EPSILON)
+    positions = torch.arange(size, device=solved.device, dtype=solved.dtype) - size // 2
+    centroid = torch.stack([weights.sum(2) @ positions, weights.sum(1) @ positions], dim=1)
+    return -centroid.round().long()
+
+
+def _shifted(kernel: Tensor, shift: Tensor) -> Tensor:
+    """Move kernels (N, s, s) by whole pixels (N, 2), cyclically."""
+    size = kernel.shape[-1]
+    positions = torch.arange(size, device=kernel.device)
+    rows = (positions - shift[:, :1]) % size
+    columns = (positions - shift[:, 1:]) % size
+    kernel = kernel.gather(1, rows[:, :, None].expand_as(kernel))
+    return kernel.gather(2, columns[:, None, :].expand_as(kernel))
 
 
 def _moments(image: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,33 +14,32 @@ class IteratedAnalysisConfig:
     ----------
     kernel_size : int
         Side K of the blur kernel grid, odd.
-    rounds : int
-        Rounds of prediction, correlation and solution at each scale.
-    predictor_channels, predictor_layers : int
-        Width and number of 3x3 convolutions of the gradient predictor, which works at half resolution.
-    refiner_channels, refiner_layers : int
-        Width and number of convolutions of the network that refines the kernel on its grid.
+    rounds, finest_rounds : int
+        Rounds at each scale, and at the finest, which costs as much as all others together.
+    refiner_channels, refiner_layers, refiner_size : int
+        Width, number and odd side of the convolutions that refine the kernel on its grid.
     conjugate_gradient_steps : int
         Steps in which the normal equations of the kernel are solved.
     """
 
     kernel_size: int = 31
-    rounds: int = 2
-    predictor_channels: int = 32
-    predictor_layers: int = 4
+    rounds: int = 4
+    finest_rounds: int = 3
     refiner_channels: int = 32
     refiner_layers: int = 5
-    conjugate_gradient_steps: int = 10
+    refiner_size: int = 5
+    conjugate_gradient_steps: int = 15
 
     def __post_init__(self) -> None:
         if self.kernel_size < 5 or self.kernel_size % 2 == 0:
             raise ConfigurationError(f"kernel_size must be odd and at least 5, got {self.kernel_size}")
-        for name in ("rounds", "predictor_channels", "refiner_channels", "conjugate_gradient_steps"):
+        for name in ("rounds", "finest_rounds", "refiner_channels", "conjugate_gradient_steps"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("predictor_layers", "refiner_layers"):
-            if getattr(self, name) < 2:
-                raise ConfigurationError(f"{name} must be at least 2, got {getattr(self, name)}")
+        if self.refiner_layers < 2:
+            raise ConfigurationError(f"refiner_layers must be at least 2, got {self.refiner_layers}")
+        if self.refiner_size < 1 or self.refiner_size % 2 == 0:
+            raise ConfigurationError(f"refiner_size must be odd, got {self.refiner_size}")
 
     @property
     def scale_sizes(self) -> tuple[int, ...]:
