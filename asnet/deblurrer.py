@@ -42,6 +42,10 @@ SCALES = (1, 2, 4)
 #: The blur kernel of a larger photograph is estimated from its most structured window of so many pixels.
 ESTIMATION_PIXELS = 1536 * 1024
 
+#: How far a blur must exceed the grid before half the resolution is the better choice: losing the ends of a
+#: path costs less.
+EXCESS = 1.2
+
 ImageType = TypeVar("ImageType", Tensor, NDArray[Any], Image.Image)
 Scale = int | Literal["auto"]
 
@@ -78,8 +82,8 @@ class Deblurrer:
         float32, bfloat16 or float16, for the convolutions of the synthesis network. The analysis network and
         the Wiener deconvolution always compute in float32.
     tile_size : int, optional
-        Largest side in pixels of what the synthesis network is given at once; by default one for which it
-        takes about 2 GiB.
+        Largest side in pixels of what the U-Net is given at once; by default one for which it takes about
+        2 GiB, or more if its receptive field asks for larger tiles.
 
     Raises
     ------
@@ -251,8 +255,8 @@ class Deblurrer:
         """Return the kernel (K, K) on the networks' grid and the scale at which it holds.
 
         A blur larger than the grid leaves an estimate that is cut off at its border. Where the border holds
-        weight, the blur is estimated at half the size too; that estimate counts if it does not fit the grid
-        of the larger size.
+        weight, the blur is estimated at half the size too; that estimate counts if it clearly exceeds the
+        grid of the larger size.
         """
         factors = SCALES if scale == "auto" else (scale,)
         kernel, factor = self._estimate_at(blurred, factors[0]), factors[0]
@@ -260,7 +264,7 @@ class Deblurrer:
             if not may_be_cut_off(kernel) or min(blurred.shape[2:]) // larger < 4 * self.kernel_size:
                 break
             candidate = self._estimate_at(blurred, larger)
-            if kernel_extent(candidate) * larger <= self.kernel_size * factor:
+            if kernel_extent(candidate) * larger <= EXCESS * self.kernel_size * factor:
                 break
             kernel, factor = candidate, larger
         return kernel, factor

@@ -30,12 +30,12 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         convolutions_per_block=1,
         guide_hidden=5,
     )
-    analysis = IteratedAnalysisConfig(kernel_size=7, predictor_channels=4, refiner_channels=4)
+    analysis = IteratedAnalysisConfig(kernel_size=7, refiner_channels=4)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = DeblurNetwork(ASNetConfig(analysis, synthesis, "small"))
         # It starts at zero, which would leave the result to the Wiener deconvolution alone.
-        torch.nn.init.normal_(network.synthesis.output.weight, std=0.2)
+        torch.nn.init.normal_(network.synthesis.output.weight, std=0.05)
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_weights(path, network, training_data="nothing", revision="test")
     return path

@@ -12,7 +12,7 @@ from asnet import Deblurrer
 from asnet.data import BlurKernelConfig, blur, sample_blur_kernels
 from asnet.deblurrer import MODELS_FOLDER
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
-from asnet.imaging.resampling import scale_kernel
+from asnet.imaging.resampling import may_be_cut_off, scale_kernel
 from asnet.imaging.tiles import most_structured_window, tile_spans
 from asnet.networks import load_network
 
@@ -58,12 +58,12 @@ def test_arrays_keep_their_type_and_shape(deblurrer: Deblurrer, name: str, shape
     dtype = numpy.dtype(name)
     largest = numpy.iinfo(dtype).max if dtype.kind == "u" else 1
     array = (values * largest).astype(dtype)
-    result = deblurrer.deblur(array).image
+    # The kernel is given: its estimate may jump with the rounding to 8 bits.
+    result = deblurrer.deblur(array, box(3)).image
     assert result.dtype == dtype
     assert result.shape == shape
-    reference = deblurrer.deblur(
-        torch.from_numpy(numpy.ascontiguousarray(values.reshape(40, 30, -1))).permute(2, 0, 1)
-    )
+    channels_first = numpy.ascontiguousarray(values.reshape(40, 30, -1).transpose(2, 0, 1))
+    reference = deblurrer.deblur(torch.from_numpy(channels_first), box(3))
     tolerance = 0.05 if name == "uint8" else 0.001
     expected = reference.image.permute(1, 2, 0).numpy().reshape(shape)
     assert numpy.abs(result / largest - expected).max() < tolerance
@@ -163,6 +163,15 @@ def test_a_given_kernel_larger_than_the_grid_is_removed_at_half_size(deblurrer: 
         deblurrer.deblur(blurred, box(81))
 
 
+def test_sampled_kernels_that_fit_are_not_taken_for_larger_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    fitting = sample_blur_kernels(100, BlurKernelConfig(canvas=31, minimum_size=3), generator=generator)
+    larger = BlurKernelConfig(canvas=61, minimum_size=45, maximum_size=61)
+    cut_off = sample_blur_kernels(100, larger, generator=generator)[:, 15:-15, 15:-15]
+    assert sum(map(may_be_cut_off, fitting)) <= 5
+    assert sum(map(may_be_cut_off, cut_off)) >= 80
+
+
 def test_a_blur_that_is_cut_off_is_estimated_at_half_size(
     deblurrer: Deblurrer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,10 +229,12 @@ def test_unusable_options_are_refused(small_weights: Path, deblurrer: Deblurrer)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_lower_precision_stays_close(small_weights: Path, deblurrer: Deblurrer, dtype: str) -> None:
     image = scene(64, 48)
-    exact = deblurrer.deblur(image).image
-    rough = Deblurrer.from_pretrained(small_weights, device="cpu", dtype=dtype).deblur(image).image
+    exact = deblurrer.deblur(image, box(3)).image
+    rough = Deblurrer.from_pretrained(small_weights, device="cpu", dtype=dtype).deblur(image, box(3)).image
     assert rough.dtype == torch.float32
-    assert (rough - exact).abs().max() < 0.05
+    # The untrained U-Net's share of the result, of which bfloat16 keeps 8 bits, is as large as the image.
+    assert (rough - exact).abs().max() < (0.08 if dtype == "bfloat16" else 0.01)
+    assert not torch.equal(rough, exact)
 
 
 def test_shipped_weights_gain_over_the_blurred_image() -> None:
