@@ -34,10 +34,11 @@ def tile_margin(config: SynthesisConfig) -> int:
 def wiener_halo(config: SynthesisConfig) -> int:
     """Pixels around a tile that its Wiener deconvolution is given beside the U-Net's margin.
 
-    The response never quite ends, least of all next to frequencies that the kernel removes. Over eight grids
-    the ends of a tile change the copy that the result builds on by a thousandth of the range or less.
+    The response never quite ends, least of all next to frequencies that the kernel removes. With thirteen
+    grids, 403 pixels of `compact`, tiles of 512 pixels differed from the whole by 0.06 grey levels of 255
+    (root mean square; 3.6 at most, and 0.6 and 9 with eight grids) for a kernel of more than 25 pixels.
     """
-    return 8 * config.kernel_size if config.wiener_strengths else 0
+    return 13 * config.kernel_size if config.wiener_strengths else 0
 
 
 def extend_span(begin: int, end: int, length: int, halo: int) -> tuple[int, int]:
