@@ -6,16 +6,18 @@ At every scale the image is resized so that its blur kernel fits a grid of 5, 7,
    its strongest gradients are kept;
 2. correlates predicted and blurred gradients over a window of lags (the layer of section 3.1);
 3. solves the normal equations A k = b of the kernel, with A the autocorrelation of the predicted gradients
-   and b their correlation with the blurred ones;
-4. refines the solution by a small network on the kernel's grid that ends in a softmax;
-5. deconvolves the blurred image by the kernel, which gives the next latent image.
+   and b their correlation with the blurred ones, and keeps the largest weights;
+4. deconvolves the blurred image by the kernel, which gives the next latent image.
+
+A network on the kernel's grid, the learned part, refines the last solution.
 
 The shock filter is what tells a kernel from its 180 degree flip: autocorrelations of linear features cannot.
-The learned part sees only kernels and correlations, so that its training costs little more than running it.
+A network within the rounds undoes that: trained to come close to the true kernel on average, it answers with
+the mean of a kernel and its flip wherever it is in doubt, and the iteration never decides.
 """
 
 import itertools
-from typing import Literal, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,21 +25,21 @@ from torch.nn import functional as F
 
 from asnet.networks.edge_prediction import gaussian_blur, image_gradients, shock_filter, strongest
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
-from asnet.networks.layers import luma
+from asnet.networks.layers import initialise_he, luma
 from asnet.networks.wiener import edge_window, fast_fft_length, wiener_deconvolution
-from asnet.ops import cross_correlation, guided_conv2d
+from asnet.ops import cross_correlation
 
 #: Keeps divisions finite; far below one grey level or the smallest kernel weight that matters.
 EPSILON = 1e-6
 
 #: Solved weights below this share of the largest are taken for noise.
-SMALLEST_WEIGHT = 0.05
+SMALLEST_WEIGHT = 0.15
 
 #: What stands for a weight of 0 in the logarithm, relative to the largest.
-LOGIT_FLOOR = 2e-4
+LOGIT_FLOOR = 1e-3
 
-#: Tikhonov damping of the normal equations before training, relative to the autocorrelation at lag 0.
-INITIAL_DAMPING = 0.02
+#: Tikhonov damping of the normal equations, relative to the autocorrelation at lag 0.
+DAMPING = 0.02
 
 #: Regularisation strength of the Wiener deconvolution between rounds, for images of unit variance.
 LATENT_STRENGTH = 0.02
@@ -46,10 +48,11 @@ LATENT_STRENGTH = 0.02
 FIRST_SMOOTHING = 0.7
 
 #: Steps of the shock filter in a round.
-SHOCK_STEPS = 3
+SHOCK_STEPS = 2
 
-#: Share of the pixels whose gradients are kept in a scale's first round, its growth per round, and its limit.
-STRONGEST, STRONGEST_GROWTH, STRONGEST_AT_MOST = 0.06, 0.4, 0.5
+#: Share of the pixels whose gradients are kept: at least so much, so many for each weight of the kernel, and
+#: never more than half.
+STRONGEST, GRADIENTS_PER_UNKNOWN, STRONGEST_AT_MOST = 0.03, 4, 0.5
 
 
 def resize_kernel(kernel: Tensor, size: int) -> Tensor:
@@ -61,7 +64,7 @@ def resize_kernel(kernel: Tensor, size: int) -> Tensor:
     return resized / resized.sum((-2, -1), keepdim=True).clamp(min=EPSILON)
 
 
-def solve_kernel(autocorrelation: Tensor, correlation: Tensor, damping: Tensor, steps: int) -> Tensor:
+def solve_kernel(autocorrelation: Tensor, correlation: Tensor, damping: float, steps: int) -> Tensor:
     """Solve (A + damping a0 I) k = b for kernels by conjugate gradients.
 
     Parameters
@@ -70,8 +73,8 @@ def solve_kernel(autocorrelation: Tensor, correlation: Tensor, damping: Tensor, 
         A as lags (N, 2s-1, 2s-1), symmetric under the 180 degree flip; a0 is its value at lag zero.
     correlation : Tensor
         b as lags (N, s, s).
-    damping : Tensor
-        Tikhonov damping relative to a0, a scalar > 0.
+    damping : float
+        Tikhonov damping relative to a0, > 0.
     steps : int
         Number of steps from k = 0.
 
@@ -107,60 +110,51 @@ def solve_kernel(autocorrelation: Tensor, correlation: Tensor, damping: Tensor, 
     return solution
 
 
-class StagedConvolution(nn.Module):
-    """A convolution shared by all stages, its output modulated by a multiplier and shift of the stage."""
+class Correlations(NamedTuple):
+    """Correlations of gradients over lags, summed over both directions; s is the kernel's size."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, size: int, stages: int, activation: Literal["relu"] | None
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, size, size))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.multiplier = nn.Parameter(torch.zeros(stages, out_channels))
-        self.shift = nn.Parameter(torch.zeros(stages, out_channels))
-        self.activation = activation
-        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
-
-    def forward(self, features: Tensor, stage: int) -> Tensor:
-        """Map (N, C_in, H, W) to (N, C_out, H, W)."""
-        count = features.shape[0]
-        return guided_conv2d(
-            features,
-            self.weight,
-            self.bias,
-            self.multiplier[stage].expand(count, -1),
-            self.shift[stage].expand(count, -1),
-            padding=self.weight.shape[-1] // 2,
-            activation=self.activation,
-        )
+    predicted: Tensor  # (N, 2s-1, 2s-1): the predicted gradients with themselves, A of the normal equations
+    mixed: Tensor  # (N, s, s): the predicted with the blurred gradients, b of the normal equations
+    blurred: Tensor  # (N, 2s-1, 2s-1): the blurred gradients with themselves
 
 
 class KernelRefiner(nn.Module):
-    """Refine a solved kernel on its own grid; the result is the logits of a softmax over the grid.
+    """Refine a solved kernel on its grid, seen beside the correlations that it solves.
 
-    At first it gives the solution itself, without its negative and smallest values.
+    At first it gives the solution without its negative and smallest weights.
     """
 
-    def __init__(self, config: IteratedAnalysisConfig, stages: int) -> None:
+    def __init__(self, config: IteratedAnalysisConfig) -> None:
         super().__init__()
         width, size = config.refiner_channels, config.refiner_size
         channels = [5, *[width] * (config.refiner_layers - 1), 1]
-        last = len(channels) - 2
         self.layers = nn.ModuleList(
-            StagedConvolution(inputs, outputs, size, stages, None if index == last else "relu")
-            for index, (inputs, outputs) in enumerate(itertools.pairwise(channels))
+            nn.Conv2d(inputs, outputs, size, padding=size // 2)
+            for inputs, outputs in itertools.pairwise(channels)
         )
-        nn.init.zeros_(self.layers[last].weight)  # type: ignore[arg-type]
-
-    def forward(self, solved: Tensor, previous: Tensor, lags: Tensor, stage: int) -> Tensor:
-        """Map solved and previous kernels (N, s, s) and correlations (N, 3, s, s) to logits (N, s, s)."""
-        solved = solved / solved.amax((-2, -1), keepdim=True).clamp(min=EPSILON)
-        previous = previous / previous.amax((-2, -1), keepdim=True).clamp(min=EPSILON)
-        features = torch.cat([torch.stack([solved, previous], dim=1), lags], dim=1)
         for layer in self.layers:
-            features = layer(features, stage)
-        kept = torch.where(solved > SMALLEST_WEIGHT, solved, 0.0)
-        return torch.log(kept + LOGIT_FLOOR) + features[:, 0]
+            assert isinstance(layer, nn.Conv2d)
+            initialise_he(layer)
+            last = layer
+        nn.init.zeros_(last.weight)
+
+    def forward(self, solved: Tensor, previous: Tensor, correlations: Correlations) -> Tensor:
+        """Map solved and previous kernels (N, K, K) and their correlations to refined kernels (N, K, K)."""
+        size = solved.shape[-1]
+        reach = slice(size // 2, size // 2 + size)
+        maps = [
+            solved,
+            previous,
+            correlations.mixed,
+            correlations.predicted[:, reach, reach],
+            correlations.blurred[:, reach, reach],
+        ]
+        features = torch.stack([values / _largest(values) for values in maps], dim=1)
+        for layer in self.layers[:-1]:
+            features = F.relu(layer(features))
+        correction = self.layers[-1](features)[:, 0]
+        logits = torch.log(_kept(solved) / _largest(solved) + LOGIT_FLOOR) + correction
+        return torch.softmax(logits.flatten(1), dim=1).view_as(logits)
 
 
 class IteratedAnalysisNetwork(nn.Module):
@@ -175,15 +169,7 @@ class IteratedAnalysisNetwork(nn.Module):
     def __init__(self, config: IteratedAnalysisConfig) -> None:
         super().__init__()
         self.config = config
-        self.sizes = config.scale_sizes
-        #: Kernel size and number within its scale of every round, in their order.
-        self.schedule = [
-            (size, inner)
-            for size in self.sizes
-            for inner in range(config.rounds if size < config.kernel_size else config.finest_rounds)
-        ]
-        self.refiner = KernelRefiner(config, len(self.schedule))
-        self.log_damping = nn.Parameter(torch.full((len(self.schedule),), INITIAL_DAMPING).log())
+        self.refiner = KernelRefiner(config)
 
     def forward(self, image: Tensor) -> Tensor:
         """Estimate blur kernels.
@@ -198,94 +184,59 @@ class IteratedAnalysisNetwork(nn.Module):
         Tensor
             Blur kernels (N, K, K), positive, each summing to 1.
         """
-        return _softmax(self.rounds(image)[-1])
-
-    def rounds(self, image: Tensor) -> list[Tensor]:
-        """Run all rounds and return their logits (N, s, s); no gradient flows between rounds."""
         with torch.autocast(image.device.type, enabled=False):
-            image = _standardised(luma(image.to(torch.promote_types(image.dtype, torch.float32))))
-            estimates: list[Tensor] = []
-            kernel = image.new_zeros(image.shape[0], self.sizes[0], self.sizes[0])
-            kernel[:, self.sizes[0] // 2, self.sizes[0] // 2] = 1
-            blurred = latent = image
-            for stage, (size, inner) in enumerate(self.schedule):
-                if inner == 0:
-                    blurred = _resize_image(image, size / self.sizes[-1])
-                    kernel = resize_kernel(kernel, size)
-                    latent = blurred if stage == 0 else _latent(blurred, kernel)
-                estimates.append(self._round(blurred, latent, kernel, stage))
-                kernel = _softmax(estimates[-1].detach())
-                if stage + 1 < len(self.schedule) and self.schedule[stage + 1][1] > 0:
-                    latent = _latent(blurred, kernel)
-        return estimates
+            image = luma(image)
+            image = _standardised(image.to(torch.promote_types(image.dtype, torch.float32)))
+            refined: Tensor = self.refiner(*self._iterate(image))
+        return refined
 
-    def _round(self, blurred: Tensor, latent: Tensor, kernel: Tensor, stage: int) -> Tensor:
-        size, inner = self.schedule[stage]
-        with torch.no_grad():
-            if stage == 0:
-                latent = gaussian_blur(latent, FIRST_SMOOTHING)
-            gradients = image_gradients(shock_filter(latent, SHOCK_STEPS))
-            share = max(STRONGEST * (1 + STRONGEST_GROWTH * inner), 4 * size**2 / latent[0].numel())
-            predicted = strongest(gradients, min(share, STRONGEST_AT_MOST))
-            autocorrelation, correlation, observed = _correlations(predicted, image_gradients(blurred), size)
-        solved = solve_kernel(
-            autocorrelation, correlation, self.log_damping[stage].exp(), self.config.conjugate_gradient_steps
-        )
-        shift = _whole_pixel_shift_to_centre(solved)
-        reach = slice(size // 2, size // 2 + size)
-        lags = torch.stack(
-            [_shifted(correlation, shift), autocorrelation[:, reach, reach], observed[:, reach, reach]], dim=1
-        )
-        lags = lags / lags.abs().amax((-2, -1), keepdim=True).clamp(min=EPSILON)
-        logits: Tensor = self.refiner(_shifted(solved, shift), kernel, lags, stage)
-        return logits
-
-    def estimate_with_losses(
-        self, blurred: Tensor, sharp: Tensor, kernel: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Estimate blur kernels, and measure all rounds against the truth.
-
-        Parameters
-        ----------
-        blurred, sharp : Tensor
-            (N, 3, H, W), range [0, 1], aligned; the sharp one is not needed here.
-        kernel : Tensor
-            True blur kernels (N, K, K).
-
-        Returns
-        -------
-        Tensor
-            Estimated kernels (N, K, K), as `forward` gives them.
-        dict of str to Tensor
-            "loss" (the divergences of all rounds from the true kernels, in nats: their mean and the last one)
-            and "kernel" (the last one).
-        """
-        estimates = self.rounds(blurred)
-        divergences = []
-        for logits in estimates:
-            truth = resize_kernel(kernel, logits.shape[-1]).flatten(1)
-            divergence = torch.xlogy(truth, truth) - truth * F.log_softmax(logits.flatten(1), dim=1)
-            divergences.append(divergence.sum(1).mean())
-        loss = torch.stack(divergences).mean() + divergences[-1]
-        return _softmax(estimates[-1]), {"loss": loss, "kernel": divergences[-1].detach()}
+    @torch.no_grad()
+    def _iterate(self, image: Tensor) -> tuple[Tensor, Tensor, Correlations]:
+        """Run all rounds; return the last solution, the kernel before it, and what it was solved from."""
+        config = self.config
+        sizes = config.scale_sizes
+        kernel = image.new_zeros(image.shape[0], sizes[0], sizes[0])
+        kernel[:, sizes[0] // 2, sizes[0] // 2] = 1
+        for size in sizes:
+            blurred = _resize_image(image, size / sizes[-1])
+            gradients = image_gradients(blurred)
+            kernel = resize_kernel(kernel, size)
+            for number in range(config.rounds if size < sizes[-1] else config.finest_rounds):
+                previous = kernel
+                if size == sizes[0] and number == 0:
+                    latent = gaussian_blur(blurred, FIRST_SMOOTHING)
+                else:
+                    latent = wiener_deconvolution(blurred, kernel, (LATENT_STRENGTH,))[:, 0]
+                share = max(STRONGEST, GRADIENTS_PER_UNKNOWN * size**2 / latent[0].numel())
+                predicted = strongest(
+                    image_gradients(shock_filter(latent, SHOCK_STEPS)), min(share, STRONGEST_AT_MOST)
+                )
+                correlations = _correlations(predicted, gradients, size)
+                solved = solve_kernel(
+                    correlations.predicted, correlations.mixed, DAMPING, config.conjugate_gradient_steps
+                )
+                shift = _whole_pixel_shift_to_centre(solved)
+                solved = _shifted(solved, shift)
+                correlations = correlations._replace(mixed=_shifted(correlations.mixed, shift))
+                kernel = _kept(solved)
+                kernel = kernel / kernel.sum((-2, -1), keepdim=True).clamp(min=EPSILON)
+        return solved, previous, correlations
 
 
-def _softmax(logits: Tensor) -> Tensor:
-    """Softmax over the grid of each kernel (N, s, s)."""
-    return torch.softmax(logits.flatten(1), dim=1).view_as(logits)
+def _largest(values: Tensor) -> Tensor:
+    """Largest value of each map (N, s, s), as (N, 1, 1)."""
+    return values.amax((-2, -1), keepdim=True).clamp(min=EPSILON)
 
 
-@torch.no_grad()
-def _latent(blurred: Tensor, kernel: Tensor) -> Tensor:
-    """Latent image (N, 1, H, W): the blurred one deconvolved."""
-    return wiener_deconvolution(blurred, kernel, (LATENT_STRENGTH,))[:, 0]
+def _kept(solved: Tensor) -> Tensor:
+    """Solved kernels (N, s, s) without their negative and smallest weights."""
+    return torch.where(solved > SMALLEST_WEIGHT * _largest(solved), solved, 0.0)
 
 
-@torch.no_grad()
 def _whole_pixel_shift_to_centre(solved: Tensor) -> Tensor:
     """Whole pixels (N, 2), vertical and horizontal, that move a kernel's centroid to its grid's centre."""
     size = solved.shape[-1]
-    weights = torch.where(solved > SMALLEST_WEIGHT * solved.amax((-2, -1), keepdim=True), solved, 0.0)
+    weights = _kept(solved)
     weights = weights / weights.sum((-2, -1), keepdim=True).clamp(min=EPSILON)
     positions = torch.arange(size, device=solved.device, dtype=solved.dtype) - size // 2
     centroid = torch.stack([weights.sum(2) @ positions, weights.sum(1) @ positions], dim=1)
@@ -322,19 +273,15 @@ def _resize_image(image: Tensor, scale: float) -> Tensor:
     return F.interpolate(image, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
-def _correlations(predicted: Tensor, observed: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Correlate predicted gradients p with blurred ones g, summed over both directions.
-
-    Returns the autocorrelation of p (N, 2s-1, 2s-1), the correlation of p with g (N, s, s) and the
-    autocorrelation of g (N, 2s-1, 2s-1); s = `size`.
-    """
+def _correlations(predicted: Tensor, blurred: Tensor, size: int) -> Correlations:
+    """Correlate predicted and blurred gradients (N, 2, h, w) over the lags of a kernel of `size` pixels."""
     count, _, height, width = predicted.shape
     # Predicted gradients near the border have blurred partners outside the image: they fade out.
     window = edge_window(height, min(size, height // 4), predicted)[:, None] * edge_window(
         width, min(size, width // 4), predicted
     )
-    maps = torch.stack([predicted * window, observed], dim=2).flatten(0, 1)
+    maps = torch.stack([predicted * window, blurred], dim=2).flatten(0, 1)
     lags = cross_correlation(maps, size - 1)
     lags = lags.view(count, 2, *lags.shape[1:]).sum(1)
     reach = slice(size // 2, size // 2 + size)
-    return lags[:, 0], lags[:, 1, reach, reach], lags[:, 2]
+    return Correlations(lags[:, 0], lags[:, 1, reach, reach], lags[:, 2])

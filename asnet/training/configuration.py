@@ -50,7 +50,7 @@ class TrainingConfig:
     init_synthesis : str
         Weights file that the synthesis network starts from, after `init`.
     kernel_loss : {"l1", "cross_entropy"}
-        Loss on blur kernels. An analysis network that has intermediate losses of its own uses those instead.
+        Loss on blur kernels.
     image_loss : {"l2", "l1", "charbonnier"}
         Loss on images.
     kernel_loss_weight : float

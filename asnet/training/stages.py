@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from asnet.data.batches import Batch
-from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.pair import DeblurNetwork
 from asnet.training.configuration import Stage, TrainingConfig
 from asnet.training.losses import IMAGE_LOSSES, KERNEL_LOSSES
@@ -36,34 +35,24 @@ def stage_losses(
     autocast : torch.autocast
         Context in which the networks run; the losses stay outside of it.
     """
+    kernel_loss = KERNEL_LOSSES[config.kernel_loss]
     image_loss = IMAGE_LOSSES[config.image_loss]
     if config.stage == "analysis":
         with autocast:
-            return _estimate_with_losses(config, network, batch)[1]
+            kernel = network.analysis(batch.blurred)
+        return {"loss": kernel_loss(kernel, batch.kernel)}
     if config.stage == "synthesis":
         with autocast:
             image = network.synthesis(batch.blurred, batch.kernel)
         return {"loss": image_loss(image, batch.sharp)}
-    if not config.kernel_loss_weight:
-        with autocast:
-            result = network(batch.blurred)
-        return {"loss": image_loss(result.image, batch.sharp)}
     with autocast:
-        kernel, kernel_losses = _estimate_with_losses(config, network, batch)
-        image = network.synthesis(batch.blurred, kernel)
-    loss = image_loss(image, batch.sharp)
+        result = network(batch.blurred)
+    loss = image_loss(result.image, batch.sharp)
+    if not config.kernel_loss_weight:
+        return {"loss": loss}
+    kernel_term = kernel_loss(result.kernel, batch.kernel)
     return {
-        "loss": loss + config.kernel_loss_weight * kernel_losses["loss"],
+        "loss": loss + config.kernel_loss_weight * kernel_term,
         "image": loss.detach(),
-        "kernel": kernel_losses["loss"].detach(),
+        "kernel": kernel_term.detach(),
     }
-
-
-def _estimate_with_losses(
-    config: TrainingConfig, network: DeblurNetwork, batch: Batch
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the analysis network's kernels and its own losses, or else the loss on kernels."""
-    if isinstance(network.analysis, IteratedAnalysisNetwork):
-        return network.analysis.estimate_with_losses(batch.blurred, batch.sharp, batch.kernel)
-    kernel = network.analysis(batch.blurred)
-    return kernel, {"loss": KERNEL_LOSSES[config.kernel_loss](kernel, batch.kernel)}
