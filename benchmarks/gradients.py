@@ -170,7 +170,7 @@ def small_configurations() -> list[ASNetConfig]:
         guided = replace(config.synthesis, kernel_size=13, channels=(5, 6, 7), guide_hidden=9)
         configurations.append(ASNetConfig(small, guided, config.name))
     assert isinstance(compact.analysis, IteratedAnalysisConfig)
-    iterated = replace(compact.analysis, kernel_size=13, predictor_channels=6, refiner_channels=6)
+    iterated = replace(compact.analysis, kernel_size=13, refiner_channels=6)
     guided = replace(compact.synthesis, kernel_size=13, channels=(6, 8, 10), guide_hidden=9)
     return [*configurations, ASNetConfig(iterated, guided, compact.name)]
 

@@ -1,8 +1,8 @@
 """What a pair of networks restores on validation photographs, blind and with the true kernel, per photograph.
 
-Every photograph is blurred by a kernel of our own sampler and given noise, both from a fixed seed; gains are in dB
-of PSNR over the blurred photograph, without any alignment. "Wiener" is the best of the synthesis network's own
-Wiener inputs with the true kernel, chosen for each photograph by its PSNR.
+Every photograph is blurred by a kernel of our own sampler and given noise, both from a fixed seed; gains are
+in dB of PSNR over the blurred photograph, without any alignment. "Wiener" is the best of the synthesis
+network's own Wiener inputs with the true kernel, chosen for each photograph by its PSNR.
 
     python benchmarks/restoration.py --photographs FOLDER [--model compact]
 """
@@ -65,7 +65,11 @@ def main() -> None:
     for example in make_examples(TrainingConfig.from_table("joint", table)):
         row = restore(network, example)
         rows.append(row)
-        print("  ".join(f"{value:.2f}" if isinstance(value, float) else f"{value!s:>8}" for value in row.values()))
+        print(
+            "  ".join(
+                f"{value:.2f}" if isinstance(value, float) else f"{value!s:>8}" for value in row.values()
+            )
+        )
 
     def mean(name: str) -> float:
         return sum(float(row[name]) for row in rows) / len(rows)
