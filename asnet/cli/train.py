@@ -15,7 +15,7 @@ from typing import Any
 from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import DegradationConfig
 from asnet.errors import ConfigurationError
-from asnet.training.configuration import STAGES, TABLES, Stage, TrainingConfig, stage_table
+from asnet.training.configuration import STAGES, TABLES, Stage, TrainingConfig, recipe_stages, stage_table
 from asnet.training.distributed import Processes
 from asnet.training.tables import convert, field_types, merged, parse_assignment, read_toml
 from asnet.training.trainer import BEST, CHECKPOINT, LAST, Outcome, Trainer, saved_table
@@ -40,9 +40,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "Values come from the recipe (--config) and from the options below, which win. "
         "The defaults are the paper's schedule.",
     )
-    parser.add_argument(
-        "stage", choices=[*STAGES, "all"], help="what to train; all: the three stages in turn"
-    )
+    parser.add_argument("stage", choices=[*STAGES, "all"], help="what to train; all: the stages in turn")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="recipe: a TOML file with any of the options"
     )
@@ -86,13 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_all(arguments: argparse.Namespace, processes: Processes) -> int:
-    """Analysis, synthesis, then both end to end from what these two came to, in subfolders of the output."""
+    """Analysis, synthesis, then both end to end from what these came to, in subfolders of the output."""
     started = time.monotonic()
     output: Path = arguments.output
-    for stage in STAGES:
+    stages = recipe_stages({} if arguments.config is None else read_toml(arguments.config))
+    for stage in stages:
         initial: dict[str, Any] = {}
         if stage == "joint":
-            initial = {f"init_{part}": str(_weights(output / part)) for part in ("analysis", "synthesis")}
+            initial = {f"init_{part}": str(_weights(output / part)) for part in stages if part != "joint"}
         hours = arguments.hours
         if hours is not None:
             hours = max(0.0, hours - (time.monotonic() - started) / 3600)

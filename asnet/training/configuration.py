@@ -248,6 +248,24 @@ def _network(model: str, overrides: Mapping[str, Any]) -> ASNetConfig:
     return ASNetConfig.from_dict(merged(base, overrides))
 
 
+def recipe_stages(recipe: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """Return the stages that a recipe asks for, in their order: its list `stages`, by default all three.
+
+    Raises
+    ------
+    ConfigurationError
+        If `stages` is not a list of different stages.
+    """
+    chosen = recipe.get("stages", STAGES)
+    if (
+        not isinstance(chosen, list | tuple)
+        or not chosen
+        or sorted(chosen) != sorted(set(chosen) & set(STAGES))
+    ):
+        raise ConfigurationError(f"stages must list some of {', '.join(STAGES)}, got {chosen!r}")
+    return tuple(stage for stage in STAGES if stage in chosen)
+
+
 def stage_table(recipe: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
     """Return a recipe's values for a stage: the common ones, overridden by the table that bears its name.
 
@@ -259,5 +277,5 @@ def stage_table(recipe: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
     for name in STAGES:
         if not isinstance(recipe.get(name, {}), Mapping):
             raise ConfigurationError(f"{name} must be a table, got {recipe[name]!r}")
-    common = {key: value for key, value in recipe.items() if key not in STAGES}
+    common = {key: value for key, value in recipe.items() if key not in (*STAGES, "stages")}
     return merged(common, recipe.get(stage, {}))

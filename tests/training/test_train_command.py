@@ -64,6 +64,21 @@ def test_all_stages_in_one_command(recipe: Path, tmp_path: Path, capsys: pytest.
     assert all(torch.equal(after[0][name], before[0][name]) for name in before[0])
 
 
+def test_a_recipe_may_leave_stages_out(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text('stages = ["synthesis", "joint"]\n' + recipe.read_text())
+    assert run("all", "--config", recipe, "--output", tmp_path / "run", "--epochs", "1") == 0
+    assert not (tmp_path / "run" / "analysis").exists()
+    joint = load_checkpoint(tmp_path / "run" / "joint" / CHECKPOINT)[1]["configuration"]
+    assert joint["init_analysis"] == ""
+    assert joint["init_synthesis"] == str(tmp_path / "run" / "synthesis" / BEST)
+
+
+def test_a_stage_that_does_not_exist_is_named(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text('stages = ["synthesis", "polish"]\n' + recipe.read_text())
+    with pytest.raises(ConfigurationError, match=r"stages must list some of .*polish"):
+        run("all", "--config", recipe, "--output", tmp_path / "run")
+
+
 def test_the_command_line_wins_over_the_recipe(recipe: Path, tmp_path: Path) -> None:
     options = ("--learning-rate", "2e-3", "--kernel-maximum-size", "5", "--degradation-noise", "0,0.01")
     more = ("--network", "synthesis.channels=[4, 8]", "--no-channels-last", "--degradation-quantise")
