@@ -38,6 +38,6 @@ def small_synthesis(name: str) -> SynthesisConfig:
 def small_pair(name: str) -> ASNetConfig:
     """The pair of a preset with few channels."""
     if name == "compact":
-        iterated = IteratedAnalysisConfig(kernel_size=KERNEL_SIZE, predictor_channels=4, refiner_channels=4)
+        iterated = IteratedAnalysisConfig(kernel_size=KERNEL_SIZE, refiner_channels=4)
         return ASNetConfig(iterated, small_synthesis(name), name)
     return ASNetConfig(small_analysis(name), small_synthesis(name), name)

@@ -167,7 +167,7 @@ def program(tmp_path: Path) -> Path:
 
 
 #: One thread a process, so that the processes of a test do not wait for each other's.
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def test_ctrl_c_saves_and_says_how_to_continue(recipe: Path, program: Path, tmp_path: Path) -> None:
