@@ -55,6 +55,9 @@ class TrainingConfig:
         Loss on images.
     kernel_loss_weight : float
         Weight of the kernel loss beside the image loss in the joint stage; 0 leaves it out, as in the paper.
+    true_kernel_share : float
+        Share of each batch that the joint stage deblurs by the true kernels, so that the synthesis network
+        does not learn to distrust a good kernel; 0, as in the paper, for none.
     epochs : int
         Length of the run. An epoch ends with validation, a checkpoint and a look at the learning rate.
         The default makes the paper's 10^6 steps; in the joint stage it is 10 epochs, 10^5 steps.
@@ -115,6 +118,7 @@ class TrainingConfig:
     kernel_loss: Literal["l1", "cross_entropy"] = "l1"
     image_loss: Literal["l2", "l1", "charbonnier"] = "l2"
     kernel_loss_weight: float = 0.0
+    true_kernel_share: float = 0.0
     epochs: int = 95
     steps_per_epoch: int = 10_500
     batch_size: int = 4
@@ -160,6 +164,8 @@ class TrainingConfig:
                 raise ConfigurationError(f"{name} must not be negative, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ConfigurationError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.true_kernel_share <= 1:
+            raise ConfigurationError(f"true_kernel_share must be from 0 to 1, got {self.true_kernel_share}")
         if not 0 < self.factor <= 1:
             raise ConfigurationError(f"factor must be above 0 and at most 1, got {self.factor}")
         if not 0 <= self.average_decay < 1:

@@ -45,12 +45,14 @@ def stage_losses(
         with autocast:
             image = network.synthesis(batch.blurred, batch.kernel)
         return {"loss": image_loss(image, batch.sharp)}
+    given = round(config.true_kernel_share * len(batch.kernel))
     with autocast:
-        result = network(batch.blurred)
-    loss = image_loss(result.image, batch.sharp)
+        kernel = network.analysis(batch.blurred)
+        image = network.synthesis(batch.blurred, torch.cat([batch.kernel[:given], kernel[given:]]))
+    loss = image_loss(image, batch.sharp)
     if not config.kernel_loss_weight:
         return {"loss": loss}
-    kernel_term = kernel_loss(result.kernel, batch.kernel)
+    kernel_term = kernel_loss(kernel, batch.kernel)
     return {
         "loss": loss + config.kernel_loss_weight * kernel_term,
         "image": loss.detach(),

@@ -238,3 +238,17 @@ def test_the_joint_stage_can_keep_a_kernel_loss(table: dict[str, Any], tmp_path:
     for record in records(tmp_path / "run"):
         assert record["loss"] == pytest.approx(record["image"] + 0.5 * record["kernel"], rel=1e-5)
         assert record["kernel"] > 0
+
+
+def test_the_joint_stage_can_deblur_by_true_kernels(table: dict[str, Any], tmp_path: Path) -> None:
+    """With true kernels alone the image teaches the analysis nothing, with estimates it does."""
+    moved = {}
+    for share in (0.0, 1.0):
+        options = {"true_kernel_share": share, "kernel_loss_weight": 0.0, "epochs": 1, "validation": ""}
+        config = TrainingConfig.from_table("joint", table | options)
+        trainer = Trainer(config, tmp_path / str(share), device="cpu")
+        before = [weight.detach().clone() for weight in trainer.network.analysis.parameters()]
+        trainer.run()
+        after = list(trainer.network.analysis.parameters())
+        moved[share] = any(not torch.equal(one, two) for one, two in zip(before, after, strict=True))
+    assert moved == {0.0: True, 1.0: False}
