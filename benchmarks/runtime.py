@@ -110,7 +110,6 @@ def plain_torch() -> Iterator[None]:
     replaced: list[tuple[Any, str, Callable[..., Tensor]]] = [
         (analysis, "cross_correlation", plain_cross_correlation),
         (iterated_analysis, "cross_correlation", plain_cross_correlation),
-        (iterated_analysis, "guided_conv2d", plain_guided_conv2d),
         (synthesis, "guided_conv2d", plain_guided_conv2d),
         (synthesis, "guided_pointwise_conv2d", plain_guided_pointwise_conv2d),
         (UpConvolution, "forward", plain_up_convolution),
