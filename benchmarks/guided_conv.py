@@ -154,8 +154,9 @@ def main() -> None:
             mean = geometric_mean(ratios)
             summary[what] = {"least_ratio": min(ratios), "mean_ratio": round(mean, 2), "cases": len(ratios)}
             print(f"{what:25s} separate operations take {mean:.2f} times as long on average")
-    if not options.only:
-        print("written to", save("guided_conv", results, goal=GOAL, summary=summary).name)
+    # A selection has a file of its own.
+    name = "_".join(["guided_conv", *options.only.split()])
+    print("written to", save(name, results, goal=GOAL, summary=summary).name)
 
 
 if __name__ == "__main__":
