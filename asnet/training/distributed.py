@@ -5,6 +5,7 @@ the stages call methods other than `forward`, and losses and stop signals travel
 """
 
 import os
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -124,4 +125,7 @@ class Processes:
     def leave(self) -> None:
         """Leave the process group if one was joined."""
         if self.count > 1 and distributed.is_initialized():
+            # A process that leaves while another still talks to it ends that one: gloo's threads abort.
+            if sys.exc_info()[0] is None:
+                distributed.barrier()
             distributed.destroy_process_group()
