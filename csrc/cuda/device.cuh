@@ -1,0 +1,155 @@
+// What the kernels use of CUDA, under names that two compilers understand: nvcc, and g++ with the twins of these functions
+// in tests/kernels/cuda_on_cpu, which run a kernel on the CPU. Kernel sources include this header, and no header of CUDA
+// or torch; PTX stands here and nowhere else.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#ifdef __CUDACC__
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+// The kernel stands in parentheses, as its template arguments may hold commas: ASNET_LAUNCH((f<float, 4>), grid, ..).
+// Dynamic shared memory beyond 48 KiB has to be asked for.
+#define ASNET_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                   \
+  do {                                                                                                 \
+    const auto asnet_kernel = kernel;                                                                  \
+    const size_t asnet_bytes = shared_bytes;                                                           \
+    if (asnet_bytes > 48 * 1024)                                                                       \
+      cudaFuncSetAttribute(asnet_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,                  \
+                           static_cast<int>(asnet_bytes));                                             \
+    asnet_kernel<<<grid, block, asnet_bytes, stream>>>(__VA_ARGS__);                                   \
+  } while (false)
+
+// ASNET_SHARED(float, tile, [4][32]) declares shared memory of a size known at compile time; ASNET_DYNAMIC_SHARED(float,
+// tile) names that of the launch, aligned for 16-byte accesses.
+#define ASNET_SHARED(type, name, dimensions) __shared__ alignas(16) type name dimensions
+#define ASNET_DYNAMIC_SHARED(type, name)                   \
+  extern __shared__ __align__(16) unsigned char asnet_dynamic_shared[]; \
+  type* const name = reinterpret_cast<type*>(asnet_dynamic_shared)
+
+namespace asnet::cuda {
+
+using bfloat16 = __nv_bfloat16;
+using float16 = __half;
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(bfloat16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float to_float(float16 x) { return __half2float(x); }
+
+// Rounds to nearest, ties to even.
+template <typename T>
+__device__ __forceinline__ T from_float(float x) {
+  if constexpr (std::is_same_v<T, bfloat16>)
+    return __float2bfloat16_rn(x);
+  else if constexpr (std::is_same_v<T, float16>)
+    return __float2half_rn(x);
+  else
+    return x;
+}
+
+// d += a b on tensor cores, one 16x8 tile a warp. Lane l holds of a, 16x16 row-major, rows l/4 and l/4 + 8 (a[0], a[1]:
+// columns 2 (l%4) and the next; a[2], a[3]: the same 8 columns further); of b, 16x8, column l/4 (b[0]: rows 2 (l%4) and
+// the next; b[1]: 8 rows further); of d rows l/4 (d[0], d[1]) and l/4 + 8, columns 2 (l%4) and the next.
+template <typename T>
+__device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  if constexpr (std::is_same_v<T, bfloat16>)
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// The same for floats rounded to TF32, a 16x8, b 8x8: a[0], a[1]: rows l/4 and l/4 + 8 of column l%4; a[2], a[3]: of
+// column l%4 + 4; b[0], b[1]: rows l%4 and l%4 + 4 of column l/4.
+__device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ __forceinline__ uint32_t to_tf32(float x) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+  return bits;
+}
+
+// Four 8x8 matrices of 16-bit elements: lanes 8 i .. 8 i + 7 give the addresses, in shared memory and multiples of 16
+// bytes, of the rows of matrix i; lane l receives in r[i] two neighbours of row l/4 (transposed: of column l/4).
+template <bool transposed = false>
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void* row) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  if constexpr (transposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+// Copies bytes (4, 8 or 16, both addresses multiples of it) from global to shared memory in the background; where
+// `inside` is false it writes zeros and reads nothing. The data are there for the thread that copied once
+// wait_for_copies<groups> has returned, for others after a barrier besides.
+template <int bytes>
+__device__ __forceinline__ void copy_in_background(void* to_shared, const void* from, bool inside = true) {
+  static_assert(bytes == 4 || bytes == 8 || bytes == 16);
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to_shared));
+  const int read = inside ? bytes : 0;
+  if constexpr (bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(read) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address), "l"(from), "n"(bytes), "r"(read)
+                 : "memory");
+}
+// Makes one group of the copies begun since the last call.
+__device__ __forceinline__ void group_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Returns when all but the last `groups` groups of this thread have arrived.
+template <int groups>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
+}
+
+}  // namespace asnet::cuda
+
+#endif  // __CUDACC__
+
+namespace asnet::cuda {
+
+// `count` elements that are loaded and stored at once: at most 16 bytes, its address a multiple of its size.
+template <typename T, int count>
+struct alignas(sizeof(T) * count) Pack {
+  static_assert(sizeof(T) * count <= 16 && (count & (count - 1)) == 0);
+  T element[count];
+};
+
+template <typename T, int count>
+__device__ __forceinline__ Pack<T, count> load_pack(const T* from) {
+  return *reinterpret_cast<const Pack<T, count>*>(from);
+}
+template <typename T, int count>
+__device__ __forceinline__ void store_pack(T* to, const Pack<T, count>& pack) {
+  *reinterpret_cast<Pack<T, count>*>(to) = pack;
+}
+
+// Sum over the 32 lanes of a warp, the same bits in every lane.
+template <typename A>
+__device__ __forceinline__ A warp_sum(A x) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+  return x;
+}
+
+__host__ __device__ constexpr int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace asnet::cuda
