@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
 from asnet.imaging import array_from_tensor, fit_kernel, photograph_from_picture, tensor_from_array
-from asnet.imaging.resampling import SMALLEST_SIDE, downscale, kernel_extent, may_be_cut_off, scale_kernel
+from asnet.imaging.resampling import SMALLEST_SIDE, downscale, kernel_extent, scale_kernel
 from asnet.imaging.tiles import (
     FADE,
     affordable_side,
@@ -42,9 +42,9 @@ SCALES = (1, 2, 4)
 #: The blur kernel of a larger photograph is estimated from its most structured window of so many pixels.
 ESTIMATION_PIXELS = 1536 * 1024
 
-#: How far a blur must exceed the grid before half the resolution is the better choice: losing the ends of a
-#: path costs less.
-EXCESS = 1.2
+#: How far a blur must exceed the grid before half the resolution is the better choice. On 24 photographs this
+#: took 1 of 48 kernels of up to 31 pixels for larger than the grid of 31, and 21 of 24 from 41 to 61 pixels.
+EXCESS = 1.25
 
 ImageType = TypeVar("ImageType", Tensor, NDArray[Any], Image.Image)
 Scale = int | Literal["auto"]
@@ -254,14 +254,14 @@ class Deblurrer:
     def _estimate(self, blurred: Tensor, scale: Scale) -> tuple[Tensor, int]:
         """Return the kernel (K, K) on the networks' grid and the scale at which it holds.
 
-        A blur larger than the grid leaves an estimate that is cut off at its border. Where the border holds
-        weight, the blur is estimated at half the size too; that estimate counts if it clearly exceeds the
-        grid of the larger size.
+        Of a blur larger than the grid an estimate shows some part, which nothing gives away. So the blur is
+        estimated at half the size too, and that estimate counts if it clearly exceeds the grid of the larger
+        size.
         """
         factors = SCALES if scale == "auto" else (scale,)
         kernel, factor = self._estimate_at(blurred, factors[0]), factors[0]
         for larger in factors[1:]:
-            if not may_be_cut_off(kernel) or min(blurred.shape[2:]) // larger < 4 * self.kernel_size:
+            if min(blurred.shape[2:]) // larger < 4 * self.kernel_size:
                 break
             candidate = self._estimate_at(blurred, larger)
             if kernel_extent(candidate) * larger <= EXCESS * self.kernel_size * factor:

@@ -11,11 +11,8 @@ from asnet.errors import InputError
 #: Smallest side of an image that networks take.
 SMALLEST_SIDE = 16
 
-#: A kernel with more than this share of its weight at the border of its grid may be cut off.
-CUT_OFF_SHARE = 0.04
-
 #: Share of its weight that a kernel's size leaves out on the whole.
-NEGLIGIBLE_SHARE = 0.01
+NEGLIGIBLE_SHARE = 0.02
 
 
 def downscale(image: Tensor, factor: int) -> Tensor:
@@ -47,12 +44,6 @@ def scale_kernel(kernel: Tensor, factor: float) -> Tensor:
     tent = (1 - (new[:, None] - old).abs() / max(1.0, 1 / factor)).clamp(min=0)
     scaled = tent @ kernel @ tent.T
     return scaled / scaled.sum()
-
-
-def may_be_cut_off(kernel: Tensor) -> bool:
-    """Whether the border of a kernel's grid, two rings of 31, holds so much that the blur may go on."""
-    ring = max(1, kernel.shape[-1] // 15)
-    return float(1 - kernel[ring:-ring, ring:-ring].sum() / kernel.sum()) > CUT_OFF_SHARE
 
 
 def kernel_extent(kernel: Tensor) -> int:

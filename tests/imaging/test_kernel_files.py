@@ -9,7 +9,7 @@ from PIL import Image
 
 from asnet.errors import ImageFileError, InputError
 from asnet.imaging import fit_kernel, kernel_sheet, read_kernel, write_kernel
-from asnet.imaging.resampling import kernel_extent, may_be_cut_off, scale_kernel
+from asnet.imaging.resampling import kernel_extent, scale_kernel
 
 
 def spot(size: int = 7) -> torch.Tensor:
@@ -100,10 +100,10 @@ def test_enlarging_and_reducing_keeps_a_smooth_kernel() -> None:
     assert (back - kernel).abs().max() < 0.1 * kernel.max()
 
 
-def test_weight_at_the_border_is_a_cut_off_blur() -> None:
+def test_the_extent_leaves_out_what_is_negligible() -> None:
     line = torch.zeros(15, 15)
-    line[7, :] = 1 / 15
-    assert may_be_cut_off(line)
-    line[7, :4] = line[7, -4:] = 0
-    assert not may_be_cut_off(line / line.sum())
-    assert kernel_extent(line / line.sum()) == 7
+    line[7, 4:11] = 1 / 7
+    line[0, 0] = 0.01
+    assert kernel_extent(line) == 7
+    line[0, 0] = 0.1
+    assert kernel_extent(line) == 15
