@@ -6,10 +6,20 @@ instances of the same classes.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from asnet.errors import ConfigurationError
+from asnet.networks.configuration_fields import (
+    as_mapping,
+    check_choice,
+    check_known,
+    check_odd,
+    check_positive,
+    check_widths,
+    fields_from,
+    plain_fields,
+)
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 
 Boundary = Literal["zero", "circular"]
@@ -22,30 +32,6 @@ Guidance = Literal["none", "additive", "multiplicative", "both"]
 GuidedConvolutions = Literal["first", "every"]
 Residual = Literal["none", "wiener"]
 Block = Literal["plain", "residual"]
-
-
-def _check_choice(name: str, value: object, choices: object) -> None:
-    if value not in get_args(choices):
-        expected = ", ".join(repr(choice) for choice in get_args(choices))
-        raise ConfigurationError(f"{name} must be one of {expected}, got {value!r}")
-
-
-def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name} must be a positive integer, got {value!r}")
-
-
-def _check_odd(name: str, value: object, minimum: int = 1) -> None:
-    _check_positive(name, value)
-    if not isinstance(value, int) or value % 2 == 0 or value < minimum:
-        raise ConfigurationError(f"{name} must be odd and at least {minimum}, got {value!r}")
-
-
-def _check_widths(name: str, value: object) -> None:
-    if not isinstance(value, tuple) or not value:
-        raise ConfigurationError(f"{name} must hold at least one positive integer, got {value!r}")
-    for width in value:
-        _check_positive(f"every value of {name}", width)
 
 
 @dataclass(frozen=True)
@@ -108,17 +94,17 @@ class AnalysisConfig:
     size_multiple: int = 1
 
     def __post_init__(self) -> None:
-        _check_odd("kernel_size", self.kernel_size, 3)
+        check_odd("kernel_size", self.kernel_size, 3)
         counts = ("levels", "feature_channels", "feature_layers", "correlation_channels", "reduced_channels")
         for name in (*counts, "size_multiple"):
-            _check_positive(name, getattr(self, name))
+            check_positive(name, getattr(self, name))
         for name in ("feature_size", "fusion_size", "final_size"):
-            _check_odd(name, getattr(self, name))
-        _check_widths("head_channels", self.head_channels)
-        _check_choice("pyramid", self.pyramid, Pyramid)
-        _check_choice("boundary", self.boundary, Boundary)
-        _check_choice("lag_sign", self.lag_sign, LagSign)
-        _check_choice("upsampling", self.upsampling, Upsampling)
+            check_odd(name, getattr(self, name))
+        check_widths("head_channels", self.head_channels)
+        check_choice("pyramid", self.pyramid, Pyramid)
+        check_choice("boundary", self.boundary, Boundary)
+        check_choice("lag_sign", self.lag_sign, LagSign)
+        check_choice("upsampling", self.upsampling, Upsampling)
 
     @property
     def max_lags(self) -> tuple[int, ...]:
@@ -210,21 +196,21 @@ class SynthesisConfig:
     space_to_depth: int = 1
 
     def __post_init__(self) -> None:
-        _check_odd("kernel_size", self.kernel_size, 3)
-        _check_widths("channels", self.channels)
+        check_odd("kernel_size", self.kernel_size, 3)
+        check_widths("channels", self.channels)
         for name in ("convolutions_per_block", "downsampling_size", "guide_hidden", "space_to_depth"):
-            _check_positive(name, getattr(self, name))
+            check_positive(name, getattr(self, name))
         if self.upsampling == "unpool_convolution":
-            _check_odd("upsampling_size", self.upsampling_size)
+            check_odd("upsampling_size", self.upsampling_size)
         elif not isinstance(self.upsampling_size, int) or self.upsampling_size < 2:
             raise ConfigurationError(f"upsampling_size must be at least 2, got {self.upsampling_size!r}")
-        _check_choice("downsampling", self.downsampling, Downsampling)
-        _check_choice("upsampling", self.upsampling, Upsampling)
-        _check_choice("skip", self.skip, Skip)
-        _check_choice("guidance", self.guidance, Guidance)
-        _check_choice("guided_convolutions", self.guided_convolutions, GuidedConvolutions)
-        _check_choice("residual", self.residual, Residual)
-        _check_choice("block", self.block, Block)
+        check_choice("downsampling", self.downsampling, Downsampling)
+        check_choice("upsampling", self.upsampling, Upsampling)
+        check_choice("skip", self.skip, Skip)
+        check_choice("guidance", self.guidance, Guidance)
+        check_choice("guided_convolutions", self.guided_convolutions, GuidedConvolutions)
+        check_choice("residual", self.residual, Residual)
+        check_choice("block", self.block, Block)
         if self.block == "residual" and self.downsampling == "max_pool" and len(set(self.channels)) > 1:
             raise ConfigurationError(
                 f"block 'residual' with downsampling 'max_pool' needs equal channels, got {self.channels}"
@@ -337,8 +323,8 @@ class ASNetConfig:
         kind = "single_pass" if isinstance(self.analysis, AnalysisConfig) else "iterated"
         return {
             "name": self.name,
-            "analysis": {"kind": kind, **_plain(self.analysis)},
-            "synthesis": _plain(self.synthesis),
+            "analysis": {"kind": kind, **plain_fields(self.analysis)},
+            "synthesis": plain_fields(self.synthesis),
         }
 
     @classmethod
@@ -350,17 +336,17 @@ class ASNetConfig:
         ConfigurationError
             If a field is unknown or its value unusable.
         """
-        unknown = set(_mapping("configuration", values)) - {"name", "analysis", "synthesis"}
-        if unknown:
-            raise ConfigurationError(f"unknown field {min(unknown)!r} in the configuration")
-        analysis = dict(_mapping("analysis", values.get("analysis", {})))
+        check_known(
+            "the configuration", as_mapping("configuration", values), ("name", "analysis", "synthesis")
+        )
+        analysis = dict(as_mapping("analysis", values.get("analysis", {})))
         kinds = {"single_pass": AnalysisConfig, "iterated": IteratedAnalysisConfig}
         kind = analysis.pop("kind", "single_pass")
         if kind not in kinds:
             raise ConfigurationError(f"analysis.kind must be 'single_pass' or 'iterated', got {kind!r}")
         return cls(
-            _from_plain("analysis", kinds[kind], analysis),
-            _from_plain("synthesis", SynthesisConfig, _mapping("synthesis", values.get("synthesis", {}))),
+            fields_from("analysis", kinds[kind], analysis),
+            fields_from("synthesis", SynthesisConfig, as_mapping("synthesis", values.get("synthesis", {}))),
             str(values.get("name", "custom")),
         )
 
@@ -377,36 +363,3 @@ def preset(name: str) -> ASNetConfig:
     if name not in presets:
         raise ConfigurationError(f"unknown configuration {name!r}, expected one of {', '.join(presets)}")
     return presets[name]()
-
-
-def _mapping(section: str, values: object) -> Mapping[str, Any]:
-    if not isinstance(values, Mapping):
-        raise ConfigurationError(f"{section} must be a table of fields, got {values!r}")
-    return values
-
-
-def _plain(config: AnalysisConfig | IteratedAnalysisConfig | SynthesisConfig) -> dict[str, Any]:
-    return {
-        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()
-    }
-
-
-def _from_plain(section: str, kind: type[Any], values: Mapping[str, Any]) -> Any:
-    defaults = {entry.name: entry.default for entry in fields(kind)}
-    arguments = {}
-    for name, value in values.items():
-        if name not in defaults:
-            raise ConfigurationError(f"unknown field {name!r} in {section}")
-        arguments[name] = _converted(f"{section}.{name}", value, defaults[name])
-    return kind(**arguments)
-
-
-def _converted(name: str, value: Any, default: Any) -> Any:
-    """Return a JSON or TOML value as the type of the field's default: ints as floats, lists as tuples."""
-    if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return tuple(value)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not type(default):
-        raise ConfigurationError(f"{name} must be of type {type(default).__name__}, got {value!r}")
-    return value

@@ -1,0 +1,94 @@
+"""Fields of configurations: checks of their values, and their way to JSON and back."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, fields
+from typing import Any, TypeVar, get_args
+
+from asnet.errors import ConfigurationError
+
+Configuration = TypeVar("Configuration")
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Raise `ConfigurationError` unless the value is one of a `Literal`'s choices."""
+    if value not in get_args(choices):
+        expected = ", ".join(repr(choice) for choice in get_args(choices))
+        raise ConfigurationError(f"{name} must be one of {expected}, got {value!r}")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless the value is an integer of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name} must be a positive integer, got {value!r}")
+
+
+def check_odd(name: str, value: object, minimum: int = 1) -> None:
+    """Raise `ConfigurationError` unless the value is an odd integer of at least `minimum`."""
+    check_positive(name, value)
+    if not isinstance(value, int) or value % 2 == 0 or value < minimum:
+        raise ConfigurationError(f"{name} must be odd and at least {minimum}, got {value!r}")
+
+
+def check_widths(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless the value is a tuple of one or more integers of at least 1."""
+    if not isinstance(value, tuple) or not value:
+        raise ConfigurationError(f"{name} must hold at least one positive integer, got {value!r}")
+    for width in value:
+        check_positive(f"every value of {name}", width)
+
+
+def check_known(section: str, values: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raise `ConfigurationError` if a table holds a field that is not among the known ones."""
+    unknown = set(values) - set(known)
+    if unknown:
+        raise ConfigurationError(f"unknown field {min(unknown)!r} in {section}")
+
+
+def as_mapping(section: str, values: object) -> Mapping[str, Any]:
+    """Return the values of a section if they are a table; else raise `ConfigurationError`."""
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{section} must be a table of fields, got {values!r}")
+    return values
+
+
+def plain_fields(config: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass of plain values as JSON holds them: tuples as lists."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()
+    }
+
+
+def fields_from(section: str, kind: type[Configuration], values: Mapping[str, Any]) -> Configuration:
+    """Make a dataclass of what `plain_fields` gave; fields left out take their defaults.
+
+    Parameters
+    ----------
+    section : str
+        What messages call the table.
+    kind : type
+        The dataclass; every field has a default, whose type is that of its values.
+    values : mapping
+        Values of TOML or JSON.
+
+    Raises
+    ------
+    ConfigurationError
+        If a field is unknown or its value unusable.
+    """
+    defaults = {entry.name: entry.default for entry in fields(kind)}  # type: ignore[arg-type]
+    check_known(section, values, defaults)
+    arguments = {
+        name: _converted(f"{section}.{name}", value, defaults[name]) for name, value in values.items()
+    }
+    return kind(**arguments)
+
+
+def _converted(name: str, value: Any, default: Any) -> Any:
+    """Return a JSON or TOML value as the type of the field's default: ints as floats, lists as tuples."""
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise ConfigurationError(f"{name} must be of type {type(default).__name__}, got {value!r}")
+    return value
