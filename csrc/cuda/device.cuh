@@ -120,6 +120,10 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
 }
 
+// Checked on the CPU alone.
+template <int bytes>
+__device__ __forceinline__ void expect_aligned(const void*) {}
+
 }  // namespace asnet::cuda
 
 #endif  // __CUDACC__
@@ -135,10 +139,12 @@ struct alignas(sizeof(T) * count) Pack {
 
 template <typename T, int count>
 __device__ __forceinline__ Pack<T, count> load_pack(const T* from) {
+  expect_aligned<sizeof(Pack<T, count>)>(from);
   return *reinterpret_cast<const Pack<T, count>*>(from);
 }
 template <typename T, int count>
 __device__ __forceinline__ void store_pack(T* to, const Pack<T, count>& pack) {
+  expect_aligned<sizeof(Pack<T, count>)>(to);
   *reinterpret_cast<Pack<T, count>*>(to) = pack;
 }
 

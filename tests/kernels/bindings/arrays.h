@@ -1,0 +1,84 @@
+// NumPy arrays as the pointers that launchers take, and the registration of bindings.
+//
+//   ASNET_BINDINGS(module) { module.def("scale", [](py::array from, py::array to) { ... pointer<const float>(from) ... }); }
+//
+// bfloat16 comes as uint16 arrays of its bits (bfloat16.py converts), float16 as NumPy's.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "cuda/device.cuh"
+
+namespace py = pybind11;
+
+namespace asnet::bindings {
+
+using Binding = void (*)(py::module_&);
+inline std::vector<Binding>& all_bindings() {
+  static std::vector<Binding> bindings;
+  return bindings;
+}
+struct Registration {
+  explicit Registration(Binding binding) { all_bindings().push_back(binding); }
+};
+
+#define ASNET_BINDINGS(module)                                             \
+  static void add_bindings(py::module_& module);                          \
+  static const ::asnet::bindings::Registration registration(add_bindings); \
+  static void add_bindings([[maybe_unused]] py::module_& module)
+
+template <typename T>
+py::dtype element_type() {
+  if constexpr (std::is_same_v<T, cuda::bfloat16>)
+    return py::dtype::of<uint16_t>();
+  else if constexpr (std::is_same_v<T, cuda::float16>)
+    return py::dtype("float16");
+  else
+    return py::dtype::of<T>();
+}
+
+// pointer<const T> reads, pointer<T> also writes. Nothing is converted: a converted copy would take the output with it.
+template <typename T>
+T* pointer(const py::array& array) {
+  using Element = std::remove_const_t<T>;
+  const py::dtype expected = element_type<Element>();
+  if (!array.dtype().is(expected) && !array.dtype().equal(expected))
+    throw py::type_error("an array of " + std::string(py::str(array.dtype())) + "; expected " +
+                         std::string(py::str(expected)));
+  if ((array.flags() & py::array::c_style) == 0) throw py::value_error("an array that is not contiguous");
+  if constexpr (std::is_const_v<T>)
+    return static_cast<T*>(array.data());
+  else
+    return static_cast<T*>(const_cast<py::array&>(array).mutable_data());
+}
+
+// The same for an argument that may be None.
+template <typename T>
+T* optional_pointer(const py::object& array) {
+  return array.is_none() ? nullptr : pointer<T>(py::cast<py::array>(array));
+}
+
+// Calls function.operator()<T>() for the element type of an array: float, double, bfloat16 (uint16) or float16.
+template <typename Function>
+void dispatch(const py::array& array, Function function) {
+  const py::dtype type = array.dtype();
+  if (type.equal(element_type<float>()))
+    function.template operator()<float>();
+  else if (type.equal(element_type<double>()))
+    function.template operator()<double>();
+  else if (type.equal(element_type<cuda::bfloat16>()))
+    function.template operator()<cuda::bfloat16>();
+  else if (type.equal(element_type<cuda::float16>()))
+    function.template operator()<cuda::float16>();
+  else
+    throw py::type_error("an array of " + std::string(py::str(type)) +
+                         "; expected float32, float64, uint16 (bfloat16) or float16");
+}
+
+}  // namespace asnet::bindings

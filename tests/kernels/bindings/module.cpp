@@ -1,0 +1,11 @@
+// The module `kernels`: the bindings of every operator, and the order of threads.
+#include <utility>
+
+#include "bindings/arrays.h"
+
+PYBIND11_MODULE(kernels, module) {
+  py::register_exception<asnet::cuda_on_cpu::Error>(module, "KernelError", PyExc_RuntimeError);
+  // 0: ascending, -1: descending, from 1: seed of a shuffle. Returns the order so far.
+  module.def("set_thread_order", [](int order) { return std::exchange(asnet::cuda_on_cpu::thread_order(), order); });
+  for (const auto add : asnet::bindings::all_bindings()) add(module);
+}

@@ -1,0 +1,33 @@
+"""Fixtures of the kernels' tests. Nothing here imports torch, which does not run under the sanitizers."""
+
+import os
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+from build import BuildError, build_module, compiler, load_module
+
+
+@pytest.fixture(scope="session")
+def kernels() -> ModuleType:
+    """The kernels as functions of NumPy arrays, run on the CPU; see README.md."""
+    try:
+        compiler()
+    except BuildError as error:
+        pytest.skip(f"kernels are not run: {error}")
+    return load_module(build_module())
+
+
+THREAD_ORDERS = {"ascending": 0, "descending": -1, "shuffled": 1}
+
+
+@pytest.fixture(params=THREAD_ORDERS)
+def thread_order(request: pytest.FixtureRequest, kernels: ModuleType) -> Iterator[str]:
+    """The test runs with the threads of a block, and the blocks, in each of these orders."""
+    before = kernels.set_thread_order(THREAD_ORDERS[request.param])
+    yield request.param
+    kernels.set_thread_order(before)
+
+
+if os.environ.get("ASNET_SANITIZE"):
+    collect_ignore_glob = ["test_*_host.py", "test_nvcc.py", "test_faults.py"]

@@ -1,0 +1,197 @@
+// A launch: its blocks one after the other, the threads of a block in turns.
+#pragma once
+
+#include <numeric>
+#include <random>
+#include <tuple>
+#include <type_traits>
+
+#include "block.h"
+
+namespace asnet::cuda_on_cpu {
+
+inline void wait_for_scheduler() { switch_fiber(current->fiber, current->block->scheduler); }
+
+inline void run_thread() {
+  Thread& thread = *current;
+  Block& block = *thread.block;
+  entered(block.scheduler);
+  try {
+    block.body(block.arguments);
+    const Unseen unseen;
+    if (!thread.copies.empty()) fail("returns while copies that it began are not waited for");
+  } catch (...) {
+    const Unseen unseen;
+    if (!block.error) block.error = std::current_exception();
+  }
+  {
+    const Unseen unseen;
+    thread.warp->returned |= uint32_t{1} << thread.lane;
+    thread.state = State::returned;
+  }
+  release(block.end_of_launch);
+  switch_fiber(thread.fiber, block.scheduler, true);
+  std::abort();
+}
+
+inline std::vector<uint32_t> order_of(size_t count, uint64_t salt) {
+  std::vector<uint32_t> order(count);
+  std::iota(order.begin(), order.end(), 0u);
+  if (thread_order() < 0) std::reverse(order.begin(), order.end());
+  if (thread_order() > 0)
+    std::shuffle(order.begin(), order.end(), std::mt19937_64(salt * 1000003 + static_cast<unsigned>(thread_order())));
+  return order;
+}
+
+// All threads that have not returned wait at a barrier of the block: lets them through if it is the same.
+inline void open_barrier(Block& block) {
+  const Thread* first = nullptr;
+  const Thread* returned = nullptr;
+  for (Thread& thread : block.threads) {
+    if (thread.state == State::returned) {
+      returned = &thread;
+      continue;
+    }
+    if (first == nullptr) first = &thread;
+    if (!same_place(first->operation, first->at, thread.operation, thread.at))
+      throw Error("threads of one block meet at different barriers: " + whereabouts(*first) + " and " +
+                  whereabouts(thread));
+    thread.state = State::ready;
+  }
+  if (returned != nullptr)
+    throw Error("a barrier is not reached by all threads of its block: " + whereabouts(*first) + " waits for " +
+                whereabouts(*returned));
+  ++block.barriers;
+  block.vote_result = block.votes;
+  block.votes = 0;
+}
+
+[[noreturn]] inline void report_deadlock(const Block& block) {
+  for (const Thread& thread : block.threads) {
+    if (thread.state != State::at_meeting) continue;
+    const uint32_t missing = thread.meeting->mask & ~thread.meeting->arrived;
+    for (const Thread& other : block.threads)
+      if (other.warp == thread.warp && (missing >> other.lane & 1) != 0)
+        throw Error("lanes of a warp collective are missing: " + whereabouts(thread) + " waits for " +
+                    whereabouts(other));
+  }
+  throw Error("deadlock");
+}
+
+inline void run_block(Block& block, uint64_t number) {
+  const std::vector<uint32_t> order = order_of(block.threads.size(), number + 1);
+  for (;;) {
+    bool ran = false;
+    size_t at_barrier = 0, returned = 0;
+    for (const uint32_t i : order) {
+      Thread& thread = block.threads[i];
+      if (thread.state == State::at_meeting && thread.meeting->generation != thread.awaited_generation)
+        thread.state = State::ready;
+      if (thread.state == State::ready) {
+        ran = true;
+        current = &thread;
+        switch_fiber(block.scheduler, thread.fiber);
+        if (block.error) std::rethrow_exception(block.error);
+      }
+      at_barrier += thread.state == State::at_barrier;
+      returned += thread.state == State::returned;
+    }
+    if (returned == block.threads.size()) return;
+    if (at_barrier > 0 && at_barrier + returned == block.threads.size())
+      open_barrier(block);
+    else if (!ran)
+      report_deadlock(block);
+  }
+}
+
+// The fibers of one block.
+class Fibers {
+ public:
+  Fibers(Block& block, Stacks& stacks) : block(block), stacks(stacks) {
+    for (Thread& thread : block.threads) {
+      prepare(thread.fiber, stacks.take(), &run_thread);
+#if defined(__SANITIZE_THREAD__)
+      thread.fiber.tracked = __tsan_create_fiber(0);
+      __tsan_set_fiber_name(thread.fiber.tracked, name(thread).c_str());
+#endif
+    }
+#if defined(__SANITIZE_THREAD__)
+    block.scheduler.tracked = __tsan_get_current_fiber();
+#endif
+  }
+  ~Fibers() {
+    current = nullptr;
+    for (Thread& thread : block.threads) {
+#if defined(__SANITIZE_THREAD__)
+      __tsan_destroy_fiber(thread.fiber.tracked);
+#endif
+      stacks.give_back(static_cast<char*>(const_cast<void*>(thread.fiber.stack)));
+    }
+  }
+  Fibers(const Fibers&) = delete;
+
+ private:
+  Block& block;
+  Stacks& stacks;
+};
+
+inline void expect_valid(dim3 grid, dim3 block) {
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  if (threads < 1 || threads > 1024 || block.z > 64)
+    throw Error("a launch with blocks of " + triple(block.x, block.y, block.z) + " threads; 1 to 1024 are possible");
+  if (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
+    throw Error("a launch with a grid of " + triple(grid.x, grid.y, grid.z) +
+                " blocks; 1 to 2147483647, 65535 and 65535 are possible");
+}
+
+inline void launch_body(dim3 grid, dim3 block_size, size_t dynamic_shared_bytes, void (*body)(const void*),
+                        const void* arguments) {
+  const Unseen unseen;
+  expect_valid(grid, block_size);
+  if (current != nullptr) throw Error("a kernel launches a kernel");
+  static thread_local Stacks stacks;
+  const size_t threads = size_t{block_size.x} * block_size.y * block_size.z;
+  const auto end_of_launch = std::make_unique<char>();
+  // No block happens before another: the threads of a block follow what went before the launch, and only what comes
+  // after the launch follows them.
+  for (const uint32_t number : order_of(size_t{grid.x} * grid.y * grid.z, 0)) {
+    Block block;
+    block.threads = std::vector<Thread>(threads);
+    block.warps = std::vector<Warp>((threads + 31) / 32);
+    block.dynamic_shared_bytes = dynamic_shared_bytes;
+    block.body = body;
+    block.arguments = arguments;
+    block.end_of_launch = end_of_launch.get();
+    for (unsigned i = 0; i < threads; ++i) {
+      Thread& thread = block.threads[i];
+      thread.thread_index = {i % block_size.x, i / block_size.x % block_size.y, i / block_size.x / block_size.y};
+      thread.block_index = {number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y};
+      thread.block_size = block_size;
+      thread.grid_size = grid;
+      thread.lane = i % 32;
+      thread.warp = &block.warps[i / 32];
+      thread.warp->lanes |= uint32_t{1} << thread.lane;
+      thread.block = &block;
+    }
+    const Fibers fibers(block, stacks);
+    run_block(block, number);
+  }
+  acquire(end_of_launch.get());
+}
+
+template <typename... Parameters>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_shared_bytes, cudaStream_t,
+            std::type_identity_t<Parameters>... arguments) {
+  struct Call {
+    void (*kernel)(Parameters...);
+    std::tuple<Parameters...> arguments;
+  };
+  const Call call{kernel, {arguments...}};
+  const auto body = [](const void* data) {
+    const auto* call = static_cast<const Call*>(data);
+    std::apply(call->kernel, call->arguments);
+  };
+  launch_body(grid, block, dynamic_shared_bytes, body, &call);
+}
+
+}  // namespace asnet::cuda_on_cpu
