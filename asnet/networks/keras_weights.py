@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from asnet.errors import WeightsError
-from asnet.networks.configurations import AnalysisConfig, ASNetConfig, SynthesisConfig
+from asnet.networks.configurations import AnalysisConfig, ASNetConfig, Boundary, SynthesisConfig
 from asnet.networks.pair import DeblurNetwork
 
 #: Convolutions (and guided convolutions) of a block of the released synthesis network.
@@ -22,15 +22,19 @@ CONVOLUTIONS_PER_BLOCK = 3
 
 
 @dataclass(frozen=True)
+class KerasArray:
+    """One dataset of a file: its name there and its values in Keras' layout."""
+
+    dataset: str
+    values: Tensor
+
+
+@dataclass(frozen=True)
 class KerasLayer:
     """One layer with weights: its name and arrays, the kernel before the bias."""
 
     name: str
-    arrays: tuple[Tensor, ...]
-
-    @property
-    def kernel(self) -> Tensor:
-        return self.arrays[0]
+    arrays: tuple[KerasArray, ...]
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,15 @@ def read_keras_file(path: str | Path) -> KerasFile:
         with h5py.File(path) as file:
             root = file.get("model_weights", file)
             for name in map(_text, root.attrs["layer_names"]):
-                arrays = tuple(
-                    torch.from_numpy(root[name][_text(entry)][()])
-                    for entry in root[name].attrs["weight_names"]
-                )
+                datasets = [f"{name}/{_text(entry)}" for entry in root[name].attrs["weight_names"]]
+                for dataset in datasets:
+                    if dataset not in root:
+                        raise WeightsError(f"{path} lacks the dataset {dataset}, which it lists")
+                arrays = tuple(KerasArray(entry, torch.from_numpy(root[entry][()])) for entry in datasets)
                 match = re.fullmatch(r"(.+?)(?:_(\d+))?", name)
                 if arrays and match:
                     numbered.setdefault(match[1], []).append((int(match[2] or 0), KerasLayer(name, arrays)))
-    except (OSError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path} is damaged or not a Keras HDF5 weights file: {error}") from None
     if not numbered:
         raise WeightsError(f"{path} holds no weights")
@@ -97,13 +102,18 @@ def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
-def network_from_keras(analysis_path: str | Path, synthesis_path: str | Path) -> DeblurNetwork:
+def network_from_keras(
+    analysis_path: str | Path, synthesis_path: str | Path, *, boundary: Boundary = "circular"
+) -> DeblurNetwork:
     """Build the pair of networks of the released code from its two weights files.
 
     Parameters
     ----------
     analysis_path, synthesis_path : str or Path
         What the released code saved, of any size of kernel grid, depth and width.
+    boundary : {"circular", "zero"}
+        What the correlation finds outside the feature maps: the opposite side, as in the released code, or
+        nothing, which no photograph's borders can mislead.
 
     Returns
     -------
@@ -113,67 +123,83 @@ def network_from_keras(analysis_path: str | Path, synthesis_path: str | Path) ->
     Raises
     ------
     WeightsError
-        If a file cannot be read, or is not of that topology; the message names the first difference.
+        If a file cannot be read, or is not of that topology; the message names the first dataset that
+        differs, its shape and the one expected.
     """
     analysis, synthesis = read_keras_file(analysis_path), read_keras_file(synthesis_path)
-    synthesis_config = _synthesis_config(synthesis)
-    config = ASNetConfig(
-        _analysis_config(analysis, synthesis_config.kernel_size),
-        synthesis_config,
-        ASNetConfig.official().name,
-    )
-    network = DeblurNetwork(config)
-    assert isinstance(config.analysis, AnalysisConfig)
+    analysis_config, synthesis_config = _analysis_config(analysis), _synthesis_config(synthesis)
+    analysis_config = replace(analysis_config, kernel_size=synthesis_config.kernel_size, boundary=boundary)
+    network = DeblurNetwork(ASNetConfig(analysis_config, synthesis_config, ASNetConfig.official().name))
     for part, file, names in (
-        (network.analysis, analysis, _analysis_names(config.analysis)),
-        (network.synthesis, synthesis, _synthesis_names(config.synthesis)),
+        (network.analysis, analysis, _analysis_names(analysis_config)),
+        (network.synthesis, synthesis, _synthesis_names(synthesis_config)),
     ):
         part.load_state_dict(_state(file, names, part.state_dict()))
     return network.eval()
 
 
-def _analysis_config(file: KerasFile, kernel_size: int) -> AnalysisConfig:
+def _analysis_config(file: KerasFile) -> AnalysisConfig:
+    """The sizes of an analysis network but for its kernel grid, which no array tells."""
     official = ASNetConfig.official().analysis
     assert isinstance(official, AnalysisConfig)
-    convolutions, levels = file.of_kind("conv2d"), len(file.of_kind("conv2d_transpose")) + 1
-    feature_layers = sum(layer.kernel.shape[0] == official.feature_size for layer in convolutions) / levels
-    # After a level's features come its projection and its reduction; the last of the head has one channel.
-    head = 1 + (int(feature_layers) + 2) * levels + 2 * (levels - 1)
-    if feature_layers < 1 or feature_layers % 1 or len(convolutions) < head:
-        raise WeightsError(
-            f"{file.path} is no analysis network of the released code: {len(convolutions)} convolutions with "
-            f"{feature_layers:g} of side {official.feature_size} for each of {levels} levels"
-        )
-    features, (projection, reduction) = convolutions[0], convolutions[int(feature_layers) :][:2]
+    features = _convolution_shape(file, 0, official.feature_size, 1)[-1]
+    shapes = [tuple(layer.arrays[0].values.shape) for layer in file.of_kind("conv2d")]
+    feature_layers = next(
+        (index for index, shape in enumerate(shapes) if shape[0] != official.feature_size), len(shapes)
+    )
+    maps = _convolution_shape(file, feature_layers, 1, features)[-1]
+    reduced = _convolution_shape(file, feature_layers + 1, 1, maps * (maps + 1))[-1]
+    levels = len(file.of_kind("conv2d_transpose")) + 1
+    # Convolutions before the head: of every level, between the levels on the way down, and on the way up.
+    before = (feature_layers + 2) * levels + 2 * (levels - 1)
+    # The last convolution makes the kernel; a file that ends early is found out when it is read in order.
+    head = shapes[before : max(before + 1, len(shapes) - 1)]
     return replace(
         official,
-        kernel_size=kernel_size,
         levels=levels,
-        feature_layers=int(feature_layers),
-        feature_channels=features.kernel.shape[-1],
-        correlation_channels=projection.kernel.shape[-1],
-        reduced_channels=reduction.kernel.shape[-1],
-        head_channels=tuple(layer.kernel.shape[-1] for layer in convolutions[head - 1 : -1]),
+        feature_layers=feature_layers,
+        feature_channels=features,
+        correlation_channels=maps,
+        reduced_channels=reduced,
+        head_channels=tuple(shape[-1] for shape in head) or official.head_channels,
     )
 
 
 def _synthesis_config(file: KerasFile) -> SynthesisConfig:
     official = ASNetConfig.official().synthesis
-    first = file.of_kind("dense")[0].kernel
-    kernel_size = math.isqrt(first.shape[0])
-    if kernel_size**2 != first.shape[0] or kernel_size % 2 == 0:
+    channels = _convolution_shape(file, 0, 3, 3)[-1]
+    first = file.of_kind("dense")[0].arrays[0]
+    shape = tuple(first.values.shape)
+    kernel_size = math.isqrt(shape[0])
+    if len(shape) != 2 or kernel_size**2 != shape[0] or kernel_size % 2 == 0 or kernel_size < 3:
         raise WeightsError(
-            f"{file.path} is no synthesis network of the released code: its first dense layer has "
-            f"{first.shape[0]} inputs, which is not the square of an odd number"
+            f"{file.path}: the dataset {first.dataset} has the shape {shape}, expected the square of an odd "
+            "kernel size by any number"
         )
-    levels = len(file.of_kind("conv2d_transpose")) + 1
     return replace(
         official,
         kernel_size=kernel_size,
-        guide_hidden=first.shape[1],
-        channels=(file.of_kind("conv2d")[0].kernel.shape[-1],) * levels,
+        guide_hidden=shape[1],
+        channels=(channels,) * (len(file.of_kind("conv2d_transpose")) + 1),
         convolutions_per_block=CONVOLUTIONS_PER_BLOCK,
     )
+
+
+def _convolution_shape(file: KerasFile, index: int, size: int, in_channels: int) -> tuple[int, ...]:
+    """Return the shape of a convolution's kernel, which must have this size and number of inputs."""
+    layers = file.of_kind("conv2d")
+    expected = f"({size}, {size}, {in_channels}, any)"
+    if index >= len(layers):
+        raise WeightsError(
+            f"{file.path} ends after the layer {layers[-1].name}, expected another conv2d of {expected}"
+        )
+    array = layers[index].arrays[0]
+    shape = tuple(array.values.shape)
+    if len(shape) != 4 or shape[:3] != (size, size, in_channels):
+        raise WeightsError(
+            f"{file.path}: the dataset {array.dataset} has the shape {shape}, expected {expected}"
+        )
+    return shape
 
 
 def _analysis_names(config: AnalysisConfig) -> Iterator[tuple[str, str]]:
@@ -222,17 +248,29 @@ def _state(
 ) -> dict[str, Tensor]:
     """Return the state dict of one network, checked against the shapes that are `expected`."""
     remaining = {kind: iter(layers) for kind, layers in file.layers.items()}
+    last_names: dict[str, str] = {}
     state: dict[str, Tensor] = {}
     for kind, name in names:
+        keys = [name] if kind == "bias_layer" else [f"{name}.weight", f"{name}.bias"]
+        wanted = [tuple(_to_keras(expected[key]).shape) for key in keys]
         layer = next(remaining.get(kind, iter(())), None)
         if layer is None:
-            raise WeightsError(f"{file.path} lacks a layer of the kind {kind} for {name}")
-        for key, value in _arrays(kind, name, layer):
-            if key not in expected or expected[key].shape != value.shape:
-                wanted = tuple(expected[key].shape) if key in expected else "no such array"
-                found = f"the layer {layer.name} gives {key} the shape {tuple(value.shape)}"
-                raise WeightsError(f"{file.path}: {found}, expected {wanted}")
-            state[key] = value
+            place = f"after {last_names[kind]}" if kind in last_names else "at all"
+            raise WeightsError(
+                f"{file.path} has no layer of the kind {kind} {place}, expected one of the shape {wanted[0]}"
+            )
+        last_names[kind] = layer.name
+        if len(layer.arrays) != len(keys):
+            raise WeightsError(
+                f"{file.path}: the layer {layer.name} has {len(layer.arrays)} datasets, expected {len(keys)}"
+            )
+        for key, shape, array in zip(keys, wanted, layer.arrays, strict=True):
+            if tuple(array.values.shape) != shape:
+                raise WeightsError(
+                    f"{file.path}: the dataset {array.dataset} has the shape {tuple(array.values.shape)}, "
+                    f"expected {shape}"
+                )
+            state[key] = _from_keras(array.values)
     for layers in remaining.values():
         extra = next(layers, None)
         if extra is not None:
@@ -240,10 +278,14 @@ def _state(
     return state
 
 
-def _arrays(kind: str, name: str, layer: KerasLayer) -> list[tuple[str, Tensor]]:
-    """Names and values of a layer's arrays as our networks hold them."""
-    if kind == "bias_layer":
-        return [(name, layer.kernel)]
-    # Keras: (height, width, in, out), transposed (height, width, out, in), dense layers (in, out).
-    kernel = layer.kernel.permute(3, 2, 0, 1) if layer.kernel.dim() == 4 else layer.kernel.T
-    return [(f"{name}.weight", kernel), *((f"{name}.bias", bias) for bias in layer.arrays[1:])]
+def _from_keras(values: Tensor) -> Tensor:
+    """Return an array as our networks hold it.
+
+    Keras: (height, width, in, out), transposed (height, width, out, in), dense layers (in, out).
+    """
+    return values.permute(3, 2, 0, 1) if values.dim() == 4 else values.t()
+
+
+def _to_keras(values: Tensor) -> Tensor:
+    """Undo `_from_keras`."""
+    return values.permute(2, 3, 1, 0) if values.dim() == 4 else values.t()
