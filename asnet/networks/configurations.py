@@ -30,7 +30,7 @@ Upsampling = Literal["unpool_convolution", "transposed_convolution"]
 Skip = Literal["identity", "convolution", "convolution_relu"]
 Guidance = Literal["none", "additive", "multiplicative", "both"]
 GuidedConvolutions = Literal["first", "every"]
-Residual = Literal["none", "wiener"]
+Residual = Literal["none", "blurred", "wiener"]
 Block = Literal["plain", "residual"]
 
 
@@ -167,8 +167,8 @@ class SynthesisConfig:
     block : {"plain", "residual"}
         A ReLU after every convolution, or blocks that add their input to the result of their convolutions,
         with linear layers between the blocks.
-    residual : {"none", "wiener"}
-        Whether the output is the image or what is added to a Wiener copy.
+    residual : {"none", "blurred", "wiener"}
+        Whether the output is the image, or what is added to the blurred image or to a Wiener copy.
     residual_strength : int
         Index into `wiener_strengths` of that copy.
     space_to_depth : int

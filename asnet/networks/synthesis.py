@@ -174,8 +174,8 @@ class SynthesisNetwork(nn.Module):
                 assert isinstance(last, nn.Conv2d)
                 with torch.no_grad():
                     last.weight.mul_(RESIDUAL_BRANCH_SCALE)
-        if self.config.residual == "wiener":
-            # Training starts from the Wiener image itself.
+        if self.config.residual != "none":
+            # Training starts from the image that the output is added to.
             nn.init.zeros_(self.output.weight)
 
     def forward(
@@ -227,20 +227,18 @@ class SynthesisNetwork(nn.Module):
         rows, columns = slice(top, blurred.shape[2] - bottom), slice(left, blurred.shape[3] - right)
         core = blurred[..., rows, columns]
         height, width = core.shape[2:]
-        if not config.wiener_strengths:
-            return self._estimate([core], kernel)[..., :height, :width].to(blurred.dtype)
-        copies = wiener_deconvolution(blurred, kernel.expand(batch, -1, -1), config.wiener_strengths)
-        copies = copies[..., rows, columns]
+        images = [core]
+        if config.wiener_strengths:
+            copies = wiener_deconvolution(blurred, kernel.expand(batch, -1, -1), config.wiener_strengths)
+            images += copies[..., rows, columns].unbind(1)
         if config.residual == "none":
-            estimate = self._estimate([core, copies.flatten(1, 2)], kernel)
-            return estimate[..., :height, :width].to(blurred.dtype)
-        base = copies[:, config.residual_strength]
+            return self._estimate(images, kernel)[..., :height, :width].to(blurred.dtype)
+        base = images.pop(0 if config.residual == "blurred" else 1 + config.residual_strength)
         # Differences, not images: ReLUs whose inputs all share the image's mean soon die.
-        others = [copies[:, index] for index in range(copies.shape[1]) if index != config.residual_strength]
         if mean is None:
             mean = core.mean((2, 3))
         inputs = [base - mean[:, :, None, None]]
-        inputs += [DIFFERENCE_SCALE * (image - base) for image in (core, *others)]
+        inputs += [DIFFERENCE_SCALE * (image - base) for image in images]
         estimate = base + self._estimate(inputs, kernel)[..., :height, :width]
         return estimate.to(blurred.dtype)
 

@@ -118,6 +118,7 @@ def test_guidance_starts_close_to_none() -> None:
         {"skip": "convolution", "guided_convolutions": "every"},
         {"learned_multiplier_offset": True},
         {"wiener_strengths": (0.01, 0.1), "residual": "wiener", "residual_strength": 1},
+        {"residual": "blurred"},
         {"space_to_depth": 2},
         {"block": "residual", "downsampling": "strided_convolution"},
         {"channels": (4,)},
@@ -130,12 +131,14 @@ def test_every_choice_makes_a_network_whose_every_parameter_learns(changes: dict
     assert dead == []
 
 
-def test_a_residual_network_starts_as_the_wiener_image() -> None:
+def test_a_residual_network_starts_as_the_image_that_it_adds_to() -> None:
     config = small_synthesis("compact")
     image, kernel = random_images(1, 21, 25), random_kernels(1)
     result = SynthesisNetwork(config).double()(image, kernel)
     expected = wiener_deconvolution(image, kernel, config.wiener_strengths)[:, config.residual_strength]
     torch.testing.assert_close(result, expected)
+    network = SynthesisNetwork(replace(config, residual="blurred")).double()
+    torch.testing.assert_close(network(image, kernel), image)
 
 
 def test_image_scale_changes_nothing_but_the_network_s_own_range() -> None:
