@@ -29,6 +29,12 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="a file for one photograph, a folder for several",
     )
+    add_model_options(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist already")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the model and of how and where it computes."""
     parser.add_argument(
         "--model",
         default="compact",
@@ -51,11 +57,10 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tile-size",
-        type=_positive,
+        type=whole_number,
         metavar="PIXELS",
         help="largest side of what is deblurred at once; smaller takes less memory",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist already")
 
 
 def load_deblurrer(arguments: argparse.Namespace) -> Deblurrer:
@@ -104,11 +109,12 @@ def _say(message: str) -> None:
     tqdm.write(message, file=sys.stderr)
 
 
-def _positive(text: str) -> int:
+def whole_number(text: str) -> int:
+    """Take the value of an option that is a whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return int(text)
 
 
 def _scale(text: str) -> Scale:
-    return "auto" if text == "auto" else _positive(text)
+    return "auto" if text == "auto" else whole_number(text)

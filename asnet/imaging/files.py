@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
@@ -25,8 +26,8 @@ PHOTOGRAPH_SUFFIXES = {
 
 
 @contextmanager
-def opened_picture(path: Path) -> Iterator[Image.Image]:
-    """Open and decode the first picture of a file.
+def opened_picture(path: Path, *, decode: bool = True) -> Iterator[Image.Image]:
+    """Open the first picture of a file, and decode it unless only its header is asked for.
 
     Raises
     ------
@@ -41,7 +42,8 @@ def opened_picture(path: Path) -> Iterator[Image.Image]:
             # Pillow warns from 89 million pixels on and refuses from 179 million on.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=sorted(set(PHOTOGRAPH_SUFFIXES.values()))) as picture:
-                picture.load()
+                if decode:
+                    picture.load()
                 yield picture
     except AsnetError:
         raise
@@ -86,10 +88,14 @@ def write_in_one_step(path: Path) -> Iterator[BinaryIO]:
             partial.unlink(missing_ok=True)
 
 
+_umask_lock = Lock()
+
+
 def _umask() -> int:
-    """What new files are not permitted; it can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
+    """What new files are not permitted; it can only be read by setting it, which all threads share."""
+    with _umask_lock:
+        mask = os.umask(0o077)
+        os.umask(mask)
     return mask
 
 
