@@ -1,12 +1,23 @@
-"""Networks: analysis (image to blur kernel), synthesis (image and kernel to sharp image), and their pair."""
+"""Networks: analysis (image to blur kernel), synthesis (image and kernel to sharp image), their
+pair, and the size classifier that chooses between pairs."""
 
 from asnet.networks.analysis import AnalysisNetwork
 from asnet.networks.configurations import AnalysisConfig, ASNetConfig, SynthesisConfig, preset
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 from asnet.networks.pair import DeblurNetwork, DeblurResult, build_analysis
+from asnet.networks.scale_optimised import ScaleOptimisedConfig, ScaleOptimisedNetworks
+from asnet.networks.size_classifier import SizeClassifier, SizeClassifierConfig
 from asnet.networks.synthesis import SynthesisNetwork
-from asnet.networks.weights import WeightsHeader, load_network, load_weights_into, read_header, save_weights
+from asnet.networks.weights import (
+    WeightsHeader,
+    load_classifier,
+    load_network,
+    load_networks,
+    load_weights_into,
+    read_header,
+    save_weights,
+)
 
 __all__ = [
     "ASNetConfig",
@@ -16,11 +27,17 @@ __all__ = [
     "DeblurResult",
     "IteratedAnalysisConfig",
     "IteratedAnalysisNetwork",
+    "ScaleOptimisedConfig",
+    "ScaleOptimisedNetworks",
+    "SizeClassifier",
+    "SizeClassifierConfig",
     "SynthesisConfig",
     "SynthesisNetwork",
     "WeightsHeader",
     "build_analysis",
+    "load_classifier",
     "load_network",
+    "load_networks",
     "load_weights_into",
     "preset",
     "read_header",

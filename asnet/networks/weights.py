@@ -1,30 +1,49 @@
 """Weights files: safetensors whose header names the configuration, the training data and the revision.
 
 The header carries the whole configuration as JSON, so that a file can be loaded without knowing what it
-holds.
+holds: a pair of networks, a size classifier, or a classifier and the pairs of its classes.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from asnet.errors import ConfigurationError, WeightsError
 from asnet.networks.configurations import ASNetConfig
 from asnet.networks.pair import DeblurNetwork
+from asnet.networks.safetensors_files import read_safetensors, write_safetensors
+from asnet.networks.scale_optimised import ScaleOptimisedConfig, ScaleOptimisedNetworks
+from asnet.networks.size_classifier import SizeClassifier, SizeClassifierConfig
 
 #: Value of the header's field "format".
 FORMAT = "asnet-weights"
 
 #: Raised when an older version of asnet could no longer read the file.
 FORMAT_VERSION = 1
+
+Networks = DeblurNetwork | SizeClassifier | ScaleOptimisedNetworks
+NetworksConfig = ASNetConfig | SizeClassifierConfig | ScaleOptimisedConfig
+
+#: What a file can hold, as its header's field "kind" says; files without it hold a pair.
+KINDS: dict[str, tuple[type[Networks], type[NetworksConfig]]] = {
+    "pair": (DeblurNetwork, ASNetConfig),
+    "size_classifier": (SizeClassifier, SizeClassifierConfig),
+    "scale_optimised": (ScaleOptimisedNetworks, ScaleOptimisedConfig),
+}
+
+#: The same in words.
+DESCRIPTIONS: dict[type[nn.Module], str] = {
+    DeblurNetwork: "a pair of networks",
+    SizeClassifier: "a size classifier",
+    ScaleOptimisedNetworks: "a size classifier with its pairs of networks",
+}
+
+AnyNetworks = TypeVar("AnyNetworks", bound=Networks)
 
 
 @dataclass(frozen=True)
@@ -33,53 +52,22 @@ class WeightsHeader:
 
     Parameters
     ----------
-    configuration : ASNetConfig
-        The network that the weights belong to.
+    configuration : ASNetConfig, SizeClassifierConfig or ScaleOptimisedConfig
+        The network, or the networks, that the weights belong to.
     training_data : str
         What the network was trained on.
     revision : str
         Which training of this configuration it is.
     """
 
-    configuration: ASNetConfig
+    configuration: NetworksConfig
     training_data: str
     revision: str
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and header to `path` in one step: the file is the old one or the whole new one.
-
-    Raises
-    ------
-    WeightsError
-        If the file cannot be written; nothing is left behind.
-    """
-    # safetensors wants contiguous tensors that share no memory.
-    separate = {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-    partial = None
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        partial = Path(name)
-        os.close(descriptor)
-        save_file(separate, partial, metadata=metadata)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner may read.
-        partial.chmod(0o644)
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        raise WeightsError(f"cannot write {path}: {reason}") from None
-
-
 def save_weights(
     path: str | Path,
-    network: DeblurNetwork,
+    network: Networks,
     *,
     training_data: str,
     revision: str,
@@ -92,8 +80,8 @@ def save_weights(
     ----------
     path : str or Path
         The file; its folder must exist.
-    network : DeblurNetwork
-        The pair.
+    network : DeblurNetwork, SizeClassifier or ScaleOptimisedNetworks
+        What the file is to hold.
     training_data, revision : str
         For the header; see `WeightsHeader`.
     configuration_name : str, optional
@@ -117,6 +105,7 @@ def save_weights(
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
+        "kind": next(kind for kind, (module, _) in KINDS.items() if isinstance(network, module)),
         "configuration": json.dumps(configuration),
         "training_data": training_data,
         "revision": revision,
@@ -132,18 +121,18 @@ def read_header(path: str | Path) -> WeightsHeader:
     WeightsError
         If the file is missing, damaged, or no weights file of asnet, or is of a later format version.
     """
-    return _parse_header(Path(path), _read(Path(path))[1])
+    return _parse_header(Path(path), read_safetensors(Path(path), "weights file")[1])
 
 
-def load_network(path: str | Path, *, device: str | torch.device = "cpu") -> DeblurNetwork:
-    """Build the network that a weights file describes, in evaluation mode with float32 parameters.
+def load_networks(path: str | Path, *, device: str | torch.device = "cpu") -> Networks:
+    """Build what a weights file describes, in evaluation mode with float32 parameters.
 
     Parameters
     ----------
     path : str or Path
         A file that `save_weights` wrote.
     device : str or torch.device
-        Where the network is to live.
+        Where the networks are to live.
 
     Raises
     ------
@@ -152,12 +141,49 @@ def load_network(path: str | Path, *, device: str | torch.device = "cpu") -> Deb
         configuration that its header names.
     """
     path = Path(path)
-    tensors, metadata = _read(path)
+    tensors, metadata = read_safetensors(path, "weights file")
+    configuration = _parse_header(path, metadata).configuration
     with torch.device("meta"):
-        network = DeblurNetwork(_parse_header(path, metadata).configuration)
-    network.to_empty(device=device)
-    _fill(path, network, tensors)
-    return network.eval()
+        networks = _build(configuration)
+    networks.to_empty(device=device)
+    _fill(path, networks, tensors)
+    return networks.eval()
+
+
+def load_network(path: str | Path, *, device: str | torch.device = "cpu") -> DeblurNetwork:
+    """Load a pair of networks; see `load_networks`.
+
+    Raises
+    ------
+    WeightsError
+        Also if the file holds something else.
+    """
+    return _expected(path, load_networks(path, device=device), DeblurNetwork)
+
+
+def load_classifier(path: str | Path, *, device: str | torch.device = "cpu") -> SizeClassifier:
+    """Load a size classifier; see `load_networks`.
+
+    Raises
+    ------
+    WeightsError
+        Also if the file holds something else.
+    """
+    return _expected(path, load_networks(path, device=device), SizeClassifier)
+
+
+def _expected(path: str | Path, networks: Networks, kind: type[AnyNetworks]) -> AnyNetworks:
+    if not isinstance(networks, kind):
+        raise WeightsError(f"{path} holds {DESCRIPTIONS[type(networks)]}, expected {DESCRIPTIONS[kind]}")
+    return networks
+
+
+def _build(configuration: NetworksConfig) -> Networks:
+    if isinstance(configuration, SizeClassifierConfig):
+        return SizeClassifier(configuration)
+    if isinstance(configuration, ScaleOptimisedConfig):
+        return ScaleOptimisedNetworks(configuration)
+    return DeblurNetwork(configuration)
 
 
 def load_weights_into(
@@ -168,11 +194,11 @@ def load_weights_into(
     Parameters
     ----------
     network : nn.Module
-        A `DeblurNetwork`, or with a prefix one of its parts.
+        What a weights file can hold, or with a prefix one of its parts.
     path : str or Path
         A file that `save_weights` wrote.
     prefix : str
-        Which part of the file to take: "analysis." or "synthesis."; everything by default.
+        Which part of the file to take, such as "analysis." or "synthesis."; everything by default.
     allow_extra : bool
         Pass over tensors of the file (below the prefix) that the network does not have.
 
@@ -188,7 +214,7 @@ def load_weights_into(
         network is then as it was.
     """
     path = Path(path)
-    tensors, metadata = _read(path)
+    tensors, metadata = read_safetensors(path, "weights file")
     header = _parse_header(path, metadata)
     chosen = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     if allow_extra:
@@ -196,16 +222,6 @@ def load_weights_into(
         chosen = {name: value for name, value in chosen.items() if name in own}
     _fill(path, network, chosen)
     return header
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise WeightsError(f"there is no weights file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from None
 
 
 def _parse_header(path: Path, metadata: Mapping[str, str]) -> WeightsHeader:
@@ -218,8 +234,11 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> WeightsHeader:
         raise WeightsError(
             f"{path} has the format version {version!r}, this asnet reads versions up to {FORMAT_VERSION}"
         )
+    kind = metadata.get("kind", "pair")
+    if kind not in KINDS:
+        raise WeightsError(f"{path} holds {kind!r}, this asnet reads {', '.join(KINDS)}")
     try:
-        configuration = ASNetConfig.from_dict(json.loads(metadata["configuration"]))
+        configuration = KINDS[kind][1].from_dict(json.loads(metadata["configuration"]))
         return WeightsHeader(configuration, metadata["training_data"], metadata["revision"])
     except KeyError as error:
         raise WeightsError(f"the header of {path} lacks the field {error}") from None

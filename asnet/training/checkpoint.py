@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from asnet.errors import WeightsError
-from asnet.networks.weights import write_safetensors
+from asnet.networks.safetensors_files import read_safetensors, write_safetensors
 
 FORMAT = "asnet-checkpoint-1"
 
@@ -36,16 +35,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     WeightsError
         If the file is missing, damaged or no checkpoint of asnet.
     """
-    if not path.is_file():
-        raise WeightsError(f"there is no checkpoint {path}")
+    tensors, metadata = read_safetensors(path, "checkpoint")
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path} is not a training checkpoint of asnet")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise WeightsError(f"{path} is not a training checkpoint of asnet")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            return tensors, json.loads(metadata["state"])
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        return tensors, json.loads(metadata["state"])
+    except (ValueError, KeyError) as error:
         raise WeightsError(f"the checkpoint {path} is damaged: {error}") from None
 
 

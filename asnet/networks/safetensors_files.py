@@ -1,0 +1,68 @@
+"""Safetensors files of tensors and a header of text, written in one step; nothing is ever unpickled."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from asnet.errors import WeightsError
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and header to `path` in one step: the file is the old one or the whole new one.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be written; nothing is left behind.
+    """
+    # safetensors wants contiguous tensors that share no memory.
+    separate = {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    partial = None
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        partial = Path(name)
+        os.close(descriptor)
+        save_file(separate, partial, metadata=metadata)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner may read.
+        partial.chmod(0o644)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        raise WeightsError(f"cannot write {path}: {reason}") from None
+
+
+def read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors, on the CPU, and the header of a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what : str
+        What messages call it.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged or no safetensors file.
+    """
+    if not path.is_file():
+        raise WeightsError(f"there is no {what} {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from None
