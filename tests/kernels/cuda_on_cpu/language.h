@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <numbers>
 
 #include "launch.h"
 
@@ -209,5 +210,9 @@ inline void __threadfence() { ::asnet::cuda_on_cpu::fence(); }
 
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
+inline void sincospi(double x, double* sine, double* cosine) {
+  *sine = std::sin(std::numbers::pi * x);
+  *cosine = std::cos(std::numbers::pi * x);
+}
 using std::max;
 using std::min;
