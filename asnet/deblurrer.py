@@ -1,13 +1,13 @@
 """Deblurs photographs of any size: image in, sharp image and blur kernel out.
 
 What stands between a photograph and the networks is here: grey and odd sizes, the window from which the blur
-kernel is estimated, the tiles in which large photographs are synthesised, and the resizing that brings a blur
+kernel is estimated, the choice among pairs for several sizes of blur, and the resizing that brings a blur
 larger than the networks' grid onto it.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -18,17 +18,9 @@ from torch.nn import functional
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
 from asnet.imaging import array_from_tensor, fit_kernel, photograph_from_picture, tensor_from_array
 from asnet.imaging.resampling import SMALLEST_SIDE, downscale, kernel_extent, scale_kernel
-from asnet.imaging.tiles import (
-    FADE,
-    affordable_side,
-    extend_span,
-    most_structured_window,
-    tile_margin,
-    tile_spans,
-    wiener_halo,
-)
-from asnet.networks import DeblurNetwork, load_network
-from asnet.networks.layers import round_up
+from asnet.imaging.tiled_synthesis import TiledSynthesis
+from asnet.imaging.tiles import most_structured_window
+from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks, SizeClassifier, load_networks
 
 #: Weights that come with the package: NAME.safetensors.
 MODELS_FOLDER = Path(__file__).resolve().parent / "models"
@@ -69,18 +61,26 @@ class Deblurred(Generic[ImageType]):
     scale: int
 
 
+class _PlacedKernel(NamedTuple):
+    """A blur kernel (K, K) on the grid of a pair, the pair's index, and the scale at which both hold."""
+
+    kernel: Tensor
+    pair: int
+    scale: int
+
+
 class Deblurrer:
-    """A pair of networks ready to deblur photographs.
+    """Networks ready to deblur photographs: a pair, or a size classifier and the pairs of its classes.
 
     Parameters
     ----------
-    network : DeblurNetwork
-        The pair; it is moved to `device`, its synthesis network converted to `dtype`.
+    network : DeblurNetwork or ScaleOptimisedNetworks
+        The networks; they are moved to `device`, synthesis networks converted to `dtype`.
     device : str or torch.device
         Where to compute; "auto" is the first CUDA device if there is one, else the CPU.
     dtype : str or torch.dtype
-        float32, bfloat16 or float16, for the convolutions of the synthesis network. The analysis network and
-        the Wiener deconvolution always compute in float32.
+        float32, bfloat16 or float16, for the convolutions of the synthesis network. The size classifier, the
+        analysis network and the Wiener deconvolution always compute in float32.
     tile_size : int, optional
         Largest side in pixels of what the U-Net is given at once; by default one for which it takes about
         2 GiB, or more if its receptive field asks for larger tiles.
@@ -95,7 +95,7 @@ class Deblurrer:
 
     def __init__(
         self,
-        network: DeblurNetwork,
+        network: DeblurNetwork | ScaleOptimisedNetworks,
         *,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "float32",
@@ -104,16 +104,15 @@ class Deblurrer:
         self.device = _resolve_device(device)
         self.dtype = _resolve_dtype(dtype)
         self.network = network.eval().to(self.device)
-        self.network.synthesis.to(self.dtype)
-        self.kernel_size = network.config.analysis.kernel_size
-        config = network.config.synthesis
-        self._margin = tile_margin(config)
-        self._halo = wiener_halo(config)
-        self._multiple = config.size_multiple
-        smallest = self.smallest_tile
-        if tile_size is not None and tile_size < smallest:
-            raise InputError(f"tile_size must be at least {smallest} for this network, got {tile_size}")
-        self.tile_size = max(smallest, affordable_side(config)) if tile_size is None else tile_size
+        if isinstance(network, DeblurNetwork):
+            self._pairs = [network]
+            self._largest_sizes: tuple[int, ...] = (network.config.analysis.kernel_size,)
+        else:
+            self._pairs = [network.pair(index) for index in range(len(network.pairs))]
+            self._largest_sizes = network.config.classifier.class_sizes
+        self._syntheses = [TiledSynthesis(pair.synthesis.to(self.dtype), tile_size) for pair in self._pairs]
+        self.kernel_size = self._largest_sizes[-1]
+        self.tile_size = max(synthesis.tile_size for synthesis in self._syntheses)
 
     @classmethod
     def from_pretrained(
@@ -129,7 +128,7 @@ class Deblurrer:
         Parameters
         ----------
         model : str or Path
-            "compact", or a weights file that `asnet train` wrote.
+            "compact", or a weights file that `asnet train`, `import-weights` or `bundle` wrote.
         device, dtype, tile_size
             See the class.
 
@@ -140,12 +139,19 @@ class Deblurrer:
         DeviceError
             If the device is not available here.
         """
-        return cls(load_network(find_weights(model)), device=device, dtype=dtype, tile_size=tile_size)
+        path = find_weights(model)
+        networks = load_networks(path)
+        if isinstance(networks, SizeClassifier):
+            raise WeightsError(
+                f"{path} holds a size classifier alone, which deblurs nothing; "
+                "asnet bundle joins it with its pairs"
+            )
+        return cls(networks, device=device, dtype=dtype, tile_size=tile_size)
 
     @property
     def smallest_tile(self) -> int:
-        """Smallest `tile_size`: both margins and as much again between them."""
-        return round_up(4 * (self._margin + FADE), self._multiple)
+        """Smallest `tile_size` that the networks can do with."""
+        return max(synthesis.smallest_tile for synthesis in self._syntheses)
 
     def deblur(
         self, image: ImageType, kernel: Tensor | NDArray[Any] | None = None, *, scale: Scale = "auto"
@@ -198,7 +204,7 @@ class Deblurrer:
         -------
         Tensor
             (K, K) float32 of sum 1 in pixels of the image, on the CPU. K is the side of the networks' grid at
-            scale 1 and grows with the scale.
+            scale 1 (with several pairs that of the pair for this size of blur) and grows with the scale.
 
         Raises
         ------
@@ -212,8 +218,8 @@ class Deblurrer:
             _check_tensor(image)
         else:
             image = tensor_from_array(image)
-        kernel, factor = self._estimate(self._prepare(image), scale)
-        return scale_kernel(kernel, factor).cpu()
+        estimate = self._estimate(self._prepare(image), scale)
+        return scale_kernel(estimate.kernel, estimate.scale).cpu()
 
     def _prepare(self, pixels: Tensor) -> Tensor:
         """(1 or 3, H, W) to (1, 3, H, W) float32 on the device."""
@@ -236,52 +242,54 @@ class Deblurrer:
     ) -> tuple[Tensor, Tensor, int]:
         blurred = self._prepare(pixels)
         if kernel is None:
-            used, factor = self._estimate(blurred, scale)
-            shown = scale_kernel(used, factor)
+            used = self._estimate(blurred, scale)
+            shown = scale_kernel(used.kernel, used.scale)
         else:
             shown = fit_kernel(torch.as_tensor(kernel).cpu()).to(self.device)
-            used, factor = self._fit_to_grid(shown, blurred, scale)
-        reduced = downscale(blurred, factor)
-        sharp = self._synthesise(reduced, used)
-        if factor != 1:
+            used = self._fit_to_grid(shown, blurred, scale)
+        sharp = self._syntheses[used.pair](downscale(blurred, used.scale), used.kernel)
+        if used.scale != 1:
             sharp = functional.interpolate(sharp, size=blurred.shape[2:], mode="bicubic", align_corners=False)
         sharp = sharp[0].clamp_(0, 1)
         if pixels.shape[0] == 1:
             sharp = sharp.mean(0, keepdim=True)
-        return sharp.cpu(), shown.cpu(), factor
+        return sharp.cpu(), shown.cpu(), used.scale
 
     @torch.no_grad()
-    def _estimate(self, blurred: Tensor, scale: Scale) -> tuple[Tensor, int]:
-        """Return the kernel (K, K) on the networks' grid and the scale at which it holds.
+    def _estimate(self, blurred: Tensor, scale: Scale) -> _PlacedKernel:
+        """Estimate the kernel at the smallest scale at which it fits the largest grid.
 
         Of a blur larger than the grid an estimate shows some part, which nothing gives away. So the blur is
         estimated at half the size too, and that estimate counts if it clearly exceeds the grid of the larger
-        size.
+        size. A size classifier gives this away: its largest class alone can be larger still.
         """
         factors = SCALES if scale == "auto" else (scale,)
-        kernel, factor = self._estimate_at(blurred, factors[0]), factors[0]
+        estimate = self._estimate_at(blurred, factors[0])
         for larger in factors[1:]:
-            if min(blurred.shape[2:]) // larger < 4 * self.kernel_size:
+            in_largest_class = estimate.pair == len(self._pairs) - 1
+            if not in_largest_class or min(blurred.shape[2:]) // larger < 4 * self.kernel_size:
                 break
             candidate = self._estimate_at(blurred, larger)
-            if kernel_extent(candidate) * larger <= EXCESS * self.kernel_size * factor:
+            if kernel_extent(candidate.kernel) * larger <= EXCESS * self.kernel_size * estimate.scale:
                 break
-            kernel, factor = candidate, larger
-        return kernel, factor
+            estimate = candidate
+        return estimate
 
-    def _estimate_at(self, blurred: Tensor, factor: int) -> Tensor:
+    def _estimate_at(self, blurred: Tensor, factor: int) -> _PlacedKernel:
         window = most_structured_window(downscale(blurred, factor), ESTIMATION_PIXELS)
-        estimate: Tensor = self.network.analysis(window)
-        return estimate[0].float()
+        pair = 0 if isinstance(self.network, DeblurNetwork) else self.network.classify(window)
+        kernel: Tensor = self._pairs[pair].analysis(window)
+        return _PlacedKernel(kernel[0].float(), pair, factor)
 
-    def _fit_to_grid(self, kernel: Tensor, blurred: Tensor, scale: Scale) -> tuple[Tensor, int]:
-        """Return a given kernel on at most the networks' grid, and the scale that this asks for."""
+    def _fit_to_grid(self, kernel: Tensor, blurred: Tensor, scale: Scale) -> _PlacedKernel:
+        """Find the scale at which a given kernel fits the largest grid, and the pair for its size there."""
         smallest = min(blurred.shape[2:])
         factor = 1 if scale == "auto" else scale
         while True:
             fitted = scale_kernel(kernel, 1 / factor)
-            if fitted.shape[-1] <= self.kernel_size:
-                return fitted, factor
+            for pair, largest in enumerate(self._largest_sizes):
+                if fitted.shape[-1] <= largest:
+                    return _PlacedKernel(fitted, pair, factor)
             if scale != "auto":
                 raise InputError(
                     f"a blur kernel of {kernel.shape[-1]} pixels does not fit the grid of {self.kernel_size} "
@@ -293,27 +301,6 @@ class Deblurrer:
                     f"a blur kernel of {kernel.shape[-1]} pixels is too large for an image of "
                     f"{blurred.shape[3]}x{blurred.shape[2]}"
                 )
-
-    def _synthesise(self, blurred: Tensor, kernel: Tensor) -> Tensor:
-        """Deblur (1, 3, H, W), in overlapping tiles if it is larger than one."""
-        kernel = kernel[None]
-        height, width = blurred.shape[2:]
-        if max(height, width) <= self.tile_size:
-            whole: Tensor = self.network.synthesis(blurred, kernel)
-            return whole
-        mean = blurred.mean((2, 3))
-        result = torch.zeros_like(blurred)
-        rows = tile_spans(height, self.tile_size, self._margin, self._multiple)
-        columns = tile_spans(width, self.tile_size, self._margin, self._multiple)
-        for top, bottom, vertical in rows:
-            above, below = extend_span(top, bottom, height, self._halo)
-            for left, right, horizontal in columns:
-                before, after = extend_span(left, right, width, self._halo)
-                tile = blurred[..., top - above : bottom + below, left - before : right + after]
-                sharp = self.network.synthesis(tile, kernel, mean=mean, halo=(before, after, above, below))
-                weight = vertical.to(sharp)[:, None] * horizontal.to(sharp)
-                result[..., top:bottom, left:right].addcmul_(sharp, weight)
-        return result
 
 
 def find_weights(model: str | Path) -> Path:
