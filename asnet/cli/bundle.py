@@ -1,0 +1,64 @@
+"""``asnet bundle``: a size classifier and the pairs of its classes in one weights file."""
+
+import argparse
+from pathlib import Path
+
+from asnet.cli.destinations import Inputs, check_absent, check_outputs, make_folder
+from asnet.networks import (
+    ScaleOptimisedNetworks,
+    load_classifier,
+    load_network,
+    read_header,
+    save_weights,
+)
+
+_EPILOG = """example:
+  asnet bundle classifier.safetensors scale-31.safetensors scale-61.safetensors scale-85.safetensors \\
+      -o scale-optimised.safetensors
+  asnet deblur photo.jpg -o sharp.jpg --model scale-optimised.safetensors
+
+docs/training.md tells how the parts are trained."""
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "bundle",
+        help="join a size classifier and the pairs of its classes",
+        description="Join a size classifier and the pairs of networks for its classes in one weights file.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "classifier", type=Path, metavar="CLASSIFIER", help="weights file of `asnet train classifier`"
+    )
+    parser.add_argument(
+        "pairs", type=Path, nargs="+", metavar="PAIR", help="weights of a pair for each class, smallest first"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the weights file to write"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists already")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Join the networks."""
+    paths = [arguments.classifier, *arguments.pairs]
+    check_outputs(Inputs(paths, several=True), [arguments.output])
+    check_absent([arguments.output], overwrite=arguments.overwrite)
+    networks = ScaleOptimisedNetworks.join(
+        load_classifier(arguments.classifier), [load_network(path) for path in arguments.pairs]
+    )
+    headers = [read_header(path) for path in paths]
+    make_folder(arguments.output.parent)
+    save_weights(
+        arguments.output,
+        networks,
+        # Every name once, in the order of the files.
+        training_data=", ".join(dict.fromkeys(header.training_data for header in headers)),
+        revision="; ".join(
+            f"{path.name}: {header.revision}" for path, header in zip(paths, headers, strict=True)
+        ),
+    )
+    return 0
