@@ -4,8 +4,8 @@
 
 An image of 1024x768 is deblurred by randomly initialised networks (the time does not depend on the weights),
 once with the operators of asnet and once, with the same weights, as plain torch operations: correlation by
-FFTs of the whole image, convolutions and their modulation as separate operations, concatenation before the
-1x1 convolution, transposed convolutions and un-pooling as torch has them. The paper reports 0.45 s for this
+FFTs of the whole image, torch's convolutions, their modulation and ReLU as separate operations, concatenation
+before the 1x1 convolution, transposed convolutions and un-pooling as torch has them. The paper reports 0.45 s for this
 size on a GTX 1080 Ti.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.networks import DeblurNetwork, analysis, iterated_analysis, preset, synthesis
-from asnet.networks.layers import UnpoolConvolution, UpConvolution
+from asnet.networks.layers import Convolution, UnpoolConvolution, UpConvolution
 
 CONFIGURATIONS = ("paper", "official", "compact")
 
@@ -91,17 +91,25 @@ def plain_guided_pointwise_conv2d(
     )
 
 
+def plain_convolution(layer: Convolution, x: Tensor) -> Tensor:
+    """The convolution of torch, and a ReLU."""
+    out = F.conv2d(x, layer.weight, layer.bias, padding=layer.border)
+    return F.relu(out) if layer.relu else out
+
+
 def plain_up_convolution(layer: UpConvolution, x: Tensor) -> Tensor:
     """The transposed convolution of torch, its surplus row and column cut off."""
     raised = F.conv_transpose2d(
         x, layer.weight, layer.bias, stride=2, padding=(layer.weight.shape[-1] - 2) // 2
     )
-    return raised[:, :, : 2 * x.shape[2], : 2 * x.shape[3]]
+    raised = raised[:, :, : 2 * x.shape[2], : 2 * x.shape[3]]
+    return F.relu(raised) if layer.relu else raised
 
 
 def plain_unpool_convolution(layer: UnpoolConvolution, x: Tensor) -> Tensor:
     """Un-pooling and a convolution at the finer resolution."""
-    return F.conv2d(F.interpolate(x, scale_factor=2), layer.weight, layer.bias, padding="same")
+    raised = F.conv2d(F.interpolate(x, scale_factor=2), layer.weight, layer.bias, padding="same")
+    return F.relu(raised) if layer.relu else raised
 
 
 @contextmanager
@@ -112,6 +120,7 @@ def plain_torch() -> Iterator[None]:
         (iterated_analysis, "cross_correlation", plain_cross_correlation),
         (synthesis, "guided_conv2d", plain_guided_conv2d),
         (synthesis, "guided_pointwise_conv2d", plain_guided_pointwise_conv2d),
+        (Convolution, "forward", plain_convolution),
         (UpConvolution, "forward", plain_up_convolution),
         (UnpoolConvolution, "forward", plain_unpool_convolution),
     ]

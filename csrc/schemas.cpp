@@ -24,6 +24,7 @@ STABLE_TORCH_LIBRARY(asnet, m) {
   m.def(
       "guided_modulation_backward(Tensor grad, Tensor? x, Tensor? output, Tensor? multiplier, Tensor? shift, "
       "Tensor? conv_bias, bool relu) -> (Tensor, Tensor, Tensor)");
+  m.def("winograd_conv2d(Tensor x, Tensor weight, Tensor? bias, Tensor? addend, int padding, bool relu) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(asnet, CompositeExplicitAutograd, m) {

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from asnet.errors import InputError
 from asnet.networks.configurations import AnalysisConfig
 from asnet.networks.layers import (
+    Convolution,
     DownConvolution,
     UnpoolConvolution,
     initialise_he,
@@ -39,9 +40,11 @@ class CorrelationLevel(nn.Module):
         self.max_lag = max_lag
         self.features = nn.ModuleList()
         for _ in range(config.feature_layers):
-            self.features.append(nn.Conv2d(in_channels, config.feature_channels, config.feature_size))
+            self.features.append(
+                Convolution(in_channels, config.feature_channels, config.feature_size, relu=True)
+            )
             in_channels = config.feature_channels
-        self.projection = nn.Conv2d(in_channels, config.correlation_channels, 1)
+        self.projection = Convolution(in_channels, config.correlation_channels, 1, relu=True)
         maps = config.correlation_channels
         pairs = maps * (maps + 1) // 2
         self.reduction = nn.Conv2d(
@@ -51,13 +54,13 @@ class CorrelationLevel(nn.Module):
     def extract(self, x: Tensor) -> Tensor:
         """Return the level's features, `feature_layers` convolutions without padding deep."""
         for convolution in self.features:
-            x = relu(convolution(x))
+            x = convolution(x)
         return x
 
     def correlate(self, features: Tensor) -> Tensor:
         """Return the reduced correlation (N, reduced_channels, 2R+1, 2R+1) of a level's features."""
         config = self.config
-        maps = relu(self.projection(features)).contiguous()
+        maps = self.projection(features).contiguous()
         if config.normalise_features:
             maps = normalise_maps(maps)
         correlation = cross_correlation(maps, self.max_lag, boundary=config.boundary)

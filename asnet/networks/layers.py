@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asnet.errors import InputError
+from asnet.ops import convolve
 
 #: Weights of R, G and B in the luma Y that the analysis works on.
 LUMA_WEIGHTS = (0.2989, 0.5870, 0.1140)
@@ -112,6 +113,20 @@ def relu(x: Tensor) -> Tensor:
     return F.relu(x, inplace=True)
 
 
+class Convolution(nn.Conv2d):
+    """Convolution of stride 1 with zeros as padding, and a ReLU where asked for."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, size: int, *, padding: int = 0, relu: bool = False
+    ) -> None:
+        super().__init__(in_channels, out_channels, size, padding=padding)
+        self.border = (padding, padding)
+        self.relu = relu
+
+    def forward(self, input: Tensor) -> Tensor:
+        return convolve(input, self.weight, self.bias, padding=self.border, relu=self.relu)
+
+
 class DownConvolution(nn.Conv2d):
     """Convolution of stride 2 with Keras 'same' padding: ceil(H / 2) x ceil(W / 2).
 
@@ -129,7 +144,7 @@ class DownConvolution(nn.Conv2d):
         return super().forward(F.pad(input, padding) if any(padding) else input)
 
 
-def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> Tensor:
     """Transposed convolution of stride 2 with Keras 'same' padding, as a convolution on the coarse grid.
 
     The four phases of the output (even and odd rows and columns) see the input through separate taps of the
@@ -144,11 +159,13 @@ def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         (C_in, C_out, k, k), k >= 2, as `torch.nn.ConvTranspose2d` stores it.
     bias : Tensor or None
         (C_out,).
+    relu : bool
+        Whether a ReLU follows.
 
     Returns
     -------
     Tensor
-        (N, C_out, 2H, 2W). Rows and columns beyond that, (k - 2) // 2 in front, are dropped.
+        (N, C_out, 2H, 2W), channels-last. Rows and columns beyond that, (k - 2) // 2 in front, are dropped.
     """
     size = weight.shape[-1]
     dropped = (size - 2) // 2
@@ -158,39 +175,47 @@ def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     back = 4 * reach + 2 - size - front
     taps = 2 * reach + 1
     padded = F.pad(weight, (front, back, front, back))
-    phases = padded.reshape(*weight.shape[:2], taps, 2, taps, 2).flip(2, 4).permute(1, 3, 5, 0, 2, 4)
-    raised = F.conv2d(
+    # Output channels in the order row phase, column phase, channel: the two column phases of a pixel are
+    # neighbours in channels-last memory and stay so when rows are interleaved.
+    phases = padded.reshape(*weight.shape[:2], taps, 2, taps, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
+    raised = convolve(
         x,
         phases.reshape(-1, weight.shape[0], taps, taps),
-        None if bias is None else bias.repeat_interleave(4),
-        padding=reach,
+        None if bias is None else bias.repeat(4),
+        padding=(reach, reach),
+        relu=relu,
     )
-    return F.pixel_shuffle(raised, 2)
+    (N, _, H, W), C = x.shape, weight.shape[1]
+    rows = raised.permute(0, 2, 3, 1).reshape(N, H, W, 2, 2 * C).transpose(2, 3)
+    return rows.reshape(N, 2 * H, 2 * W, C).permute(0, 3, 1, 2)
 
 
 class UpConvolution(nn.ConvTranspose2d):
-    """Transposed convolution of stride 2 with Keras 'same' padding: exactly 2H x 2W."""
+    """Transposed convolution of stride 2 with Keras 'same' padding, exactly 2H x 2W, and a ReLU where asked
+    for."""
 
-    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, size: int, *, relu: bool = False) -> None:
         super().__init__(in_channels, out_channels, size, stride=2)
+        self.relu = relu
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return raise_by_two(input, self.weight, self.bias)
+        return raise_by_two(input, self.weight, self.bias, relu=self.relu)
 
 
 class UnpoolConvolution(nn.Conv2d):
-    """Un-pooling, which repeats every pixel 2 x 2, and a convolution of odd size that keeps the size."""
+    """Un-pooling, which repeats every pixel 2 x 2, a convolution of odd size that keeps the size, and a ReLU
+    where asked for."""
 
-    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, size: int, *, relu: bool = False) -> None:
         super().__init__(in_channels, out_channels, size)
+        self.relu = relu
 
     def forward(self, input: Tensor) -> Tensor:
         # Repeating is itself a transposed convolution, by a box of 2 x 2: both linear steps in one kernel.
         flipped = self.weight.flip(2, 3).transpose(0, 1)
         shifts = [(0, 1, 0, 1), (1, 0, 0, 1), (0, 1, 1, 0), (1, 0, 1, 0)]
-        return raise_by_two(
-            input, sum((F.pad(flipped, shift) for shift in shifts[1:]), F.pad(flipped, shifts[0])), self.bias
-        )
+        boxed = sum((F.pad(flipped, shift) for shift in shifts[1:]), F.pad(flipped, shifts[0]))
+        return raise_by_two(input, boxed, self.bias, relu=self.relu)
 
 
 def initialise_he(convolution: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:

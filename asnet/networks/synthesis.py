@@ -8,13 +8,13 @@ from asnet.errors import InputError
 from asnet.networks.configurations import SynthesisConfig
 from asnet.networks.guidance import NO_MODULATION, GuidingUnit, Modulation, fit_kernel_to_grid
 from asnet.networks.layers import (
+    Convolution,
     DownConvolution,
     UnpoolConvolution,
     UpConvolution,
     gather_inputs,
     initialise_he,
     pad_symmetric,
-    relu,
     round_up,
 )
 from asnet.networks.wiener import wiener_deconvolution
@@ -57,7 +57,8 @@ class GuidedBlock(nn.Module):
                 padding=1,
                 activation=None if linear else "relu",
             )
-        return x + features if self.residual else features
+        # In place: nobody else needs the last convolution's output.
+        return features.add_(x) if self.residual else features
 
 
 class EncoderLevel(nn.Module):
@@ -93,27 +94,25 @@ class DecoderLevel(nn.Module):
         self.guides_merge = config.guided_convolutions == "first"
         guided = _guided_widths(config, channels, from_merge=self.guides_merge)
         self.guide = GuidingUnit(config, guided) if guided else None
-        raise_to = UnpoolConvolution if config.upsampling == "unpool_convolution" else UpConvolution
-        self.up = raise_to(coarse_channels, channels, config.upsampling_size)
-        self.skip = None if config.skip == "identity" else nn.Conv2d(channels, channels, 3, padding=1)
-        self.skip_activation = config.skip == "convolution_relu"
-        self.merge = nn.Conv2d(2 * channels, channels, 1)
         # Residual blocks hold their ReLUs inside; what joins them stays linear.
         self.linear = config.block == "residual"
+        raise_to = UnpoolConvolution if config.upsampling == "unpool_convolution" else UpConvolution
+        self.up = raise_to(coarse_channels, channels, config.upsampling_size, relu=not self.linear)
+        self.skip: Convolution | None = None
+        if config.skip != "identity":
+            self.skip = Convolution(channels, channels, 3, padding=1, relu=config.skip == "convolution_relu")
+        self.merge = nn.Conv2d(2 * channels, channels, 1)
         self.block = GuidedBlock(channels, channels, config.convolutions_per_block, residual=self.linear)
 
     def forward(self, coarse: Tensor, skip: Tensor, kernel: Tensor) -> Tensor:
         modulations = self.guide(kernel) if self.guide is not None else []
         if self.skip is not None:
             skip = self.skip(skip)
-            if self.skip_activation:
-                skip = relu(skip)
         multiplier, shift = NO_MODULATION
         if self.guides_merge and modulations:
             (multiplier, shift), modulations = modulations[0], modulations[1:]
-        raised = self.up(coarse)
         x = guided_pointwise_conv2d(
-            raised if self.linear else relu(raised),
+            self.up(coarse),
             skip,
             self.merge.weight,
             self.merge.bias,
@@ -149,9 +148,9 @@ class SynthesisNetwork(nn.Module):
         channels = config.channels
         pixels = config.space_to_depth**2
         in_channels = 3 * (1 + len(config.wiener_strengths)) * pixels
-        self.stem: nn.Conv2d | None = None
+        self.stem: Convolution | None = None
         if config.block == "residual":
-            self.stem = nn.Conv2d(in_channels, channels[0], 3, padding=1)
+            self.stem = Convolution(in_channels, channels[0], 3, padding=1)
             in_channels = channels[0]
         self.encoder = nn.ModuleList()
         for level, width in enumerate(channels):
@@ -161,7 +160,7 @@ class SynthesisNetwork(nn.Module):
         self.decoder = nn.ModuleList(
             DecoderLevel(config, channels[level + 1], channels[level]) for level in range(len(channels) - 1)
         )
-        self.output = nn.Conv2d(channels[0], 3 * pixels, 3, padding=1)
+        self.output = Convolution(channels[0], 3 * pixels, 3, padding=1)
         self._initialise()
 
     def _initialise(self) -> None:

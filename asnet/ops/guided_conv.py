@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from asnet.errors import InputError
 from asnet.ops.guided_modulation import Activation, check_maps, check_parameters, modulate, modulate_in_place
+from asnet.ops.winograd_conv2d import convolve, wants_gradient
 
 
 def guided_conv2d(
@@ -61,13 +62,12 @@ def guided_conv2d(
                 f"a convolution kernel of {name} {kernel} does not fit into padded maps of {name} {size}"
             )
 
-    if _wants_gradient(x, weight, bias, multiplier, shift):
+    if wants_gradient(x, weight, bias, multiplier, shift):
         return modulate(F.conv2d(x, weight, None, stride, padding), multiplier, shift, bias, activation)
     if all(guide is None or guide.shape[0] == 1 for guide in (multiplier, shift)):
         weight, bias = _fold(weight, bias, multiplier, shift)
-        out = F.conv2d(x, weight, bias, stride, padding)
-        return out.relu_() if activation == "relu" else out
-    return modulate_in_place(F.conv2d(x, weight, None, stride, padding), multiplier, shift, bias, activation)
+        return convolve(x, weight, bias, stride, padding, relu=activation == "relu")
+    return modulate_in_place(convolve(x, weight, None, stride, padding), multiplier, shift, bias, activation)
 
 
 def guided_pointwise_conv2d(
@@ -126,7 +126,7 @@ def guided_pointwise_conv2d(
     _check_companion(x1, "x2", x2)
 
     product = _pointwise_product(*_autocast(x1, x2, weight[:, :, 0, 0]))
-    finish = modulate if _wants_gradient(x1, x2, weight, bias, multiplier, shift) else modulate_in_place
+    finish = modulate if wants_gradient(x1, x2, weight, bias, multiplier, shift) else modulate_in_place
     return finish(product, multiplier, shift, bias, activation)
 
 
@@ -157,10 +157,6 @@ def _fold(
     if shift is not None:
         folded_bias = shift[0].to(dtype) if folded_bias is None else folded_bias + shift[0].to(dtype)
     return folded_weight, None if folded_bias is None else folded_bias.to(weight.dtype)
-
-
-def _wants_gradient(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def _is_autocast(x: Tensor) -> bool:
