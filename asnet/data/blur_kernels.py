@@ -67,16 +67,21 @@ class BlurKernelConfig:
         Range of the kernel's size in pixels, both ends included. The size is the side of the smallest odd
         square centred on the canvas that holds the support; it is drawn uniformly from the odd numbers of
         the range. ``maximum_size=None`` means the canvas.
+    class_sizes
+        Largest sizes of classes of kernels in pixels, odd and ascending. The class is then drawn first, each
+        as often as any other, and the size within its part of the range. Empty for one class.
 
     Raises
     ------
     ConfigurationError
-        If the canvas is not odd, or the range is empty, holds no odd number or exceeds the canvas.
+        If the canvas is not odd, the range is empty, holds no odd number or exceeds the canvas, or the
+        classes are not odd and ascending.
     """
 
     canvas: int = 31
     minimum_size: int = 3
     maximum_size: int | None = None
+    class_sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.canvas < 1 or self.canvas % 2 == 0:
@@ -90,6 +95,11 @@ class BlurKernelConfig:
             raise ConfigurationError(
                 "blur kernel sizes must satisfy 1 <= minimum <= maximum <= canvas, an odd number among them, "
                 f"not minimum {self.minimum_size}, maximum {self.maximum_size}, canvas {self.canvas}"
+            )
+        odd = all(size % 2 for size in self.class_sizes)
+        if not odd or list(self.class_sizes) != sorted(set(self.class_sizes)):
+            raise ConfigurationError(
+                f"the sizes of blur kernel classes must be odd and ascend, not {self.class_sizes}"
             )
 
     @classmethod
@@ -109,6 +119,14 @@ class BlurKernelConfig:
     def odd_sizes(self) -> tuple[int, int]:
         """Smallest and largest odd size of the range."""
         return self.minimum_size | 1, self.largest_size - 1 + self.largest_size % 2
+
+    @property
+    def odd_sizes_of_classes(self) -> tuple[tuple[int, int], ...]:
+        """The same of each class that has a part of the range."""
+        first, last = self.odd_sizes
+        bounds = [size for size in self.class_sizes if first <= size < last]
+        firsts = (first, *(bound + 2 for bound in bounds))
+        return tuple(zip(firsts, (*bounds, last), strict=True))
 
 
 class _Draws(NamedTuple):
@@ -203,10 +221,13 @@ def _draw(count: int, config: BlurKernelConfig, generator: torch.Generator, devi
         values = torch.randint(first, last + 1, (count,), generator=generator, device=generator.device)
         return values.to(device)
 
-    smallest, largest = config.odd_sizes
+    half_sizes = [(smallest // 2, largest // 2) for smallest, largest in config.odd_sizes_of_classes]
+    half_size = torch.stack([integer(*part) for part in half_sizes], dim=1)
+    if len(half_sizes) > 1:
+        half_size = half_size.gather(1, integer(0, len(half_sizes) - 1)[:, None])
     fewest, most = _CONTROL_POINTS
     return _Draws(
-        half_size=integer(smallest // 2, largest // 2),
+        half_size=half_size[:, 0],
         spline=integer(0, most - fewest),
         persistence=uniform(),
         steps=normal(most, 2),

@@ -1,9 +1,12 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from asnet.data.blur_kernels import KERNEL_CLASSES, BlurKernelConfig, sample_blur_kernels, support_size
 from asnet.errors import ConfigurationError, InputError
+from asnet.networks import SizeClassifierConfig
 
 
 def sample(count: int, config: BlurKernelConfig, seed: int = 0) -> Tensor:
@@ -109,9 +112,12 @@ def test_no_kernels_and_a_negative_count() -> None:
         {"maximum_size": 33},
         {"minimum_size": 9, "maximum_size": 7},
         {"minimum_size": 8, "maximum_size": 8},
+        {"class_sizes": (9, 20)},
+        {"class_sizes": (21, 9)},
+        {"class_sizes": (9, 9)},
     ],
 )
-def test_unusable_configurations_are_refused(arguments: dict[str, int]) -> None:
+def test_unusable_configurations_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         BlurKernelConfig(**arguments)
 
@@ -125,6 +131,24 @@ def test_a_class_on_a_larger_canvas() -> None:
     kernels = sample(20, BlurKernelConfig.of_class(0, canvas=85))
     assert kernels.shape[-1] == 85
     assert support_size(kernels).max() <= 31
+
+
+def test_classes_are_drawn_evenly_and_sizes_evenly_within_them() -> None:
+    # One, five and two sizes; the class up to 61 has no part of the range.
+    config = BlurKernelConfig(canvas=31, minimum_size=15, class_sizes=(15, 25, 29, 61))
+    assert config.odd_sizes_of_classes == ((15, 15), (17, 25), (27, 29), (31, 31))
+    counts = torch.bincount(support_size(sample(2000, config)))
+    for expected, sizes in ((500, (15,)), (100, (17, 19, 21, 23, 25)), (250, (27, 29)), (500, (31,))):
+        for size in sizes:
+            # Five standard deviations of a Poisson count.
+            assert abs(int(counts[size]) - expected) < 5 * expected**0.5
+
+
+def test_the_paper_s_classes_are_drawn_evenly() -> None:
+    sizes = tuple(largest for _, largest in KERNEL_CLASSES)
+    config = BlurKernelConfig(canvas=85, minimum_size=1, class_sizes=sizes)
+    assert config.odd_sizes_of_classes == KERNEL_CLASSES
+    assert SizeClassifierConfig().class_sizes == sizes
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
