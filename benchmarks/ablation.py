@@ -1,0 +1,362 @@
+"""Table 3 of the paper: what guidance and the strategy of training are worth, each row trained and scored.
+
+Every row stands on training runs, each in a folder of its own below OUTPUT as `asnet train` makes it, and is
+scored by the last weights on the same photographs, blur kernels and noise as all others. Rows share runs: the
+analysis network and the synthesis network with both terms of Eq. 1 are trained once. "Random initialisation"
+makes as many steps as the synthesis network and the joint stage together, at the synthesis network's
+learning rate.
+
+    python benchmarks/ablation.py --data PHOTOGRAPHS --validation OTHERS --output FOLDER [--rows none both]
+
+The reduced size (configurations/ablation.toml) takes about an hour on one CPU core. `--size full` trains the
+paper's networks by the paper's schedule (configurations/paper.toml): weeks on a GPU. The same command goes on
+where the last one stopped, and the table shows all rows that are finished in FOLDER.
+"""
+
+import argparse
+import json
+import math
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import measure
+import torch
+
+from asnet.errors import AsnetError, ConfigurationError
+from asnet.networks import DeblurNetwork, load_network, load_weights_into, read_header
+from asnet.training import Processes, Stage, Trainer, TrainingConfig, make_examples, stage_table, validate
+from asnet.training.checkpoint import load_checkpoint
+from asnet.training.tables import merged, read_toml
+from asnet.training.trainer import CHECKPOINT, LAST
+from asnet.training.validation import Example, Validation
+
+CONFIGURATIONS = Path(__file__).resolve().parent.parent / "configurations"
+RECIPES = {"reduced": CONFIGURATIONS / "ablation.toml", "full": CONFIGURATIONS / "paper.toml"}
+
+#: Exit code of a run that was interrupted, as a shell reports SIGINT.
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes
+    ----------
+    stage : {"analysis", "synthesis", "joint"}
+        What is trained.
+    table : mapping
+        The values of its recipe.
+    analysis_from, synthesis_from : str
+        Runs whose last weights it starts from; random weights where empty.
+    """
+
+    stage: Stage
+    table: Mapping[str, Any] = field(default_factory=dict)
+    analysis_from: str = ""
+    synthesis_from: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name : str
+        What `--rows` calls it.
+    group, label : str
+        As in the paper's table.
+    paper : float
+        PSNR in dB that the paper reports.
+    runs : tuple of str
+        The training runs that it stands on, in the order in which they are trained.
+    reference : str
+        The row of its group that others are compared with.
+    """
+
+    name: str
+    group: str
+    label: str
+    paper: float
+    runs: tuple[str, ...]
+    reference: str
+
+
+_GUIDANCE = "Synthesis, true kernels"
+_STRATEGY = "Training strategy"
+_PRETRAINED = ("analysis", "synthesis_both")
+
+ROWS = (
+    Row("none", _GUIDANCE, "no guidance", 24.80, ("synthesis_none",), "both"),
+    Row("additive", _GUIDANCE, "additive", 28.58, ("synthesis_additive",), "both"),
+    Row("multiplicative", _GUIDANCE, "multiplicative", 28.41, ("synthesis_multiplicative",), "both"),
+    Row("both", _GUIDANCE, "additive and multiplicative", 28.73, ("synthesis_both",), "both"),
+    Row("random", _STRATEGY, "random initialisation", 25.70, ("joint_random",), "after"),
+    Row("before", _STRATEGY, "pre-trained, before joint training", 24.82, _PRETRAINED, "after"),
+    Row("after", _STRATEGY, "pre-trained, after joint training", 26.78, (*_PRETRAINED, "joint"), "after"),
+)
+
+
+def planned_runs(recipe: Mapping[str, Any]) -> dict[str, Run]:
+    """Return every run that a row may stand on, under its name."""
+    synthesis, joint = stage_table(recipe, "synthesis"), stage_table(recipe, "joint")
+    runs = {"analysis": Run("analysis", stage_table(recipe, "analysis"))}
+    for guidance in ("none", "additive", "multiplicative", "both"):
+        changes = {"network": {"synthesis": {"guidance": guidance}}}
+        runs[f"synthesis_{guidance}"] = Run("synthesis", merged(synthesis, changes))
+    pretraining = TrainingConfig.from_table("synthesis", synthesis)
+    end_to_end = TrainingConfig.from_table("joint", joint)
+    steps = pretraining.total_steps + end_to_end.total_steps
+    from_scratch = {
+        "epochs": math.ceil(steps / end_to_end.steps_per_epoch),
+        "learning_rate": pretraining.learning_rate,
+    }
+    runs["joint_random"] = Run("joint", merged(joint, from_scratch))
+    runs["joint"] = Run("joint", joint, analysis_from="analysis", synthesis_from="synthesis_both")
+    return runs
+
+
+class Ablation:
+    """The training runs and the scores of one folder.
+
+    Parameters
+    ----------
+    recipe : mapping
+        Networks and schedule, with the folders of photographs `data` and `validation`.
+    folder : Path
+        Holds a folder for each run.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:0" ...
+    """
+
+    def __init__(self, recipe: Mapping[str, Any], folder: Path, device: str) -> None:
+        self.folder = folder
+        self.device_name = device
+        self.device = Processes().device(device)
+        self.runs = planned_runs(recipe)
+        self.validation = TrainingConfig.from_table("joint", stage_table(recipe, "joint"))
+
+    def configuration(self, name: str) -> TrainingConfig:
+        """Return what a run computes; it is scored here, at its end, and not while it trains."""
+        run = self.runs[name]
+        start = {
+            f"init_{part}": str(self.weights(other))
+            for part, other in (("analysis", run.analysis_from), ("synthesis", run.synthesis_from))
+            if other
+        }
+        return TrainingConfig.from_table(run.stage, merged(run.table, start, {"validation": ""}))
+
+    def weights(self, name: str) -> Path:
+        """The weights file that a finished run leaves."""
+        return self.folder / name / LAST
+
+    def is_finished(self, name: str) -> bool:
+        """Whether a run has made all its steps.
+
+        Raises
+        ------
+        ConfigurationError
+            If the run in the folder is of another recipe or on other photographs.
+        """
+        path = self.folder / name / CHECKPOINT
+        if not path.exists():
+            return False
+        expected = self.configuration(name)
+        _, state = load_checkpoint(path)
+        # JSON, which made tuples lists, on both sides.
+        if state["configuration"] != json.loads(json.dumps(expected.to_table())):
+            raise ConfigurationError(
+                f"{path.parent} holds a run of another recipe or on other photographs: name another folder "
+                "with --output"
+            )
+        return bool(state["validated_step"] == expected.total_steps)
+
+    def train(self, name: str, stopping: Callable[[], bool], hours: float | None) -> bool:
+        """Train a run, or the rest of it; False if it was stopped before its end."""
+        if self.is_finished(name):
+            return True
+        print(f"training {name}", file=sys.stderr, flush=True)
+        folder = self.folder / name
+        resume = (folder / CHECKPOINT).exists()
+        trainer = Trainer(self.configuration(name), folder, resume=resume, device=self.device_name)
+        return trainer.run(stopping=stopping, hours=hours) == "finished"
+
+    def score(self, row: Row, examples: list[Example]) -> Validation:
+        """Measure a row whose runs are finished."""
+        network = load_network(self.weights(row.runs[-1]), device=self.device)
+        if row.name == "before":
+            load_weights_into(network.analysis, self.weights("analysis"), prefix="analysis.")
+        return self._validated("synthesis" if row.group == _GUIDANCE else "joint", network, examples)
+
+    def _validated(self, stage: Stage, network: DeblurNetwork, examples: list[Example]) -> Validation:
+        full_precision = torch.autocast(self.device.type, enabled=False)
+        result = validate(
+            stage, network, examples, device=self.device, autocast=full_precision, processes=Processes()
+        )
+        assert result is not None
+        return result
+
+    def record(self, row: Row, examples: list[Example]) -> dict[str, Any]:
+        """Score a row whose runs are finished and return what the results file says of it."""
+        result = self.score(row, examples)
+        return {
+            "name": row.name,
+            "group": row.group,
+            "label": row.label,
+            "paper_psnr": row.paper,
+            **result.means(),
+            "runs": {name: self._run_record(name) for name in row.runs},
+            "photographs": result.per_photograph(),
+        }
+
+    def _run_record(self, name: str) -> dict[str, Any]:
+        config = self.configuration(name)
+        return {
+            "stage": config.stage,
+            "steps": config.total_steps,
+            "seconds": round(training_seconds(self.folder / name), 1),
+            "weights": read_header(self.weights(name)).revision,
+        }
+
+
+def training_seconds(folder: Path) -> float:
+    """Return what the steps of a run took, by its log, whatever interrupted them."""
+    total, before = 0.0, 0
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["kind"] == "training":
+            total += record["seconds_per_step"] * (record["step"] - before)
+            before = record["step"]
+    return total
+
+
+def differences(row: Mapping[str, Any], reference: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the mean of a row's differences from another over the photographs, in dB, and its error."""
+    gains = [
+        values["psnr"] - reference["photographs"][name]["psnr"] for name, values in row["photographs"].items()
+    ]
+    error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
+    return statistics.fmean(gains), error
+
+
+def table(records: Sequence[dict[str, Any]], heading: str) -> str:
+    """Return the rows beside the paper's as Markdown."""
+    found = {record["name"]: record for record in records}
+    paper = {row.name: row.paper for row in ROWS}
+    lines = [heading, ""]
+    for group in dict.fromkeys(row.group for row in ROWS):
+        rows = [row for row in ROWS if row.group == group]
+        reference = rows[0].reference
+        label = next(row.label for row in rows if row.name == reference)
+        lines += [
+            f"| {group} | paper, dB | here, dB | over the blurred | against “{label}”: paper | here |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            difference = f"{row.paper - paper[reference]:+.2f}"
+            if row.name not in found:
+                lines.append(f"| {row.label} | {row.paper:.2f} | not run | | {difference} | |")
+                continue
+            record = found[row.name]
+            own = ""
+            if reference in found and row.name != reference:
+                mean, error = differences(record, found[reference])
+                own = f"{mean:+.2f} ± {error:.2f}"
+            gain = record["psnr"] - record["psnr_blurred"]
+            lines.append(
+                f"| {row.label} | {row.paper:.2f} | {record['psnr']:.2f} | {gain:+.2f} "
+                f"| {difference if row.name != reference else ''} | {own} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def report(ablation: Ablation, size: str) -> None:
+    """Score every row whose runs are finished; write and print the table."""
+    examples = make_examples(ablation.validation)
+    records = [ablation.record(row, examples) for row in ROWS if all(map(ablation.is_finished, row.runs))]
+    if not records:
+        return
+    config = ablation.validation
+    path = measure.save(
+        f"ablation_{size}",
+        records,
+        recipe=RECIPES[size].name,
+        photographs=len(examples),
+        validation_crop=config.validation_crop,
+        validation_seed=config.validation_seed,
+        kernel_sizes=config.kernels.odd_sizes,
+        noise=config.degradation.noise,
+    )
+    text = table(records, heading(size, json.loads(path.read_text())))
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def heading(size: str, content: Mapping[str, Any]) -> str:
+    """Return what stands above the table."""
+    where = content["environment"]
+    runs = {name: run for record in content["results"] for name, run in record["runs"].items()}
+    minutes = sum(run["seconds"] for run in runs.values()) / 60
+    smallest, largest = content["kernel_sizes"]
+    return "\n".join(
+        [
+            f"# Ablation, {size} size",
+            "",
+            f"Table 3 of the paper, and the same rows as `benchmarks/ablation.py --size {size}` trained them "
+            f"(`configurations/{content['recipe']}`): {len(runs)} runs, {minutes:.0f} minutes of training, "
+            f"torch {where['torch']}, {where.get('device', where['processor'])}, threads {where['threads']}, "
+            f"revision {where['revision'][:12]}, {where['date']}. PSNR of {content['photographs']} "
+            f"validation photographs, blurred by kernels of {smallest} to {largest} pixels; differences are "
+            "means over the photographs with their standard errors. What is to be compared is the order of "
+            "the rows: the figures are of other networks, kernels and photographs than the paper's.",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is missing, score what is there; 130 if interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of photographs to train on")
+    parser.add_argument("--validation", type=Path, required=True, help="folder of photographs to score on")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the training runs")
+    parser.add_argument("--size", choices=list(RECIPES), default="reduced")
+    parser.add_argument(
+        "--rows", nargs="*", choices=[row.name for row in ROWS], help="train these alone; default: all"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--hours", type=float, help="stop after so many hours; the same command goes on")
+    options = parser.parse_args(arguments)
+
+    interrupted = threading.Event()
+    previous = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        recipe = read_toml(RECIPES[options.size])
+        recipe |= {"data": str(options.data), "validation": str(options.validation)}
+        ablation = Ablation(recipe, options.output, options.device)
+        deadline = math.inf if options.hours is None else time.monotonic() + 3600 * options.hours
+        chosen = [row for row in ROWS if options.rows is None or row.name in options.rows]
+        for name in dict.fromkeys(name for row in chosen for name in row.runs):
+            hours = None if options.hours is None else max(0.0, deadline - time.monotonic()) / 3600
+            if not ablation.train(name, interrupted.is_set, hours):
+                print(f"{name} is not finished; the same command goes on with it", file=sys.stderr)
+                break
+        report(ablation, options.size)
+    except AsnetError as error:
+        print(f"ablation: {error}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    return INTERRUPTED if interrupted.is_set() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
