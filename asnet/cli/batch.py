@@ -92,19 +92,19 @@ def work_through(items: Sequence[Item], process: Callable[[Item], Sequence[str]]
         for item in progress:
             try:
                 for note in process(item):
-                    _say(f"asnet: note: {note}")
+                    say(f"asnet: note: {note}")
             except AsnetError as error:
                 failed += 1
-                _say(f"asnet: {error}")
+                say(f"asnet: {error}")
             except (MemoryError, torch.OutOfMemoryError):
                 failed += 1
-                _say("asnet: there is not enough memory for this photograph; try a smaller --tile-size")
+                say("asnet: there is not enough memory for this photograph; try a smaller --tile-size")
     if failed and len(items) > 1:
-        _say(f"asnet: {failed} of {len(items)} photographs could not be done")
+        say(f"asnet: {failed} of {len(items)} photographs could not be done")
     return 1 if failed else 0
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
     """Print above the progress bar, if there is one."""
     tqdm.write(message, file=sys.stderr)
 

@@ -1,0 +1,320 @@
+"""``asnet evaluate``: score the networks, or results of any method, by the protocol of a benchmark."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from asnet import __version__
+from asnet.cli.batch import add_model_options, load_deblurrer, say, whole_number
+from asnet.cli.destinations import make_folder
+from asnet.deblurrer import Deblurrer, find_weights
+from asnet.errors import InputError
+from asnet.evaluation.benchmark import Benchmark, Case
+from asnet.evaluation.error_ratios import ErrorRatioBenchmark
+from asnet.evaluation.evaluator import (
+    Deblurring,
+    GivenResults,
+    Source,
+    default_jobs,
+    evaluate,
+)
+from asnet.evaluation.inventory import RESULT_SUFFIXES, Inventory, file_hash, fingerprint
+from asnet.evaluation.koehler import Koehler
+from asnet.evaluation.lai import Lai
+from asnet.evaluation.levin import Levin
+from asnet.evaluation.pairs import Pairs
+from asnet.evaluation.records import RunFolder
+from asnet.evaluation.sun import Sun
+from asnet.evaluation.tables import write_tables
+from asnet.imaging import read_kernel
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark for benchmark in (Koehler(), Lai(), Levin(), Sun(), Pairs())
+}
+
+#: Where --save-images puts results, in the output folder.
+IMAGES = "images"
+
+_EPILOG = """examples:
+  asnet evaluate levin --data levin2009/ -o scores/levin
+  asnet evaluate koehler --data koehler/ -o scores/koehler --model official.safetensors --save-images
+  asnet evaluate lai --data lai/ -o scores/other --results other-method/
+  asnet evaluate levin --data levin2009/ -o scores/cho --kernels kernel-estimates/cho/
+  asnet evaluate pairs --data mine/ -o scores/mine
+
+The same command continues a run that was interrupted.
+docs/evaluation.md tells which files each data set needs."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every file of an evaluation, found before anything runs."""
+
+    benchmark: Benchmark
+    cases: list[Case]
+    #: Results of another method, results of its non-blind part with the true kernels, and blur kernels to
+    #: remove, each by the case's name; None where not given.
+    results: dict[str, Path] | None
+    twins: dict[str, Path] | None
+    kernels: dict[str, Path] | None
+    largest_pixels: int
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether anything is deblurred."""
+        return self.results is None or (
+            isinstance(self.benchmark, ErrorRatioBenchmark) and self.twins is None
+        )
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="score results on a benchmark",
+        description="Deblur a benchmark's images, or take given results, and score them by its protocol: "
+        "CSV and JSON for every image, and a Markdown table beside the paper's figures where it has any.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    benchmarks = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
+    for name, benchmark in BENCHMARKS.items():
+        summary = (type(benchmark).__doc__ or "").partition("\n")[0]
+        child = benchmarks.add_parser(
+            name, help=benchmark.title, description=f"{benchmark.title}: {summary} {benchmark.protocol}"
+        )
+        _add_options(child, benchmark)
+        child.set_defaults(run=run, benchmark=benchmark)
+
+
+def _add_options(parser: argparse.ArgumentParser, benchmark: Benchmark) -> None:
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data set's folder")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="folder for the scores; new, or that of a run to be continued",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="score these images, named like the blurred ones, instead of deblurring",
+    )
+    what.add_argument(
+        "--kernels",
+        type=Path,
+        metavar="DIR",
+        help="remove these blur kernels, named like the blurred images, instead of estimating them",
+    )
+    parser.add_argument(
+        "--rotate-kernels",
+        action="store_true",
+        help="with --kernels: rotate them by 180 degrees, because images are correlated, not convolved, with "
+        "them",
+    )
+    if isinstance(benchmark, ErrorRatioBenchmark):
+        parser.add_argument(
+            "--twins",
+            type=Path,
+            metavar="DIR",
+            help="with --results: what that method's non-blind part makes of the true kernels, for its error "
+            "ratios (default: the model's synthesis network given the true kernels)",
+        )
+    else:
+        parser.set_defaults(twins=None)
+    parser.add_argument(
+        "--save-images", action="store_true", help=f"keep the deblurred images in OUT/{IMAGES}"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=whole_number,
+        metavar="N",
+        help="images at a time (default: one for each core, if memory allows); scores do not depend on it",
+    )
+    add_model_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate; 0, or 1 if an image could not be scored."""
+    plan = _plan(arguments)
+    deblurrer = load_deblurrer(arguments) if plan.uses_model else None
+    identity = _identity(arguments, plan, deblurrer)
+    folder = RunFolder(arguments.output, identity)
+    images = arguments.output / IMAGES if arguments.save_images and plan.results is None else None
+    if images is not None:
+        make_folder(images)
+    results, twins = _sources(arguments, plan, deblurrer, images)
+    waiting = [
+        case
+        for case in plan.cases
+        if folder.read(case.name) is None
+        or (images is not None and not (images / f"{case.name}.png").exists())
+    ]
+    jobs = arguments.jobs or default_jobs(plan.largest_pixels)
+    failed = 0
+    with (
+        closing(evaluate(plan.benchmark, waiting, results, folder, twins=twins, jobs=jobs)) as done,
+        tqdm(
+            total=len(plan.cases),
+            initial=len(plan.cases) - len(waiting),
+            desc="evaluating",
+            unit="image",
+            file=sys.stderr,
+        ) as progress,
+    ):
+        for name, error in done:
+            progress.update()
+            if error is not None:
+                failed += 1
+                say(f"asnet: {name}: {error}")
+    if failed:
+        say(
+            f"asnet: {failed} of {len(plan.cases)} images could not be scored, so there are no means; "
+            "the same command tries these again"
+        )
+        return 1
+    _report(arguments, plan, folder, identity)
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    """Find all files.
+
+    Raises
+    ------
+    InputError
+        If any is missing or of the wrong size; the message names all of them.
+    """
+    benchmark: Benchmark = arguments.benchmark
+    if arguments.twins is not None and arguments.results is None:
+        raise InputError("--twins needs --results: deblurred images have twins by the same networks")
+    if arguments.rotate_kernels and arguments.kernels is None:
+        raise InputError("--rotate-kernels needs --kernels")
+    for folder in (arguments.data, arguments.results, arguments.kernels, arguments.twins):
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"there is no folder {folder}")
+    inventory = Inventory()
+    cases = benchmark.cases(arguments.data, inventory)
+
+    def images(folder: Path | None) -> dict[str, Path] | None:
+        if folder is None:
+            return None
+        found = {case.name: inventory.find(folder, case.name, RESULT_SUFFIXES) for case in cases}
+        for case in cases:
+            inventory.expect_size(found[case.name], case.blurred)
+        return found
+
+    results, twins = images(arguments.results), images(arguments.twins)
+    kernels = None
+    if arguments.kernels is not None:
+        kernels = {case.name: benchmark.kernel_file(case, arguments.kernels, inventory) for case in cases}
+    inventory.check(benchmark.title)
+    largest = max(inventory.pixels(case.blurred) for case in cases)
+    return Plan(benchmark, cases, results, twins, kernels, largest)
+
+
+def _identity(arguments: argparse.Namespace, plan: Plan, deblurrer: Deblurrer | None) -> dict[str, Any]:
+    """Everything that the scores depend on."""
+
+    def contents(files: Mapping[str, Path] | None) -> str | None:
+        return None if files is None else fingerprint(files.values(), contents=True)
+
+    identity: dict[str, Any] = {
+        "benchmark": plan.benchmark.name,
+        "asnet": __version__,
+        # Names and sizes: a data set may be many gigabytes.
+        "data": fingerprint((path for case in plan.cases for path in case.files), contents=False),
+        "results": contents(plan.results),
+        "twins": contents(plan.twins),
+        "kernels": contents(plan.kernels),
+        "rotated kernels": arguments.rotate_kernels,
+    }
+    if deblurrer is not None:
+        weights = find_weights(arguments.model)
+        identity |= {
+            "model": weights.stem,
+            "weights": file_hash(weights),
+            "dtype": arguments.dtype,
+            "device": deblurrer.device.type,
+            "scale": arguments.scale,
+            "tile size": arguments.tile_size,
+        }
+    return identity
+
+
+def _sources(
+    arguments: argparse.Namespace, plan: Plan, deblurrer: Deblurrer | None, images: Path | None
+) -> tuple[Source, Source | None]:
+    """Where results and their twins come from."""
+    twins: Source | None = None
+    if plan.twins is not None:
+        twins = GivenResults(plan.twins, plan.benchmark)
+    elif isinstance(plan.benchmark, ErrorRatioBenchmark):
+        assert deblurrer is not None
+        true_kernel = plan.benchmark.true_kernel
+        twins = Deblurring(deblurrer, plan.benchmark, scale=arguments.scale, kernel=true_kernel)
+    if plan.results is not None:
+        return GivenResults(plan.results, plan.benchmark), twins
+    assert deblurrer is not None
+    kernel = None if plan.kernels is None else partial(_given_kernel, plan.kernels, arguments.rotate_kernels)
+    own = Deblurring(deblurrer, plan.benchmark, scale=arguments.scale, kernel=kernel, folder=images)
+    return own, twins
+
+
+def _given_kernel(files: Mapping[str, Path], rotate: bool, case: Case) -> Tensor:
+    kernel = read_kernel(files[case.name])
+    return kernel.flip(0, 1) if rotate else kernel
+
+
+def _report(
+    arguments: argparse.Namespace, plan: Plan, folder: RunFolder, identity: Mapping[str, Any]
+) -> None:
+    """Write the tables and print the means."""
+    read = {case.name: folder.read(case.name) for case in plan.cases}
+    records = {name: record for name, record in read.items() if record is not None}
+    method, notes = _description(arguments, identity)
+    means = write_tables(arguments.output, plan.benchmark, method, records, identity, notes)
+    print(f"{plan.benchmark.title}, {method}:")
+    for measure in plan.benchmark.summary:
+        print(f"  {measure.heading}: {measure.text(means[measure.key])}")
+    print(f"tables in {arguments.output}")
+
+
+def _description(arguments: argparse.Namespace, identity: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
+    """What the tables call the method, and sentences on where its figures come from."""
+    model = f"asnet {identity.get('model')}"
+    notes = []
+    if "weights" in identity:
+        tiles = f", tiles of {identity['tile size']} pixels" if identity["tile size"] else ""
+        notes.append(
+            f"Model: {model}, weights of SHA-256 {identity['weights'][:16]}..., {identity['dtype']} on "
+            f"{identity['device']}, scale {identity['scale']}{tiles}."
+        )
+    if arguments.results is not None:
+        name = arguments.results.resolve().name
+        if arguments.twins is not None:
+            notes.append(f"Results: the images of {name}; twins: those of {arguments.twins.resolve().name}.")
+        elif "weights" in identity:
+            notes.append(
+                f"Results: the images of {name}; their twins, however, are the synthesis network of {model} "
+                "given the true blur kernels, not the method's own non-blind part."
+            )
+        return name, notes
+    if arguments.kernels is not None:
+        name = arguments.kernels.resolve().name
+        rotated = ", rotated by 180 degrees" if arguments.rotate_kernels else ""
+        notes.append(f"Blur kernels: those of {name}{rotated}, removed by the synthesis network.")
+        return f"{model} with the kernels of {name}", notes
+    return model, notes

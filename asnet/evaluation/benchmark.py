@@ -1,0 +1,156 @@
+"""What every evaluation protocol has: its images, how one is scored, how scores are summed up."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import ClassVar
+
+from torch import Tensor
+
+from asnet.evaluation.inventory import KERNEL_FILE_SUFFIXES, Inventory
+from asnet.imaging import read_photograph
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One blurred image of a benchmark and what its result is compared with.
+
+    Parameters
+    ----------
+    name : str
+        File name of the blurred image without suffix; results of other methods carry it too.
+    blurred : Path
+        The blurred image.
+    ground_truth : tuple of Path
+        The sharp image, or all that count.
+    kernel : Path, optional
+        The true blur kernel.
+    """
+
+    name: str
+    blurred: Path
+    ground_truth: tuple[Path, ...]
+    kernel: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the case."""
+        return (self.blurred, *self.ground_truth, *(() if self.kernel is None else (self.kernel,)))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column: key in CSV and JSON, heading in Markdown, digits after the point there."""
+
+    key: str
+    heading: str
+    digits: int
+
+    def text(self, value: float) -> str:
+        """Return a value as the Markdown tables show it."""
+        return f"{value:.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Rows of a table of the paper whose protocol and columns are those of a benchmark's summary.
+
+    Parameters
+    ----------
+    source : str
+        Where the rows come from.
+    rows : sequence of tuple of str
+        Method, then its figures as they are printed there, in the order of the summary.
+    """
+
+    source: str
+    rows: Sequence[tuple[str, ...]]
+
+
+class Benchmark(ABC):
+    """A data set and its evaluation protocol."""
+
+    #: Name on the command line.
+    name: ClassVar[str]
+    #: Heading of its tables.
+    title: ClassVar[str]
+    #: The protocol in sentences, for the head of its tables.
+    protocol: ClassVar[str]
+    #: What is measured for each image, and of all of them.
+    measures: ClassVar[tuple[Measure, ...]]
+    summary: ClassVar[tuple[Measure, ...]]
+    #: Whether images are (1, H, W) instead of (3, H, W).
+    grey: ClassVar[bool] = False
+    published: ClassVar[Published | None] = None
+
+    @abstractmethod
+    def cases(self, folder: Path, inventory: Inventory) -> list[Case]:
+        """Return the cases of a data set's folder in order; the inventory learns what is missing."""
+
+    @abstractmethod
+    def score(
+        self, case: Case, result: Tensor, twin: Tensor | None, proceed: Callable[[], None] = lambda: None
+    ) -> Scores:
+        """Score one result.
+
+        Parameters
+        ----------
+        case : Case
+            What it is the result of.
+        result : Tensor
+            (C, H, W), range [0, 1].
+        twin : Tensor, optional
+            The result of the same non-blind method given the true blur kernel, for benchmarks that compare
+            with it.
+        proceed : callable
+            Called now and then; raises when the evaluation is to end.
+
+        Returns
+        -------
+        dict of str to float
+            One value for each of `measures`.
+        """
+
+    @abstractmethod
+    def summarise(self, scores: Mapping[str, Scores]) -> Scores:
+        """Return one value for each of `summary` from the scores of all cases."""
+
+    def kernel_file(self, case: Case, folder: Path, inventory: Inventory) -> Path:
+        """Return the file of a case's blur kernel in a folder of estimates, named like the blurred image."""
+        return inventory.find(folder, case.name, KERNEL_FILE_SUFFIXES)
+
+    def read(self, path: Path) -> Tensor:
+        """Read an image as this benchmark compares it: (1, H, W) or (3, H, W) float32, range [0, 1].
+
+        Raises
+        ------
+        ImageFileError
+            If the file cannot be read.
+        """
+        pixels = read_photograph(path).pixels
+        if self.grey:
+            # Results of other methods may have been saved in colour, with three equal channels.
+            return pixels.mean(0, keepdim=True)
+        return pixels.expand(3, -1, -1)
+
+
+def mean(scores: Mapping[str, Scores], key: str) -> float:
+    """Return the mean of a measure over all cases."""
+    return fmean(values[key] for values in scores.values())
+
+
+def decibels(mean_squared_error: float, peak: float = 1.0) -> float:
+    """Return the PSNR of a mean squared error; infinite for 0."""
+    return 10 * math.log10(peak**2 / mean_squared_error) if mean_squared_error > 0 else math.inf
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    """Return a subfolder if it exists, or the folder itself."""
+    return folder / name if (folder / name).is_dir() else folder

@@ -1,0 +1,135 @@
+"""Benchmarks that compare a result with its twin: that of the same non-blind method given the true kernel."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from asnet.errors import InputError
+from asnet.evaluation.benchmark import Benchmark, Case, Measure, Scores, decibels, mean
+from asnet.evaluation.metrics import kernel_similarity
+from asnet.imaging import read_kernel
+
+#: Error ratios at or below which a result counts as a success.
+SUCCESS_LIMITS = (1.5, 2.0, 2.5, 3.0)
+
+
+#: Share of the mean power by which the least-squares kernel's spectrum is damped.
+_KERNEL_DAMPING = 1e-3
+
+
+class ErrorRatioBenchmark(Benchmark):
+    """A grey data set with true blur kernels, scored by PSNR and error ratio."""
+
+    grey = True
+    measures = (
+        Measure("psnr", "PSNR (dB)", 2),
+        Measure("psnr_twin", "PSNR of the twin (dB)", 2),
+        Measure("ssd", "SSD", 3),
+        Measure("ssd_twin", "SSD of the twin", 3),
+        Measure("error_ratio", "error ratio", 2),
+    )
+    summary = (
+        Measure("psnr", "PSNR (dB)", 2),
+        Measure("psnr_twin", "PSNR of the twin (dB)", 2),
+        Measure("error_ratio", "mean error ratio", 2),
+        *(Measure(f"success_{limit:g}", f"error ratio at most {limit:g} (%)", 1) for limit in SUCCESS_LIMITS),
+    )
+
+    @abstractmethod
+    def least_error(self, estimate: Tensor, ground_truth: Tensor) -> tuple[float, int]:
+        """Return the least sum of squared differences over the shifts allowed, and of how many pixels.
+
+        Parameters
+        ----------
+        estimate, ground_truth : Tensor
+            (H, W) float64, range [0, 1].
+        """
+
+    def true_kernel(self, case: Case) -> Tensor:
+        """Return the blur kernel (K, K) that a case was blurred with, the right way round.
+
+        The files hold some kernels as they are to be convolved with and some rotated by 180 degrees; the
+        images tell which.
+
+        Raises
+        ------
+        ImageFileError
+            If the file holds no blur kernel.
+        """
+        if case.kernel is None:
+            raise InputError(f"{case.name} has no true blur kernel")
+        sharp, blurred = self.read(case.ground_truth[0])[0], self.read(case.blurred)[0]
+        return rotated_to_match(read_kernel(case.kernel), sharp, centre_of(blurred, *sharp.shape))
+
+    def score(
+        self, case: Case, result: Tensor, twin: Tensor | None, proceed: Callable[[], None] = lambda: None
+    ) -> Scores:
+        """See `Benchmark`."""
+        if twin is None:
+            raise InputError(f"the error ratio of {case.name} needs a result with the true blur kernel")
+        truth = self.read(case.ground_truth[0])[0].double()
+        ssd, count = self.least_error(result[0].double(), truth)
+        ssd_twin, _ = self.least_error(twin[0].double(), truth)
+        return {
+            "psnr": decibels(ssd / count),
+            "psnr_twin": decibels(ssd_twin / count),
+            "ssd": ssd,
+            "ssd_twin": ssd_twin,
+            "error_ratio": error_ratio(ssd, ssd_twin),
+        }
+
+    def summarise(self, scores: Mapping[str, Scores]) -> Scores:
+        """Means, and the percentages of cases at or below each of `SUCCESS_LIMITS`."""
+        ratios = [values["error_ratio"] for values in scores.values()]
+        means = {key: mean(scores, key) for key in ("psnr", "psnr_twin", "error_ratio")}
+        return means | {
+            f"success_{limit:g}": 100 * sum(ratio <= limit for ratio in ratios) / len(ratios)
+            for limit in SUCCESS_LIMITS
+        }
+
+
+def rotated_to_match(kernel: Tensor, sharp: Tensor, blurred: Tensor) -> Tensor:
+    """Return a blur kernel as it is or rotated by 180 degrees, whichever explains the blurred image.
+
+    Decided by the similarity to the least-squares kernel of the two images, which is blind to a shift.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        (K, K).
+    sharp, blurred : Tensor
+        (H, W), of the same size, each at least twice K.
+    """
+    height, width = sharp.shape
+    # Faded at the edges, beyond which the convolution is not circular.
+    window = torch.hann_window(height, periodic=False, dtype=torch.float64)[:, None]
+    window = window * torch.hann_window(width, periodic=False, dtype=torch.float64)
+    before, after = (
+        torch.fft.rfft2((image.double() - image.double().mean()) * window) for image in (sharp, blurred)
+    )
+    power = before.abs().square()
+    damping = _KERNEL_DAMPING * power.mean()
+    found = torch.fft.irfft2(before.conj() * after / (power + damping), s=(height, width))
+    side = min(2 * kernel.shape[-1] + 1, height, width)
+    found = centre_of(torch.fft.fftshift(found), side, side)
+    rotated = kernel.flip(0, 1)
+    choices = torch.stack((kernel, rotated)).double()
+    as_it_is, turned = kernel_similarity(choices, found.expand(2, -1, -1)).tolist()
+    return kernel if as_it_is >= turned else rotated
+
+
+def centre_of(image: Tensor, height: int, width: int) -> Tensor:
+    """Return the middle (height, width) of an image (H, W) that is not smaller."""
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def error_ratio(error: float, twin_error: float) -> float:
+    """Return the error of a result over that of its twin; 1 if both are 0."""
+    if twin_error == 0.0:
+        return 1.0 if error == 0.0 else float("inf")
+    return error / twin_error

@@ -1,0 +1,144 @@
+"""The folder of one evaluation: what it evaluates, and a record of every image that is done."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asnet.errors import InputError
+from asnet.imaging import write_in_one_step
+
+#: What identifies the run, and the folder of records.
+RUN = "run.json"
+RECORDS = "records"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of one image.
+
+    Parameters
+    ----------
+    scores : dict of str to float
+        The benchmark's measures.
+    scale : int, optional
+        Factor by which the blurred image was downscaled, if it was deblurred here.
+    """
+
+    scores: dict[str, float]
+    scale: int | None = None
+
+
+class RunFolder:
+    """Opens a folder for an evaluation, new or to be continued.
+
+    Parameters
+    ----------
+    folder : Path
+        It is made if it does not exist.
+    identity : mapping
+        Everything that the scores depend on, fit for JSON. A folder holds scores of one identity alone.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a run of another identity, or other files and no run.
+    ImageFileError
+        If it cannot be written.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._records = folder / RECORDS
+        path = folder / RUN
+        if path.exists():
+            _check_same(folder, _read_json(path), dict(identity))
+        elif folder.is_file():
+            raise InputError(f"the output {folder} must be a folder, but it is a file")
+        elif folder.is_dir() and any(folder.iterdir()):
+            raise InputError(f"the output folder {folder} holds other files; give a new one")
+        try:
+            self._records.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the folder {self._records}: {error.strerror}") from None
+        if not path.exists():
+            write_json(path, identity)
+
+    def read(self, name: str) -> Record | None:
+        """Return the record of an image, None if it is still to be done.
+
+        Raises
+        ------
+        InputError
+            If the record is damaged.
+        """
+        path = self._path(name)
+        if not path.exists():
+            return None
+        try:
+            content = _read_json(path)
+            scores = {key: float(value) for key, value in content["scores"].items()}
+            return Record(scores, content["scale"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise InputError(f"the record {path} is damaged; delete it to have it made again") from None
+
+    def write(self, name: str, record: Record) -> None:
+        """Keep the record of an image, whole or not at all.
+
+        Raises
+        ------
+        ImageFileError
+            If it cannot be written.
+        """
+        write_json(self._path(name), {"scores": record.scores, "scale": record.scale})
+
+    def _path(self, name: str) -> Path:
+        return self._records / f"{name}.json"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON in one step, infinite numbers, which it does not have, as "inf"."""
+    text = json.dumps(_representable(content), indent=2, allow_nan=False, ensure_ascii=False)
+    with write_in_one_step(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+def _representable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _representable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_representable(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"{path} is damaged; give a new output folder") from None
+
+
+def _check_same(folder: Path, known: Any, identity: dict[str, Any]) -> None:
+    known = known if isinstance(known, dict) else {}
+    differences = [
+        f"{key} {_shown(known.get(key))} instead of {_shown(identity.get(key))}"
+        for key in dict.fromkeys((*identity, *known))
+        if known.get(key) != identity.get(key)
+    ]
+    if differences:
+        raise InputError(
+            f"the output folder {folder} holds another evaluation ({', '.join(differences)}); "
+            "give a new folder or the same options"
+        )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and len(value) == 64:
+        return f"{value[:12]}..."
+    return "none" if value is None else str(value)
