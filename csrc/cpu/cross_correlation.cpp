@@ -13,6 +13,7 @@
 #include "cpu/cross_correlation_kernels.h"
 #include "cpu/cross_correlation_plan.h"
 #include "cpu/workspace.h"
+#include "cross_correlation_arguments.h"
 
 namespace asnet {
 namespace {
@@ -295,25 +296,8 @@ void compute_backward(const CrossCorrelationSizes& sizes, const std::string& met
 }
 
 CrossCorrelationSizes check(const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular, const std::string& method) {
-  STD_TORCH_CHECK(features.dim() == 4, "cross_correlation: features has ", features.dim(), " dimensions, expected 4 (N, C, H, W)");
-  const ScalarType type = features.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16 || type == ScalarType::Half,
-                  "cross_correlation: features has dtype ", torch::headeronly::toString(type),
-                  ", expected float32, float64, bfloat16 or float16");
-  STD_TORCH_CHECK(lag_y >= 0 && lag_x >= 0, "cross_correlation: the largest lags are ", lag_y, " and ", lag_x, ", expected 0 or more");
-  const int64_t height = features.size(2), width = features.size(3);
-  STD_TORCH_CHECK(features.size(1) > 0 && height > 0 && width > 0, "cross_correlation: features has ", features.size(1), " maps of ",
-                  height, " x ", width, ", expected at least one of at least 1 x 1");
-  STD_TORCH_CHECK(lag_y < height && lag_x < width, "cross_correlation: the largest lags are ", lag_y, " and ", lag_x,
-                  ", expected less than the height ", height, " and the width ", width);
-  STD_TORCH_CHECK(method == "auto" || method == "direct" || method == "spectral", "cross_correlation: method is '", method,
-                  "', expected auto, direct or spectral");
-  return {features.size(1), height, width, lag_y, lag_x, circular};
-}
-
-// The type that is computed with.
-ScalarType computing_type(const Tensor& features) {
-  return features.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  check_correlation(features, lag_y, lag_x, method);
+  return {features.size(1), features.size(2), features.size(3), lag_y, lag_x, circular};
 }
 
 Tensor prepare(const Tensor& tensor, ScalarType type) {
@@ -322,7 +306,7 @@ Tensor prepare(const Tensor& tensor, ScalarType type) {
 
 Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular, const std::string& method) {
   const CrossCorrelationSizes sizes = check(features, lag_y, lag_x, circular, method);
-  const ScalarType type = computing_type(features);
+  const ScalarType type = correlation_computing_type(features);
   const int64_t count = features.size(0);
   Tensor out = torch::stable::new_empty(features, {count, sizes.pairs(), sizes.lags_y(), sizes.lags_x()}, type);
   if (count > 0) {
@@ -339,11 +323,8 @@ Tensor cross_correlation_backward(const Tensor& gradient, const Tensor& features
                                   const std::string& method) {
   const CrossCorrelationSizes sizes = check(features, lag_y, lag_x, circular, method);
   const int64_t count = features.size(0);
-  STD_TORCH_CHECK(gradient.dim() == 4 && gradient.size(0) == count && gradient.size(1) == sizes.pairs() &&
-                      gradient.size(2) == sizes.lags_y() && gradient.size(3) == sizes.lags_x(),
-                  "cross_correlation_backward: grad does not have the shape of the correlation, (", count, ", ", sizes.pairs(), ", ",
-                  sizes.lags_y(), ", ", sizes.lags_x(), ")");
-  const ScalarType type = computing_type(features);
+  check_correlation_gradient(gradient, features, lag_y, lag_x);
+  const ScalarType type = correlation_computing_type(features);
   Tensor out = torch::stable::new_empty(features, {count, sizes.channels, sizes.height, sizes.width}, type);
   if (count > 0) {
     const Tensor windows = prepare(gradient, type), maps = prepare(features, type);
