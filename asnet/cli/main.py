@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _build_parser() -> argparse.ArgumentParser:
     # Subcommands load the compiled operators: a library that is missing is to be said in a sentence too.
-    from asnet.cli import deblur, estimate, import_weights, info, sample_kernels, train
+    from asnet.cli import bundle, deblur, estimate, evaluate, import_weights, info, sample_kernels, train
 
     parser = argparse.ArgumentParser(
         prog="asnet",
@@ -57,7 +57,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"asnet {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for subcommand in (deblur, estimate, sample_kernels, train, import_weights, info):
+    for subcommand in (deblur, estimate, evaluate, sample_kernels, train, bundle, import_weights, info):
         subcommand.add_parser(subparsers)
     return parser
 

@@ -15,7 +15,14 @@ from typing import Any
 from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import DegradationConfig
 from asnet.errors import ConfigurationError
-from asnet.training.configuration import STAGES, TABLES, Stage, TrainingConfig, recipe_stages, stage_table
+from asnet.training.configuration import (
+    TABLES,
+    TRAINABLE,
+    Stage,
+    TrainingConfig,
+    recipe_stages,
+    stage_table,
+)
 from asnet.training.distributed import Processes
 from asnet.training.tables import convert, field_types, merged, parse_assignment, read_toml
 from asnet.training.trainer import BEST, CHECKPOINT, LAST, Outcome, Trainer, saved_table
@@ -36,11 +43,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "train",
         help="train the networks on a folder of photographs",
         usage="asnet train STAGE --data FOLDER --output FOLDER [options]",
-        description="Train the analysis network, the synthesis network, both end to end, or these in turn. "
+        description="Train the analysis network, the synthesis network, both end to end, or these in turn; "
+        "or the size classifier that chooses between pairs for several sizes of blur. "
         "Values come from the recipe (--config) and from the options below, which win. "
         "The defaults are the paper's schedule.",
     )
-    parser.add_argument("stage", choices=[*STAGES, "all"], help="what to train; all: the stages in turn")
+    parser.add_argument(
+        "stage", choices=[*TRAINABLE, "all"], help="what to train; all: analysis, synthesis, joint"
+    )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="recipe: a TOML file with any of the options"
     )
@@ -165,7 +175,7 @@ def _add_option(
     name = destination.rsplit(".", 1)[-1]
     default = next(field.default for field in fields(configuration) if field.name == name)
     description = _descriptions(configuration)[name].replace("%", "%%")
-    if isinstance(default, (int, float, str, tuple)) and default != "":
+    if isinstance(default, (int, float, str, tuple)) and default not in ("", ()):
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         description += f" (default: {shown})"
     options: dict[str, Any] = {"dest": destination, "default": argparse.SUPPRESS, "help": description}

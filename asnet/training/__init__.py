@@ -1,12 +1,13 @@
-"""Training of the networks in the three stages of section 3.4."""
+"""Training of a pair of networks in the three stages of section 3.4, and of the size classifier."""
 
-from asnet.training.configuration import STAGES, Stage, TrainingConfig, stage_table
+from asnet.training.configuration import STAGES, TRAINABLE, Stage, TrainingConfig, stage_table
 from asnet.training.distributed import Processes
 from asnet.training.trainer import Trainer
 from asnet.training.validation import Validation, make_examples, validate
 
 __all__ = [
     "STAGES",
+    "TRAINABLE",
     "Processes",
     "Stage",
     "Trainer",

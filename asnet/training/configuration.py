@@ -9,12 +9,18 @@ from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import DegradationConfig
 from asnet.errors import ConfigurationError
 from asnet.networks.configurations import ASNetConfig, preset
+from asnet.networks.size_classifier import SizeClassifierConfig
 from asnet.training.losses import IMAGE_LOSSES, KERNEL_LOSSES
 from asnet.training.schedule import Schedule
 from asnet.training.tables import convert, field_types, merged, replaced
 
-Stage = Literal["analysis", "synthesis", "joint"]
+Stage = Literal["analysis", "synthesis", "joint", "classifier"]
+
+#: The stages in which a pair of networks is trained, in their order.
 STAGES: tuple[Stage, ...] = ("analysis", "synthesis", "joint")
+
+#: All that can be trained.
+TRAINABLE: tuple[Stage, ...] = (*STAGES, "classifier")
 
 #: Fields of `TrainingConfig` that are tables in a recipe.
 TABLES = ("network", "kernels", "degradation")
@@ -26,9 +32,9 @@ class TrainingConfig:
 
     Parameters
     ----------
-    stage : {"analysis", "synthesis", "joint"}
-        Which part is trained: the analysis network on true blur kernels, the synthesis network given true
-        blur kernels, or both end to end.
+    stage : {"analysis", "synthesis", "joint", "classifier"}
+        What is trained: the analysis network on true blur kernels, the synthesis network given true blur
+        kernels, both end to end, or the size classifier.
     data : str
         Folder of sharp photographs to train on.
     validation : str
@@ -37,14 +43,15 @@ class TrainingConfig:
         How the weights file names the data; the folder's name if empty.
     model : str
         Network configuration that `network` starts from: paper, official or compact.
-    network : ASNetConfig
+    network : ASNetConfig or SizeClassifierConfig
         The networks; a recipe's table `network` overrides single fields.
     kernels : BlurKernelConfig
-        How blur kernels are sampled; its canvas is the network's kernel grid unless a recipe says otherwise.
+        How blur kernels are sampled; its canvas is the network's kernel grid. For the classifier that is the
+        largest size, and every class is drawn as often.
     degradation : DegradationConfig
         Noise and what else is done to the blurred image.
     init : str
-        Weights file that the pair starts from; empty for random weights.
+        Weights file that the pair, or the classifier, starts from; empty for random weights.
     init_analysis : str
         Weights file that the analysis network starts from, after `init`.
     init_synthesis : str
@@ -60,7 +67,8 @@ class TrainingConfig:
         does not learn to distrust a good kernel; 0, as in the paper, for none.
     epochs : int
         Length of the run. An epoch ends with validation, a checkpoint and a look at the learning rate.
-        The default makes the paper's 10^6 steps; in the joint stage it is 10 epochs, 10^5 steps.
+        The default makes the paper's 10^6 steps; in the joint stage, and for the classifier, it is 10
+        epochs, 10^5 steps.
     steps_per_epoch : int
         Steps of an epoch; by default one pass over the paper's 42,000 photographs.
     batch_size : int
@@ -109,7 +117,7 @@ class TrainingConfig:
     validation: str = ""
     training_data: str = ""
     model: str = "paper"
-    network: ASNetConfig = field(default_factory=ASNetConfig.paper)
+    network: ASNetConfig | SizeClassifierConfig = field(default_factory=ASNetConfig.paper)
     kernels: BlurKernelConfig = field(default_factory=BlurKernelConfig)
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
     init: str = ""
@@ -172,18 +180,29 @@ class TrainingConfig:
             raise ConfigurationError(
                 f"average_decay must be at least 0 and below 1, got {self.average_decay}"
             )
+        if (self.stage == "classifier") != isinstance(self.network, SizeClassifierConfig):
+            raise ConfigurationError(f"the network {self.network.name} has no {self.stage} stage")
+        if self.stage == "classifier" and (self.init_analysis or self.init_synthesis):
+            raise ConfigurationError("init_analysis and init_synthesis are for pairs, a classifier has init")
         if self.kernels.canvas != self.kernel_size:
             raise ConfigurationError(
                 f"kernels.canvas must be the network's kernel grid of {self.kernel_size} pixels, "
                 f"got {self.kernels.canvas}"
             )
+        if isinstance(self.network, SizeClassifierConfig):
+            sizes, (smallest, largest) = self.network.class_sizes, self.kernels.odd_sizes
+            if self.kernels.class_sizes != sizes or len(self.kernels.odd_sizes_of_classes) < len(sizes):
+                raise ConfigurationError(
+                    f"the blur kernels that a classifier learns from must reach all its classes, {sizes}, "
+                    f"got sizes of {smallest} to {largest} pixels and the classes {self.kernels.class_sizes}"
+                )
         if self.kernel_loss not in KERNEL_LOSSES or self.image_loss not in IMAGE_LOSSES:
             raise ConfigurationError(f"unknown loss {self.kernel_loss!r} or {self.image_loss!r}")
 
     @property
     def kernel_size(self) -> int:
-        """Side of the network's kernel grid, in pixels."""
-        return self.network.analysis.kernel_size
+        """Side of the network's kernel grid, or a classifier's largest size, in pixels."""
+        return _kernels_for(self.network).canvas
 
     @property
     def total_steps(self) -> int:
@@ -196,7 +215,7 @@ class TrainingConfig:
 
         Parameters
         ----------
-        stage : {"analysis", "synthesis", "joint"}
+        stage : {"analysis", "synthesis", "joint", "classifier"}
             The stage.
         table : mapping
             Field names to values as TOML, JSON or the command line give them; `network`, `kernels` and
@@ -223,13 +242,12 @@ class TrainingConfig:
         }
         if not values.get("data"):
             raise ConfigurationError("data must name a folder of sharp photographs")
-        network = _network(values.get("model", cls.model), table.get("network", {}))
-        kernels = BlurKernelConfig(canvas=network.analysis.kernel_size)
+        network = _network(stage, values.get("model", cls.model), table.get("network", {}))
         values["network"] = network
-        values["kernels"] = replaced(kernels, table.get("kernels", {}), "kernels")
+        values["kernels"] = replaced(_kernels_for(network), table.get("kernels", {}), "kernels")
         values["degradation"] = replaced(DegradationConfig(), table.get("degradation", {}), "degradation")
-        if stage == "joint":
-            # 10^5 steps end to end after 10^6 of each part (section 4).
+        if stage in ("joint", "classifier"):
+            # 10^5 steps end to end after 10^6 of each part (section 4); of the classifier it says nothing.
             values.setdefault("epochs", 10)
         return cls(stage=stage, **values)
 
@@ -241,8 +259,17 @@ class TrainingConfig:
         return table
 
 
-def _network(model: str, overrides: Mapping[str, Any]) -> ASNetConfig:
+def _kernels_for(network: ASNetConfig | SizeClassifierConfig) -> BlurKernelConfig:
+    """Return how blur kernels are sampled for a network unless a recipe says otherwise."""
+    if isinstance(network, SizeClassifierConfig):
+        return BlurKernelConfig(canvas=network.class_sizes[-1], class_sizes=network.class_sizes)
+    return BlurKernelConfig(canvas=network.analysis.kernel_size)
+
+
+def _network(stage: Stage, model: str, overrides: Mapping[str, Any]) -> ASNetConfig | SizeClassifierConfig:
     """Return the preset `model` with the fields of `overrides` replaced."""
+    if stage == "classifier":
+        return SizeClassifierConfig.from_dict(merged(SizeClassifierConfig.preset(model).to_dict(), overrides))
     base = preset(model).to_dict()
     analysis = overrides.get("analysis", {})
     if (
@@ -280,8 +307,8 @@ def stage_table(recipe: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
     ConfigurationError
         If something else than a table bears the name of a stage.
     """
-    for name in STAGES:
+    for name in TRAINABLE:
         if not isinstance(recipe.get(name, {}), Mapping):
             raise ConfigurationError(f"{name} must be a table, got {recipe[name]!r}")
-    common = {key: value for key, value in recipe.items() if key not in (*STAGES, "stages")}
+    common = {key: value for key, value in recipe.items() if key not in (*TRAINABLE, "stages")}
     return merged(common, recipe.get(stage, {}))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -36,6 +37,11 @@ def image_l1(estimate: Tensor, truth: Tensor) -> Tensor:
 def image_charbonnier(estimate: Tensor, truth: Tensor) -> Tensor:
     """Mean of sqrt(d^2 + scale^2) over the differences d of images in [0, 1]."""
     return ((estimate.float() - truth.float()).square() + CHARBONNIER_SCALE**2).sqrt().mean()
+
+
+def class_cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
+    """Cross entropy of logits (N, C) with classes (N,) int64, mean over the batch, in nats (section 3.3)."""
+    return functional.cross_entropy(logits.float(), classes)
 
 
 KERNEL_LOSSES: dict[str, Loss] = {"l1": kernel_l1, "cross_entropy": kernel_cross_entropy}

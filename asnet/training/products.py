@@ -5,13 +5,14 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from asnet.networks.pair import DeblurNetwork
+from asnet.networks.size_classifier import SizeClassifier
 from asnet.networks.weights import load_weights_into, save_weights
 from asnet.training.configuration import TrainingConfig
+from asnet.training.stages import TrainedNetworks
 
 
-def load_initial_weights(network: DeblurNetwork, config: TrainingConfig) -> None:
-    """Fill the pair from `config.init`, then its parts from the files named for them.
+def load_initial_weights(network: TrainedNetworks, config: TrainingConfig) -> None:
+    """Fill the networks from `config.init`, then the parts of a pair from the files named for them.
 
     Raises
     ------
@@ -20,6 +21,8 @@ def load_initial_weights(network: DeblurNetwork, config: TrainingConfig) -> None
     """
     if config.init:
         load_weights_into(network, config.init)
+    if isinstance(network, SizeClassifier):
+        return
     if config.init_analysis:
         load_weights_into(network.analysis, config.init_analysis, prefix="analysis.")
     if config.init_synthesis:
@@ -28,21 +31,21 @@ def load_initial_weights(network: DeblurNetwork, config: TrainingConfig) -> None
 
 def write_weights(
     path: Path,
-    network: DeblurNetwork,
+    network: TrainedNetworks,
     config: TrainingConfig,
     *,
     source: str,
     step: int,
     measures: dict[str, float],
 ) -> None:
-    """Write the pair with a header that says how it came about.
+    """Write the networks with a header that says how they came about.
 
     Parameters
     ----------
     path : Path
         The file, replaced in one step.
-    network : DeblurNetwork
-        The pair.
+    network : DeblurNetwork or SizeClassifier
+        What was trained.
     config : TrainingConfig
         Its stage and data go into the header.
     source : str

@@ -116,7 +116,7 @@ class Progress:
         self._write({"kind": "validation", "step": step, **means, "photographs": photographs})
         texts = {name: _measured(name, value) for name, value in means.items()}
         # The bar shows the newest of these beside the loss.
-        shown = [texts[name] for name in ("psnr", "kernel_similarity") if name in texts]
+        shown = [texts[name] for name in ("psnr", "kernel_similarity", "accuracy") if name in texts]
         self._validated = "; validation: " + ", ".join(shown)
         self.say(f"validation at step {step}: {', '.join(texts.values())}")
         # What validation took is not the steps' time.

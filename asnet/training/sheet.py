@@ -7,7 +7,7 @@ import numpy
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from asnet.errors import ImageFileError
+from asnet.imaging import write_picture
 from asnet.training.validation import Picture
 
 CELL = 256
@@ -47,13 +47,7 @@ def write_sheet(path: Path, pictures: Sequence[Picture]) -> None:
             if kernel is not None:
                 sheet.paste(_kernel(kernel), (left, top))
         draw.text((GAP, top + CELL + 3), f"{picture.name}: {picture.caption}", fill=(220, 220, 220))
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        sheet.save(partial, format="PNG")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ImageFileError(f"cannot write the picture sheet {path}: {error.strerror}") from None
+    write_picture(path, sheet)
 
 
 def _cell(image: Tensor) -> Image.Image:

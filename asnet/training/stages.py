@@ -1,16 +1,29 @@
-"""What each stage of section 3.4 trains, and on which loss."""
+"""What each stage of section 3.4, and the training of the size classifier, trains, and on which loss."""
 
 import torch
 from torch import Tensor, nn
 
 from asnet.data.batches import Batch
+from asnet.data.blur_kernels import support_size
+from asnet.networks.configurations import ASNetConfig
 from asnet.networks.pair import DeblurNetwork
+from asnet.networks.size_classifier import SizeClassifier, SizeClassifierConfig
 from asnet.training.configuration import Stage, TrainingConfig
-from asnet.training.losses import IMAGE_LOSSES, KERNEL_LOSSES
+from asnet.training.losses import IMAGE_LOSSES, KERNEL_LOSSES, class_cross_entropy
+
+#: What a run trains: a pair, in three stages, or a size classifier.
+TrainedNetworks = DeblurNetwork | SizeClassifier
 
 
-def trained_module(stage: Stage, network: DeblurNetwork) -> nn.Module:
-    """Return the part of the pair whose weights the stage changes."""
+def new_network(config: ASNetConfig | SizeClassifierConfig) -> TrainedNetworks:
+    """Return the networks of a configuration with random weights."""
+    return SizeClassifier(config) if isinstance(config, SizeClassifierConfig) else DeblurNetwork(config)
+
+
+def trained_module(stage: Stage, network: TrainedNetworks) -> nn.Module:
+    """Return the part of the networks whose weights the stage changes."""
+    if isinstance(network, SizeClassifier):
+        return network
     parts: dict[Stage, nn.Module] = {
         "analysis": network.analysis,
         "synthesis": network.synthesis,
@@ -20,7 +33,7 @@ def trained_module(stage: Stage, network: DeblurNetwork) -> nn.Module:
 
 
 def stage_losses(
-    config: TrainingConfig, network: DeblurNetwork, batch: Batch, autocast: torch.autocast
+    config: TrainingConfig, network: TrainedNetworks, batch: Batch, autocast: torch.autocast
 ) -> dict[str, Tensor]:
     """Return the losses of a batch; the one to minimise is called "loss", the others are for the log.
 
@@ -28,13 +41,21 @@ def stage_losses(
     ----------
     config : TrainingConfig
         Stage and losses.
-    network : DeblurNetwork
-        The pair.
+    network : DeblurNetwork or SizeClassifier
+        What is trained.
     batch : Batch
         blurred and sharp (N, 3, H, W), kernel (N, K, K).
     autocast : torch.autocast
         Context in which the networks run; the losses stay outside of it.
     """
+    if isinstance(network, SizeClassifier):
+        with autocast:
+            logits = network(batch.blurred)
+        classes = network.config.classes_of(support_size(batch.kernel))
+        return {
+            "loss": class_cross_entropy(logits, classes),
+            "accuracy": (logits.detach().argmax(1) == classes).float().mean(),
+        }
     kernel_loss = KERNEL_LOSSES[config.kernel_loss]
     image_loss = IMAGE_LOSSES[config.image_loss]
     if config.stage == "analysis":

@@ -12,7 +12,6 @@ from torch import Tensor
 from asnet.data.batches import Batch, BatchSource
 from asnet.data.photographs import Photographs
 from asnet.errors import ConfigurationError, InputError
-from asnet.networks.pair import DeblurNetwork
 from asnet.training.averaging import WeightAverage
 from asnet.training.checkpoint import (
     load_checkpoint,
@@ -28,7 +27,7 @@ from asnet.training.products import load_initial_weights, source_revision, write
 from asnet.training.progress import Progress
 from asnet.training.schedule import LearningRate
 from asnet.training.sheet import write_sheet
-from asnet.training.stages import stage_losses, trained_module
+from asnet.training.stages import TrainedNetworks, new_network, stage_losses, trained_module
 from asnet.training.validation import CRITERIA, Example, is_better, make_examples, validate
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -55,8 +54,8 @@ class Trainer:
     """One training run in a folder of its own.
 
     The folder holds "checkpoint.safetensors" (everything, to continue from), "last.safetensors" and
-    "best.safetensors" (weights of the whole pair), "metrics.jsonl" and "sheets" (a picture sheet for each
-    validation).
+    "best.safetensors" (weights of the whole pair, or of the classifier), "metrics.jsonl" and "sheets" (a
+    picture sheet for each validation that makes images).
 
     After the initial weights, which come from the seed, all random numbers are those of the data, which are a
     function of the seed, the step and the process: a run that was stopped and continued has the bits of one
@@ -147,10 +146,10 @@ class Trainer:
         if resume:
             self._restore()
 
-    def _new_network(self, *, with_initial_weights: bool) -> DeblurNetwork:
+    def _new_network(self, *, with_initial_weights: bool) -> TrainedNetworks:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            network = DeblurNetwork(self.config.network)
+            network = new_network(self.config.network)
         if with_initial_weights:
             load_initial_weights(network, self.config)
         network.to(self.device)
@@ -186,7 +185,7 @@ class Trainer:
         deadline = None if hours is None else time.monotonic() + 3600 * hours
         if self.processes.leads:
             try:
-                (self.folder / SHEETS).mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"cannot make the folder {self.folder}: {error.strerror}") from None
         total = self.config.total_steps
@@ -286,7 +285,8 @@ class Trainer:
                 return False
             means = result.means()
             progress.validation(self.step, means, result.per_photograph())
-            if self.processes.leads:
+            if self.processes.leads and result.pictures:
+                (self.folder / SHEETS).mkdir(exist_ok=True)
                 write_sheet(self.folder / SHEETS / f"step-{self.step:08d}.png", result.pictures)
             if is_better(means[CRITERIA[config.stage]], self.best):
                 self.best = means[CRITERIA[config.stage]]

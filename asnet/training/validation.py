@@ -8,22 +8,30 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asnet.data.blur_kernels import sample_blur_kernels
+from asnet.data.blur_kernels import sample_blur_kernels, support_size
 from asnet.data.degradation import degrade
 from asnet.data.photographs import Photographs
 from asnet.errors import InputError
 from asnet.evaluation.metrics import kernel_similarity, psnr, self_symmetry
 from asnet.networks.configurations import ASNetConfig
 from asnet.networks.pair import DeblurNetwork
+from asnet.networks.size_classifier import SizeClassifier
 from asnet.networks.wiener import wiener_deconvolution
 from asnet.training.configuration import Stage, TrainingConfig
 from asnet.training.distributed import Processes
+from asnet.training.losses import class_cross_entropy
+from asnet.training.stages import TrainedNetworks
 
 #: Regularisation strengths of the Wiener comparison where the synthesis network has none of its own.
 WIENER_STRENGTHS = (0.002, 0.01, 0.05)
 
 #: The value of a validation that chooses the best weights: the larger, the better.
-CRITERIA: dict[Stage, str] = {"analysis": "kernel_similarity", "synthesis": "psnr", "joint": "psnr"}
+CRITERIA: dict[Stage, str] = {
+    "analysis": "kernel_similarity",
+    "synthesis": "psnr",
+    "joint": "psnr",
+    "classifier": "accuracy",
+}
 
 #: What is measured for each photograph, in the order of the columns of the table that processes share.
 MEASURES: dict[Stage, tuple[str, ...]] = {
@@ -36,6 +44,7 @@ MEASURES: dict[Stage, tuple[str, ...]] = {
     ),
     "synthesis": ("psnr", "psnr_blurred", "psnr_wiener_true_kernel"),
     "joint": ("psnr", "psnr_blurred", "psnr_true_kernel", "kernel_similarity", "self_symmetry"),
+    "classifier": ("accuracy", "cross_entropy"),
 }
 
 #: Photographs that appear in the picture sheet.
@@ -74,9 +83,10 @@ class Validation:
     names : tuple of str
         The photographs.
     measures : dict of str to Tensor
-        For each measure one float64 value a photograph; PSNR in dB.
+        For each measure one float64 value a photograph; PSNR in dB, cross entropy in nats, and as accuracy
+        whether the class was right, 1 or 0.
     pictures : tuple of Picture
-        For the sheet.
+        For the sheet; a size classifier makes none.
     """
 
     names: tuple[str, ...]
@@ -133,7 +143,7 @@ def _centre(image: Tensor, side: int) -> Tensor:
 
 def validate(
     stage: Stage,
-    network: DeblurNetwork,
+    network: TrainedNetworks,
     examples: list[Example],
     *,
     device: torch.device,
@@ -145,12 +155,12 @@ def validate(
 
     Parameters
     ----------
-    stage : {"analysis", "synthesis", "joint"}
+    stage : {"analysis", "synthesis", "joint", "classifier"}
         Decides what is measured, see `MEASURES`: the synthesis stage is given true kernels, the joint stage
         is blind, the analysis stage is judged by its kernels and by what plain Wiener deconvolution makes of
-        them.
-    network : DeblurNetwork
-        The pair, on `device`.
+        them, a size classifier by its classes.
+    network : DeblurNetwork or SizeClassifier
+        What is trained, on `device`.
     examples : list of Example
         From `make_examples`.
     device : torch.device
@@ -173,10 +183,13 @@ def validate(
         if processes.count == 1 and stopping():
             network.train(was_training)
             return None
-        values, picture = _examine(stage, network, examples[index], device, autocast)
+        if isinstance(network, SizeClassifier):
+            values = _judge(network, examples[index], device, autocast)
+        else:
+            values, picture = _examine(stage, network, examples[index], device, autocast)
+            if len(pictures) < SHEET_ROWS:
+                pictures.append(picture)
         table[index] = torch.tensor([values[measure] for measure in measures], dtype=torch.float64)
-        if len(pictures) < SHEET_ROWS:
-            pictures.append(picture)
     network.train(was_training)
     table = processes.sum(table).cpu()
     return Validation(
@@ -184,6 +197,19 @@ def validate(
         {measure: table[:, column] for column, measure in enumerate(measures)},
         tuple(pictures),
     )
+
+
+@torch.no_grad()
+def _judge(
+    network: SizeClassifier, example: Example, device: torch.device, autocast: torch.autocast
+) -> dict[str, float]:
+    with autocast:
+        logits = network(example.blurred.to(device))
+    classes = network.config.classes_of(support_size(example.kernel)).to(device)
+    return {
+        "accuracy": float(logits.argmax(1) == classes),
+        "cross_entropy": float(class_cross_entropy(logits, classes)),
+    }
 
 
 @torch.no_grad()

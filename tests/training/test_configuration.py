@@ -1,15 +1,17 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asnet.errors import ConfigurationError
-from asnet.networks.configurations import ASNetConfig
-from asnet.training.configuration import STAGES, TrainingConfig, stage_table
+from asnet.networks import ASNetConfig, ScaleOptimisedConfig, SizeClassifierConfig
+from asnet.training.configuration import STAGES, Stage, TrainingConfig, stage_table
 from asnet.training.tables import read_toml
 
 RECIPES = sorted((Path(__file__).parents[2] / "configurations").glob("*.toml"))
+CLASSIFIER_RECIPES = [recipe for recipe in RECIPES if recipe.stem == "size-classifier"]
 
 
 def test_the_defaults_are_the_schedule_of_the_paper() -> None:
@@ -31,10 +33,28 @@ def test_the_defaults_are_the_schedule_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_recipes_of_the_project_are_valid(recipe: Path, stage: Any) -> None:
-    config = TrainingConfig.from_table(stage, stage_table(read_toml(recipe) | {"data": "photographs"}, stage))
-    assert config.network.name == recipe.stem
+def test_the_recipes_of_the_project_are_valid(recipe: Path) -> None:
+    stages: tuple[Stage, ...] = ("classifier",) if recipe in CLASSIFIER_RECIPES else STAGES
+    for stage in stages:
+        table = stage_table(read_toml(recipe) | {"data": "photographs"}, stage)
+        config = TrainingConfig.from_table(stage, table)
+        assert config.network.name == table.get("network", {}).get("name", table["model"])
+
+
+def test_the_recipes_of_the_classes_fit_together() -> None:
+    """What they train can be joined, and together they meet every size of kernel once."""
+    table = stage_table(read_toml(CLASSIFIER_RECIPES[0]) | {"data": "photographs"}, "classifier")
+    classifier = TrainingConfig.from_table("classifier", table)
+    assert isinstance(classifier.network, SizeClassifierConfig)
+    pairs = []
+    for recipe in (recipe for recipe in RECIPES if recipe.stem.startswith("scale-")):
+        pairs.append(TrainingConfig.from_table("joint", read_toml(recipe) | {"data": "photographs"}))
+    networks = tuple(pair.network for pair in pairs if isinstance(pair.network, ASNetConfig))
+    ScaleOptimisedConfig(classifier.network, networks)
+    assert tuple(pair.kernels.odd_sizes for pair in pairs) == classifier.kernels.odd_sizes_of_classes
+    assert [pair.total_steps for pair in pairs] == [
+        TrainingConfig.from_table("joint", {"data": "a"}).total_steps
+    ] * 3
 
 
 def test_the_recipe_of_the_paper_is_the_defaults() -> None:
@@ -101,3 +121,32 @@ def test_what_is_wrong_is_said(table: dict[str, Any], change: dict[str, Any], se
 def test_a_stage_that_is_no_table_is_named() -> None:
     with pytest.raises(ConfigurationError, match="joint must be a table, got 3"):
         stage_table({"joint": 3}, "analysis")
+
+
+def test_a_classifier_is_the_finest_scale_of_the_analysis_network() -> None:
+    config = TrainingConfig.from_table("classifier", {"data": "photographs", "model": "official"})
+    assert isinstance(config.network, SizeClassifierConfig)
+    assert config.network.analysis == replace(ASNetConfig.official().analysis, levels=1)
+    assert (config.kernels.canvas, config.kernels.class_sizes) == (85, (31, 61, 85))
+    assert TrainingConfig.from_table("classifier", json.loads(json.dumps(config.to_table()))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"network": {"synthesis": {}}}, "unknown field 'synthesis' in the size classifier"),
+        ({"network": {"analysis": {"levels": 3}}}, "analysis.levels must be 1, got 3"),
+        ({"network": {"class_sizes": [31]}}, "class_sizes must hold at least two sizes, got (31,)"),
+        ({"network": {"class_sizes": [31, 21]}}, "class_sizes must ascend, got (31, 21)"),
+        ({"network": {"class_sizes": [31, 60]}}, "every value of class_sizes must be odd"),
+        ({"kernels": {"maximum_size": 31}}, "must reach all its classes, (31, 61, 85), got sizes of 3 to 31"),
+        ({"kernels": {"class_sizes": [31, 61]}}, "must reach all its classes"),
+        ({"init_synthesis": "a.safetensors"}, "init_analysis and init_synthesis are for pairs"),
+        ({"model": "large"}, "large"),
+    ],
+)
+def test_what_is_wrong_with_a_classifier_is_said(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        TrainingConfig.from_table("classifier", {"data": "photographs", **change})
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
