@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #ifdef __CUDACC__
@@ -124,6 +125,24 @@ __device__ __forceinline__ void wait_for_copies() {
 template <int bytes>
 __device__ __forceinline__ void expect_aligned(const void*) {}
 
+template <int bytes>
+__device__ __forceinline__ void store_bytes_to_global(void* to, const void* from) {
+  static_assert(bytes == 2 || bytes == 4 || bytes == 8 || bytes == 16);
+  uint32_t word[4] = {};
+  memcpy(word, from, bytes);
+  const size_t address = __cvta_generic_to_global(to);
+  if constexpr (bytes == 16)
+    asm volatile("st.global.v4.b32 [%0], {%1,%2,%3,%4};" ::"l"(address), "r"(word[0]), "r"(word[1]), "r"(word[2]),
+                 "r"(word[3])
+                 : "memory");
+  else if constexpr (bytes == 8)
+    asm volatile("st.global.v2.b32 [%0], {%1,%2};" ::"l"(address), "r"(word[0]), "r"(word[1]) : "memory");
+  else if constexpr (bytes == 4)
+    asm volatile("st.global.b32 [%0], %1;" ::"l"(address), "r"(word[0]) : "memory");
+  else
+    asm volatile("st.global.b16 [%0], %1;" ::"l"(address), "h"(static_cast<uint16_t>(word[0])) : "memory");
+}
+
 }  // namespace asnet::cuda
 
 #endif  // __CUDACC__
@@ -146,6 +165,13 @@ template <typename T, int count>
 __device__ __forceinline__ void store_pack(T* to, const Pack<T, count>& pack) {
   expect_aligned<sizeof(Pack<T, count>)>(to);
   *reinterpret_cast<Pack<T, count>*>(to) = pack;
+}
+
+// The same in global memory, for certain as one store: nvcc may take the store above apart, element by element.
+template <typename T, int count>
+__device__ __forceinline__ void store_pack_to_global(T* to, const Pack<T, count>& pack) {
+  expect_aligned<sizeof(Pack<T, count>)>(to);
+  store_bytes_to_global<sizeof(Pack<T, count>)>(to, &pack);
 }
 
 // Sum over the 32 lanes of a warp, the same bits in every lane.

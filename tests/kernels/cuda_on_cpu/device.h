@@ -118,7 +118,11 @@ void wait_for_copies() {
   }
 }
 
-// Used by load_pack and store_pack.
+// Used by load_pack, store_pack and store_pack_to_global.
+template <int bytes>
+void store_bytes_to_global(void* to, const void* from) {
+  std::memcpy(to, from, bytes);
+}
 template <int bytes>
 void expect_aligned(const void* address) {
   cuda_on_cpu::expect_multiple(address, bytes, "load_pack or store_pack");
