@@ -21,6 +21,9 @@ EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 #: Exponent of the luminance term, which counts at the coarsest scale alone.
 LUMINANCE_EXPONENT = 0.1333
 
+#: Rows that are filtered at a time.
+_STRIP = 32
+
 _DATA_RANGE = 255.0
 _LUMINANCE_FLOOR = (0.01 * _DATA_RANGE) ** 2
 _CONTRAST_FLOOR = (0.03 * _DATA_RANGE) ** 2
@@ -84,8 +87,19 @@ def _terms(pair: Tensor) -> tuple[float, float, float]:
     offset = torch.arange(WINDOW, dtype=pair.dtype) - WINDOW // 2
     window = torch.exp(-0.5 * (offset / WINDOW_DEVIATION).square())
     taps = (window / window.sum()).tolist()
+    rows, columns = (length - WINDOW + 1 for length in pair.shape[1:])
+    sums = torch.zeros(3, dtype=pair.dtype)
+    # In strips, whose moments stay in the cache.
+    for top in range(0, rows, _STRIP):
+        strip = pair[:, top : min(top + _STRIP, rows) + WINDOW - 1]
+        sums += _sums_of_terms(strip, taps)
+    luminance, contrast, structure = (sums / (rows * columns)).tolist()
+    return luminance, contrast, structure
+
+
+def _sums_of_terms(pair: Tensor, taps: list[float]) -> Tensor:
+    """Sums (3,) of the luminance, the contrast and the structure term of a pair (2, H, W)."""
     x, y = pair
-    # The window's side shortens each axis by ten pixels.
     moments = _filter(torch.stack((x, y, x * x, y * y, x * y)), taps)
     mean_x, mean_y, square_x, square_y, product = moments
     # Rounding takes the variance of constant windows below zero.
@@ -98,7 +112,7 @@ def _terms(pair: Tensor) -> tuple[float, float, float]:
     )
     contrast = (2 * deviations + _CONTRAST_FLOOR) / (variance_x + variance_y + _CONTRAST_FLOOR)
     structure = (covariance + _CONTRAST_FLOOR / 2) / (deviations + _CONTRAST_FLOOR / 2)
-    return float(luminance.mean()), float(contrast.mean()), float(structure.mean())
+    return torch.stack((luminance.sum(), contrast.sum(), structure.sum()))
 
 
 def _halve(images: Tensor) -> Tensor:
