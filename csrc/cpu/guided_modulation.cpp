@@ -5,27 +5,16 @@
 //   rows    channels-last: m, b and c repeat with every pixel; memory is walked in rows of whole pixels (see PixelRows)
 // Work is cut into pieces whose size depends on the shape alone, and the sums of the pieces are added in order: the bits
 // of the result are the same for any number of threads.
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
-#include <optional>
-#include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include "cpu/guided_modulation_kernels.h"
+#include "guided_modulation_arguments.h"
 
-namespace asnet {
+namespace asnet::guided_modulation {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using OptionalTensor = std::optional<Tensor>;
 
 // Elements of one piece of a plane and of one piece of rows: long enough to hide the cost of a piece, short enough that
 // the float sums of a piece, which are added up in double, lose no more than torch's own pairwise sums, and that rows stay
@@ -39,10 +28,6 @@ constexpr int64_t kGrain = 32768;
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t grain(int64_t elements_in_piece) { return std::max<int64_t>(1, kGrain / elements_in_piece); }
-
-struct MapShape {
-  int64_t N, C, pixels;
-};
 
 // m, b: [N, C], c: [C], any of them absent; views with strides, so one blur kernel expanded to a batch is no copy.
 template <typename T>
@@ -209,164 +194,38 @@ void differentiate_pixels(const MapShape& shape, const ParameterTables<T>& table
 // ---------------------------------------------------------------------------------------------------------------------
 // Operators
 
-// Dimensions of one element may have any stride, as in torch.
-bool is_channels_last(const Tensor& t) {
-  int64_t stride = 1;
-  for (const int64_t dim : {1, 3, 2, 0}) {
-    if (t.size(dim) != 1 && t.stride(dim) != stride) return false;
-    stride *= t.size(dim);
-  }
-  return true;
-}
-
-// `t` itself if it is dense in one of the two layouts, else a contiguous copy.
-Tensor dense(const Tensor& t) {
-  return t.is_contiguous() || is_channels_last(t) ? t : torch::stable::contiguous(t);
-}
-
-// `t` in the layout of the dense tensor `like`.
-Tensor in_layout_of(const Tensor& like, const Tensor& t) {
-  if (like.is_contiguous() ? t.is_contiguous() : is_channels_last(t)) return t;
-  Tensor copy = torch::stable::empty_like(like);
-  torch::stable::copy_(copy, t);
-  return copy;
-}
-
-MapShape map_shape(const Tensor& x) { return {x.size(0), x.size(1), x.size(2) * x.size(3)}; }
-
-// Maps of one pixel are both; rows of channels are longer than planes of one element.
-bool walk_pixels(const Tensor& x) { return !x.is_contiguous() || x.size(2) * x.size(3) == 1; }
-
-void check_maps(const char* op, const char* name, const Tensor& t) {
-  STD_TORCH_CHECK(t.dim() == 4, op, ": ", name, " must have 4 dimensions (N, C, H, W), got ", t.dim());
-}
-
-void check_like_grad(const char* op, const char* name, const Tensor& t, const Tensor& grad) {
-  check_maps(op, name, t);
-  STD_TORCH_CHECK(t.scalar_type() == grad.scalar_type(), op, ": ", name, " must have the dtype of grad");
-  for (int64_t dim = 0; dim < 4; ++dim)
-    STD_TORCH_CHECK(t.size(dim) == grad.size(dim), op, ": ", name, " has size ", t.size(dim), " in dimension ", dim,
-                    ", grad has ", grad.size(dim));
-}
-
-// Checks a parameter whose last dimensions are the first of x: sizes (N, C) or (C,).
-template <typename A>
-const A* parameter(const char* op, const char* name, const OptionalTensor& t, const Tensor& x, int64_t dims,
-                   int64_t* strides) {
-  if (!t) return nullptr;
-  constexpr bool is_double = std::is_same_v<A, double>;
-  STD_TORCH_CHECK(t->scalar_type() == (is_double ? ScalarType::Double : ScalarType::Float), op, ": ", name,
-                  " must have dtype ", is_double ? "float64" : "float32");
-  STD_TORCH_CHECK(t->dim() == dims, op, ": ", name, " must have ", dims, " dimensions, got ", t->dim());
-  for (int64_t dim = 0; dim < dims; ++dim) {
-    const int64_t expected = x.size(dim + 2 - dims);
-    STD_TORCH_CHECK(t->size(dim) == expected, op, ": ", name, " has size ", t->size(dim), " in dimension ", dim,
-                    ", x asks for ", expected);
-    strides[dim] = t->stride(dim);
-  }
-  return t->const_data_ptr<A>();
-}
-
-template <typename T>
-ParameterTables<T> parameter_tables(const char* op, const Tensor& x, const OptionalTensor& multiplier,
-                                    const OptionalTensor& shift, const OptionalTensor& conv_bias) {
-  using A = Accumulation<T>;
-  ParameterTables<T> tables;
-  tables.multiplier = parameter<A>(op, "multiplier", multiplier, x, 2, tables.multiplier_strides);
-  tables.shift = parameter<A>(op, "shift", shift, x, 2, tables.shift_strides);
-  tables.conv_bias = parameter<A>(op, "conv_bias", conv_bias, x, 1, tables.conv_bias_strides);
-  return tables;
-}
-
-// Calls body(T()) with the C++ type of the maps.
-template <typename Body>
-void dispatch_type(const char* op, const Tensor& x, const Body& body) {
-  switch (x.scalar_type()) {
-    case ScalarType::Float: return body(float());
-    case ScalarType::Double: return body(double());
-    case ScalarType::BFloat16: return body(BFloat16());
-    case ScalarType::Half: return body(Float16());
-    default: STD_TORCH_CHECK(false, op, ": feature maps must be float32, float64, bfloat16 or float16");
-  }
-}
-
-template <typename T>
-T* pointer(const Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
-
-void modulate_into(const char* op, const Tensor& x, const OptionalTensor& multiplier, const OptionalTensor& shift,
-                   const OptionalTensor& conv_bias, bool relu, const Tensor& out) {
-  dispatch_type(op, x, [&](auto element) {
+void modulate(const char* op, const Tensor& x, const OptionalTensor& multiplier, const OptionalTensor& shift,
+              const OptionalTensor& conv_bias, bool relu, const Tensor& out) {
+  dispatch_type<BFloat16, Float16>(op, x, [&](auto element) {
     using T = decltype(element);
-    const auto tables = parameter_tables<T>(op, x, multiplier, shift, conv_bias);
+    const auto tables = parameter_tables<ParameterTables<T>>(op, x, multiplier, shift, conv_bias);
     if (x.numel() == 0) return;
     const auto run = walk_pixels(x) ? modulate_pixels<T> : modulate_planes<T>;
-    run(map_shape(x), tables, relu, static_cast<const T*>(x.const_data_ptr()), pointer<T>(out));
+    run(map_shape(x), tables, relu, const_pointer<T>(x), pointer<T>(out));
   });
 }
 
-Tensor guided_modulation(const Tensor& x_, const OptionalTensor& multiplier, const OptionalTensor& shift,
-                         const OptionalTensor& conv_bias, bool relu) {
-  check_maps("guided_modulation", "x", x_);
-  const Tensor x = dense(x_);
-  Tensor out = torch::stable::empty_like(x);
-  modulate_into("guided_modulation", x, multiplier, shift, conv_bias, relu, out);
-  return out;
-}
-
-void guided_modulation_(Tensor x, const OptionalTensor& multiplier, const OptionalTensor& shift,
-                        const OptionalTensor& conv_bias, bool relu) {
-  constexpr const char* op = "guided_modulation_";
-  check_maps(op, "x", x);
-  STD_TORCH_CHECK(x.is_contiguous() || is_channels_last(x), op, ": x must be contiguous or channels-last");
-  modulate_into(op, x, multiplier, shift, conv_bias, relu, x);
-}
-
-// Gradients of x, m and b; that of m is computed where x is given and is empty, (0, C), otherwise. The gradient of c
-// follows from that of b: sum_n (1 + m) db.
-std::tuple<Tensor, Tensor, Tensor> guided_modulation_backward(const Tensor& grad_, const OptionalTensor& x,
-                                                              const OptionalTensor& output,
-                                                              const OptionalTensor& multiplier,
-                                                              const OptionalTensor& shift,
-                                                              const OptionalTensor& conv_bias, bool relu) {
-  constexpr const char* op = "guided_modulation_backward";
-  check_maps(op, "grad", grad_);
-  if (x) check_like_grad(op, "x", *x, grad_);
-  if (output) check_like_grad(op, "output", *output, grad_);
-  STD_TORCH_CHECK(x || output || !relu, op, ": the ReLU needs x or output");
-  const Saved saved = x ? (relu ? Saved::input_relu : Saved::input) : (relu ? Saved::output : Saved::nothing);
-  const Tensor kept = dense(x ? *x : relu ? *output : grad_);
-  const Tensor grad = in_layout_of(kept, grad_);
-  const MapShape shape = map_shape(grad);
-
-  const ScalarType table_type = grad.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  Tensor grad_x = torch::stable::empty_like(kept);
-  Tensor grad_multiplier = torch::stable::new_empty(grad, {x ? shape.N : 0, shape.C}, table_type);
-  Tensor grad_shift = torch::stable::new_empty(grad, {shape.N, shape.C}, table_type);
-  if (grad.numel() == 0) {
-    torch::stable::zero_(grad_multiplier);
-    torch::stable::zero_(grad_shift);
-    return {grad_x, grad_multiplier, grad_shift};
-  }
-  dispatch_type(op, grad, [&](auto element) {
+void differentiate(const char* op, const BackwardTensors& tensors, const OptionalTensor& multiplier,
+                   const OptionalTensor& shift, const OptionalTensor& conv_bias, bool relu) {
+  const Saved saved =
+      tensors.saved_input ? (relu ? Saved::input_relu : Saved::input) : (relu ? Saved::output : Saved::nothing);
+  dispatch_type<BFloat16, Float16>(op, tensors.grad, [&](auto element) {
     using T = decltype(element);
     using A = Accumulation<T>;
-    const auto tables = parameter_tables<T>(op, grad, multiplier, shift, conv_bias);
-    const T* kept_pointer = saved == Saved::nothing ? nullptr : static_cast<const T*>(kept.const_data_ptr());
-    const auto run = walk_pixels(kept) ? differentiate_pixels<T> : differentiate_planes<T>;
-    run(shape, tables, saved,
-        {static_cast<const T*>(grad.const_data_ptr()), kept_pointer, pointer<T>(grad_x), pointer<A>(grad_multiplier),
-         pointer<A>(grad_shift)});
+    const auto tables = parameter_tables<ParameterTables<T>>(op, tensors.grad, multiplier, shift, conv_bias);
+    const auto run = walk_pixels(tensors.kept) ? differentiate_pixels<T> : differentiate_planes<T>;
+    run(map_shape(tensors.grad), tables, saved,
+        {const_pointer<T>(tensors.grad), tensors.reads_kept ? const_pointer<T>(tensors.kept) : nullptr,
+         pointer<T>(tensors.grad_x), pointer<A>(tensors.grad_multiplier), pointer<A>(tensors.grad_shift)});
   });
-  return {grad_x, grad_multiplier, grad_shift};
 }
 
 }  // namespace
-}  // namespace asnet
+}  // namespace asnet::guided_modulation
 
 STABLE_TORCH_LIBRARY_IMPL(asnet, CPU, m) {
-  m.impl("guided_modulation", TORCH_BOX(&asnet::guided_modulation));
-  m.impl("guided_modulation_", TORCH_BOX(&asnet::guided_modulation_));
-  m.impl("guided_modulation_backward", TORCH_BOX(&asnet::guided_modulation_backward));
+  namespace op = asnet::guided_modulation;
+  m.impl("guided_modulation", TORCH_BOX(&op::forward<op::modulate>));
+  m.impl("guided_modulation_", TORCH_BOX(&op::forward_in_place<op::modulate>));
+  m.impl("guided_modulation_backward", TORCH_BOX(&op::backward<op::differentiate>));
 }
