@@ -18,7 +18,7 @@ from asnet.networks.layers import (
     round_up,
 )
 from asnet.networks.wiener import wiener_deconvolution
-from asnet.ops import guided_conv2d, guided_pointwise_conv2d
+from asnet.ops import convolve, guided_conv2d, guided_pointwise_conv2d
 
 #: The blurred image and its Wiener copies differ by less than the image varies; this brings both to one size.
 DIFFERENCE_SCALE = 2.5
@@ -104,24 +104,36 @@ class DecoderLevel(nn.Module):
         self.merge = nn.Conv2d(2 * channels, channels, 1)
         self.block = GuidedBlock(channels, channels, config.convolutions_per_block, residual=self.linear)
 
-    def forward(self, coarse: Tensor, skip: Tensor, kernel: Tensor) -> Tensor:
+    def forward(self, coarse: Tensor, skips: list[Tensor], kernel: Tensor) -> Tensor:
+        """Return the features of this level, with the last of `skips`, which is taken out: maps are large."""
         modulations = self.guide(kernel) if self.guide is not None else []
+        modulation = NO_MODULATION
+        if self.guides_merge and modulations:
+            modulation, modulations = modulations[0], modulations[1:]
+        features: Tensor = self.block(self._join(self.up(coarse), skips.pop(), modulation), modulations)
+        return features
+
+    def _join(self, raised: Tensor, skip: Tensor, modulation: Modulation) -> Tensor:
+        """Return the 1x1 convolution of what came up and the skip connection."""
+        weight, bias = self.merge.weight, self.merge.bias
+        assert bias is not None
+        linear = self.skip is not None and not self.skip.relu and modulation == NO_MODULATION
+        if linear and not torch.is_grad_enabled():
+            assert self.skip is not None
+            assert self.skip.bias is not None
+            # Both convolutions of the skip connection are linear: one 3x3 convolution does for them.
+            of_raised, of_skip = weight.chunk(2, dim=1)
+            joined = torch.einsum("om,mcyx->ocyx", of_skip[:, :, 0, 0], self.skip.weight)
+            joined_bias = bias + of_skip[:, :, 0, 0] @ self.skip.bias
+            partial = convolve(raised, of_raised, None)
+            del raised
+            return convolve(skip, joined, joined_bias, padding=(1, 1), relu=not self.linear, addend=partial)
         if self.skip is not None:
             skip = self.skip(skip)
-        multiplier, shift = NO_MODULATION
-        if self.guides_merge and modulations:
-            (multiplier, shift), modulations = modulations[0], modulations[1:]
-        x = guided_pointwise_conv2d(
-            self.up(coarse),
-            skip,
-            self.merge.weight,
-            self.merge.bias,
-            multiplier,
-            shift,
-            activation=None if self.linear else "relu",
+        multiplier, shift = modulation
+        return guided_pointwise_conv2d(
+            raised, skip, weight, bias, multiplier, shift, activation=None if self.linear else "relu"
         )
-        features: Tensor = self.block(x, modulations)
-        return features
 
 
 def _guided_widths(config: SynthesisConfig, channels: int, *, from_merge: bool) -> list[int]:
@@ -260,6 +272,6 @@ class SynthesisNetwork(nn.Module):
                 skips.append(x)
                 x = encoder.down(x)
         for decoder in reversed(self.decoder):
-            x = decoder(x, skips.pop(), kernel)
+            x = decoder(x, skips, kernel)
         x = F.pixel_shuffle(self.output(x), config.space_to_depth)
         return x / config.image_scale if config.image_scale != 1 else x

@@ -1,4 +1,4 @@
-"""Convolution for inference on CPUs: Winograd's method where it is faster than torch's convolution."""
+"""Convolution for inference on CPUs: Winograd's method or a matrix product where torch's is slower."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,10 @@ from asnet.ops._extension import load
 
 load()
 
-#: Sides of the kernels for which it pays, and the least output channels and pixels.
-_KERNELS, _CHANNELS, _PIXELS = (3, 5, 7), 16, 256
+#: Where it pays, by benchmarks/winograd_conv2d.py: sides of the kernels; least taps of a filter and, in 16
+#: bits, channels in and out; least multiplications of the whole convolution.
+_KERNELS, _TAPS, _CHANNELS = (3, 7), 48, 16
+_MULTIPLICATIONS = {torch.float32: 1e8, torch.bfloat16: 5e8, torch.float16: 5e8}
 
 #: Whether torch multiplies bfloat16 matrices by AMX, which no saving of multiplications makes up for.
 _HAS_MATRIX_UNITS = torch.cpu._is_amx_tile_supported()
@@ -26,11 +28,12 @@ def convolve(
     relu: bool = False,
     addend: Tensor | None = None,
 ) -> Tensor:
-    """Convolution, addition and ReLU, with Winograd's method where that is faster and no gradient is wanted.
+    """Convolution, addition and ReLU, by the fastest way where no gradient is wanted.
 
-    Winograd's method computes in float32. Its rounding errors are about twice those of a direct sum in
-    float32 for kernels of 3x3 and five times for larger ones; in bfloat16 and float16 the result is closer to
-    the truth than that of torch.
+    On CPUs that is Winograd's method for kernels of 3x3 and 7x7 and a matrix product for 1x1, both over
+    channels-last maps. Winograd's method computes in float32. Its rounding errors are about twice those of a
+    direct sum in float32 for kernels of 3x3 and five times for 7x7; in bfloat16 and float16 the result is
+    closer to the truth than that of torch.
 
     Parameters
     ----------
@@ -56,23 +59,26 @@ def convolve(
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
         bias, addend = (None if tensor is None else tensor.to(dtype) for tensor in (bias, addend))
-    differentiable = wants_gradient(x, weight, bias, addend)
-    if not differentiable and stride == (1, 1) and padding[0] == padding[1] and _pays(x, weight, padding[0]):
-        pixels = x.permute(0, 2, 3, 1)
-        out: Tensor = torch.ops.asnet.winograd_conv2d(
-            pixels,
-            weight,
+    if wants_gradient(x, weight, bias, addend):
+        out = F.conv2d(x, weight, bias, stride, padding)
+        out = out if addend is None else out + addend
+        return out.relu() if relu else out
+    if stride == (1, 1) and padding[0] == padding[1] and _pays(x, weight, padding[0]):
+        pixels: Tensor = torch.ops.asnet.winograd_conv2d(
+            x.permute(0, 2, 3, 1),
+            weight.permute(2, 3, 1, 0).float(),
             None if bias is None else bias.float(),
             None if addend is None else addend.permute(0, 2, 3, 1),
             padding[0],
             relu,
         )
-        return out.permute(0, 3, 1, 2)
-    out = F.conv2d(x, weight, bias, stride, padding)
-    if differentiable:
-        out = out if addend is None else out + addend
-        return out.relu() if relu else out
-    out = out if addend is None else out.add_(addend)
+        return pixels.permute(0, 3, 1, 2)
+    if stride == (1, 1) and padding == (0, 0) and _is_product(x, weight):
+        out = F.linear(x.permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
+    else:
+        out = F.conv2d(x, weight, bias, stride, padding)
+    if addend is not None:
+        out.add_(addend)
     return out.relu_() if relu else out
 
 
@@ -82,23 +88,29 @@ def wants_gradient(*tensors: Tensor | None) -> bool:
 
 
 def _pays(x: Tensor, weight: Tensor, padding: int) -> bool:
-    """Whether Winograd's method is there for this convolution, and faster (benchmarks/winograd_conv2d.py)."""
-    if x.device.type != "cpu" or x.dtype == torch.float64 or x.dtype != weight.dtype:
+    """Whether Winograd's method is there for this convolution, and faster."""
+    if x.device.type != "cpu" or x.dtype not in _MULTIPLICATIONS or x.dtype != weight.dtype:
         return False
-    if x.dtype != torch.float32 and _HAS_MATRIX_UNITS:
+    if x.dtype != torch.float32 and (_HAS_MATRIX_UNITS or min(weight.shape[:2]) < _CHANNELS):
         return False
-    channels_out, _, height, width = weight.shape
-    if height != width or height not in _KERNELS or channels_out < _CHANNELS:
+    height, width = weight.shape[2:]
+    if height != width or height not in _KERNELS or weight[0].numel() < _TAPS:
         return False
     rows, columns = (size + 2 * padding - height + 1 for size in x.shape[2:])
-    return x.shape[0] * rows * columns >= _PIXELS and x.permute(0, 2, 3, 1).is_contiguous()
+    multiplications = x.shape[0] * rows * columns * weight.numel()
+    return multiplications >= _MULTIPLICATIONS[x.dtype] and x.permute(0, 2, 3, 1).is_contiguous()
+
+
+def _is_product(x: Tensor, weight: Tensor) -> bool:
+    """Whether a convolution of 1x1 is one matrix product as the maps lie: a pixel is a row."""
+    return x.device.type == "cpu" and weight.shape[2:] == (1, 1) and x.permute(0, 2, 3, 1).is_contiguous()
 
 
 def _fake(
     x: Tensor, weight: Tensor, bias: Tensor | None, addend: Tensor | None, padding: int, relu: bool
 ) -> Tensor:
-    rows, columns = (size + 2 * padding - weight.shape[2] + 1 for size in x.shape[1:3])
-    return x.new_empty((x.shape[0], rows, columns, weight.shape[0]))
+    rows, columns = (size + 2 * padding - weight.shape[0] + 1 for size in x.shape[1:3])
+    return x.new_empty((x.shape[0], rows, columns, weight.shape[3]))
 
 
 def _refuse_derivative(ctx: object, *gradients: Tensor) -> None:

@@ -31,10 +31,10 @@ int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 WinogradShape plan(const Tensor& x, const Tensor& weight, int64_t padding) {
   WinogradShape shape{};
   shape.channels_in = x.size(3);
-  shape.channels_out = weight.size(0);
+  shape.channels_out = weight.size(3);
   shape.height = x.size(1);
   shape.width = x.size(2);
-  shape.kernel = weight.size(2);
+  shape.kernel = weight.size(0);
   shape.padding = padding;
   shape.height_out = shape.height + 2 * padding - shape.kernel + 1;
   shape.width_out = shape.width + 2 * padding - shape.kernel + 1;
@@ -49,10 +49,10 @@ void convolve(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
               const std::optional<Tensor>& addend, bool relu, const WinogradShape& shape, const Tensor& out) {
   const int64_t panels = ceil_divide(shape.channels_out, ASNET_DISPATCH(panel_channels()));
   Workspace<float> packed(ASNET_DISPATCH(packed_size(shape)));
-  const T* weights = static_cast<const T*>(weight.const_data_ptr());
+  const float* weights = weight.const_data_ptr<float>();
   torch::stable::parallel_for(0, panels, 1, [&](int64_t first, int64_t last) {
     for (int64_t panel = first; panel < last; ++panel)
-      ASNET_DISPATCH(transform_weights<T>(shape, weights, panel, packed.data()));
+      ASNET_DISPATCH(transform_weights(shape, weights, panel, packed.data()));
   });
 
   const int64_t tile = winograd_method(shape.kernel).tile;
@@ -79,22 +79,21 @@ std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
   return tensor ? std::optional(torch::stable::contiguous(*tensor)) : std::nullopt;
 }
 
-// x: [N, H, W, C_in], weight: [C_out, C_in, K, K], bias: [C_out] float32, addend and the result [N, H_out, W_out, C_out].
+// x: [N, H, W, C_in], weight: [K, K, C_in, C_out] and bias: [C_out] float32, addend and the result [N, H_out, W_out, C_out].
 Tensor winograd_conv2d(const Tensor& x_, const Tensor& weight_, const std::optional<Tensor>& bias,
                        const std::optional<Tensor>& addend, int64_t padding, bool relu) {
   constexpr const char* op = "winograd_conv2d";
   STD_TORCH_CHECK(x_.dim() == 4, op, ": x must have the shape (N, H, W, C), got ", x_.dim(), " dimensions");
-  STD_TORCH_CHECK(weight_.dim() == 4 && weight_.size(1) == x_.size(3), op, ": weight must have the shape (C_out, ",
-                  x_.size(3), ", K, K), got ", weight_.size(1), " input channels in ", weight_.dim(), " dimensions");
-  STD_TORCH_CHECK(weight_.size(2) == weight_.size(3) && weight_.size(2) >= smallest_winograd_kernel &&
-                      weight_.size(2) <= largest_winograd_kernel,
-                  op, ": the kernel is ", weight_.size(2), "x", weight_.size(3), ", expected a square of ",
+  STD_TORCH_CHECK(weight_.scalar_type() == ScalarType::Float && weight_.dim() == 4 && weight_.size(2) == x_.size(3), op,
+                  ": weight must be float32 of the shape (K, K, ", x_.size(3), ", C_out)");
+  STD_TORCH_CHECK(weight_.size(0) == weight_.size(1) && weight_.size(0) >= smallest_winograd_kernel &&
+                      weight_.size(0) <= largest_winograd_kernel,
+                  op, ": the kernel is ", weight_.size(0), "x", weight_.size(1), ", expected a square of ",
                   smallest_winograd_kernel, " to ", largest_winograd_kernel);
-  STD_TORCH_CHECK(weight_.scalar_type() == x_.scalar_type(), op, ": x and weight must have one dtype");
   STD_TORCH_CHECK(padding >= 0, op, ": the padding is ", padding, ", expected 0 or more");
   if (bias)
-    STD_TORCH_CHECK(bias->scalar_type() == ScalarType::Float && bias->dim() == 1 && bias->size(0) == weight_.size(0), op,
-                    ": bias must be float32 of the shape (", weight_.size(0), ",)");
+    STD_TORCH_CHECK(bias->scalar_type() == ScalarType::Float && bias->dim() == 1 && bias->size(0) == weight_.size(3), op,
+                    ": bias must be float32 of the shape (", weight_.size(3), ",)");
   const Tensor x = torch::stable::contiguous(x_), weight = torch::stable::contiguous(weight_);
   const WinogradShape shape = plan(x, weight, padding);
   STD_TORCH_CHECK(shape.height_out > 0 && shape.width_out > 0, op, ": a kernel of ", shape.kernel,

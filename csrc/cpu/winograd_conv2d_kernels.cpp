@@ -283,41 +283,36 @@ void convolve_block(const WinogradShape& shape, const T* x, const float* packed,
 // 4. Weights
 
 // packed: [panel][point][part][channel in][channel out of the panel], zero beyond C_out.
-template <typename T, int M, int R>
-void transform_weights(const WinogradShape& shape, const T* weight, int64_t panel, float* packed) {
+template <int M, int R>
+void transform_weights(const WinogradShape& shape, const float* weight, int64_t panel, float* packed) {
   constexpr int n = M + R - 1;
-  const int64_t parts = winograd_method(shape.kernel).parts, taps = shape.kernel * shape.kernel;
+  const int64_t parts = winograd_method(shape.kernel).parts, first = panel * kPanel;
   const int64_t part_stride = shape.channels_in * kPanel, point_stride = parts * parts * part_stride;
   packed += panel * n * n * point_stride;
-  for (int64_t in = 0; in < shape.channels_in; ++in)
-    for (int64_t channel = 0; channel < kPanel; channel += lanes<float>) {
-      const int64_t first = panel * kPanel + channel;
-      for (int64_t part = 0; part < parts * parts; ++part) {
-        Vector<float> kernel[R * R], spectrum[n * n];
+  for (int64_t part = 0; part < parts * parts; ++part)
+    for (int64_t in = 0; in < shape.channels_in; ++in)
+      for (int64_t channel = 0; channel < kPanel; channel += lanes<float>) {
+        const int64_t there = smaller(lanes<float>, shape.channels_out - first - channel);
+        Vector<float> kernel[R * R] = {}, spectrum[n * n];
         for (int64_t i = 0; i < R; ++i)
           for (int64_t j = 0; j < R; ++j) {
             const int64_t y = part / parts * R + i, x = part % parts * R + j;
-            float tap[lanes<float>] = {};
-            for (int64_t lane = 0; lane < lanes<float>; ++lane)
-              if (first + lane < shape.channels_out && y < shape.kernel && x < shape.kernel)
-                tap[lane] = load_elements(weight + ((first + lane) * shape.channels_in + in) * taps + y * shape.kernel + x, 1)[0];
-            kernel[i * R + j] = load(tap);
+            if (there <= 0 || y >= shape.kernel || x >= shape.kernel) continue;
+            const float* from = weight + ((y * shape.kernel + x) * shape.channels_in + in) * shape.channels_out + first + channel;
+            kernel[i * R + j] = there == lanes<float> ? load(from) : load_elements(from, there);
           }
         apply_both(matrices<M, R>.weights, kernel, spectrum);
         for (int64_t point = 0; point < n * n; ++point)
           store(packed + point * point_stride + part * part_stride + in * kPanel + channel, spectrum[point]);
       }
-    }
 }
 
-template <typename T>
-void transform_weights(const WinogradShape& shape, const T* weight, int64_t panel, float* packed) {
-  const auto run = winograd_method(shape.kernel).parts == 1 ? transform_weights<T, 4, 3> : transform_weights<T, 4, 4>;
+void transform_weights(const WinogradShape& shape, const float* weight, int64_t panel, float* packed) {
+  const auto run = winograd_method(shape.kernel).parts == 1 ? transform_weights<4, 3> : transform_weights<4, 4>;
   run(shape, weight, panel, packed);
 }
 
-#define ASNET_INSTANTIATE(T)                                                                                        \
-  template void transform_weights<T>(const WinogradShape&, const T*, int64_t, float*);                              \
+#define ASNET_INSTANTIATE(T)                                                                                          \
   template void convolve_block<T>(const WinogradShape&, const T*, const float*, const WinogradEpilogue<T>&, int64_t, \
                                   int64_t, float*, T*);
 ASNET_INSTANTIATE(float)

@@ -47,9 +47,8 @@ ASNET_DECLARE_KERNELS(
     // Floats that convolve_block needs as its workspace.
     int64_t workspace_size(const WinogradShape& shape);
 
-    // weight: [C_out, C_in, kernel, kernel] contiguous. Fills one panel of `packed`.
-    template <typename T>
-    void transform_weights(const WinogradShape& shape, const T* weight, int64_t panel, float* packed);
+    // weight: [kernel, kernel, C_in, C_out]. Fills one panel of `packed`.
+    void transform_weights(const WinogradShape& shape, const float* weight, int64_t panel, float* packed);
 
     // Makes the tiles of the block whose first one is (row, column).
     template <typename T>
