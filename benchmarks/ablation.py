@@ -4,7 +4,8 @@ Every row stands on training runs, each in a folder of its own below OUTPUT as `
 scored by the last weights on the same photographs, blur kernels and noise as all others. Rows share runs: the
 analysis network and the synthesis network with both terms of Eq. 1 are trained once. "Random initialisation"
 makes as many steps as the synthesis network and the joint stage together, at the synthesis network's
-learning rate.
+learning rate. The scale-optimised pairs make the joint stage on kernels of one class each, from the same
+pre-trained networks as the general pair; a size classifier chooses between them (section 3.3).
 
     python benchmarks/ablation.py --data PHOTOGRAPHS --validation OTHERS --output FOLDER [--rows none both]
 
@@ -22,15 +23,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import measure
 import torch
 
+from asnet.data import support_size
 from asnet.errors import AsnetError, ConfigurationError
-from asnet.networks import DeblurNetwork, load_network, load_weights_into, read_header
+from asnet.networks import (
+    DeblurNetwork,
+    ScaleOptimisedNetworks,
+    load_classifier,
+    load_network,
+    load_weights_into,
+    read_header,
+)
+from asnet.networks.configuration_fields import plain_fields
+from asnet.networks.size_classifier import CLASS_SIZES
 from asnet.training import Processes, Stage, Trainer, TrainingConfig, make_examples, stage_table, validate
 from asnet.training.checkpoint import load_checkpoint
 from asnet.training.tables import merged, read_toml
@@ -50,7 +61,7 @@ class Run:
 
     Attributes
     ----------
-    stage : {"analysis", "synthesis", "joint"}
+    stage : {"analysis", "synthesis", "joint", "classifier"}
         What is trained.
     table : mapping
         The values of its recipe.
@@ -93,6 +104,7 @@ class Row:
 _GUIDANCE = "Synthesis, true kernels"
 _STRATEGY = "Training strategy"
 _PRETRAINED = ("analysis", "synthesis_both")
+_CLASSES = tuple(f"joint_class_{index + 1}" for index in range(len(CLASS_SIZES)))
 
 ROWS = (
     Row("none", _GUIDANCE, "no guidance", 24.80, ("synthesis_none",), "both"),
@@ -102,6 +114,7 @@ ROWS = (
     Row("random", _STRATEGY, "random initialisation", 25.70, ("joint_random",), "after"),
     Row("before", _STRATEGY, "pre-trained, before joint training", 24.82, _PRETRAINED, "after"),
     Row("after", _STRATEGY, "pre-trained, after joint training", 26.78, (*_PRETRAINED, "joint"), "after"),
+    Row("scale", _STRATEGY, "scale-optimised", 27.12, (*_PRETRAINED, *_CLASSES, "classifier"), "after"),
 )
 
 
@@ -121,6 +134,17 @@ def planned_runs(recipe: Mapping[str, Any]) -> dict[str, Run]:
     }
     runs["joint_random"] = Run("joint", merged(joint, from_scratch))
     runs["joint"] = Run("joint", joint, analysis_from="analysis", synthesis_from="synthesis_both")
+    grid = end_to_end.kernel_size
+    # The paper's classes, at this grid.
+    class_sizes = tuple(size * grid // CLASS_SIZES[-1] // 2 * 2 + 1 for size in CLASS_SIZES)
+    kernels = replace(end_to_end.kernels, class_sizes=class_sizes)
+    for name, (smallest, largest) in zip(_CLASSES, kernels.odd_sizes_of_classes, strict=True):
+        sizes = {"kernels": {"minimum_size": smallest, "maximum_size": largest}}
+        runs[name] = Run("joint", merged(joint, sizes), "analysis", "synthesis_both")
+    single_scale = {"analysis": merged(plain_fields(end_to_end.network.analysis), {"levels": 1})}
+    classifier = merged(stage_table(recipe, "analysis"), recipe.get("classifier", {}))
+    classifier["network"] = {**single_scale, "class_sizes": list(class_sizes)}
+    runs["classifier"] = Run("classifier", classifier)
     return runs
 
 
@@ -143,6 +167,12 @@ class Ablation:
         self.device = Processes().device(device)
         self.runs = planned_runs(recipe)
         self.validation = TrainingConfig.from_table("joint", stage_table(recipe, "joint"))
+        # Made before anything is trained, so that unusable photographs are known at once.
+        self.examples = make_examples(self.validation)
+        if len(self.examples) < 2:
+            raise ConfigurationError(
+                f"differences need at least two photographs, {self.validation.validation} holds one"
+            )
 
     def configuration(self, name: str) -> TrainingConfig:
         """Return what a run computes; it is scored here, at its end, and not while it trains."""
@@ -171,8 +201,7 @@ class Ablation:
             return False
         expected = self.configuration(name)
         _, state = load_checkpoint(path)
-        # JSON, which made tuples lists, on both sides.
-        if state["configuration"] != json.loads(json.dumps(expected.to_table())):
+        if TrainingConfig.from_table(state["stage"], state["configuration"]) != expected:
             raise ConfigurationError(
                 f"{path.parent} holds a run of another recipe or on other photographs: name another folder "
                 "with --output"
@@ -189,12 +218,41 @@ class Ablation:
         trainer = Trainer(self.configuration(name), folder, resume=resume, device=self.device_name)
         return trainer.run(stopping=stopping, hours=hours) == "finished"
 
-    def score(self, row: Row, examples: list[Example]) -> Validation:
+    def score(self, row: Row) -> Validation:
         """Measure a row whose runs are finished."""
+        if row.name == "scale":
+            return self._scored_by_class()
         network = load_network(self.weights(row.runs[-1]), device=self.device)
         if row.name == "before":
             load_weights_into(network.analysis, self.weights("analysis"), prefix="analysis.")
-        return self._validated("synthesis" if row.group == _GUIDANCE else "joint", network, examples)
+        return self._validated("synthesis" if row.group == _GUIDANCE else "joint", network, self.examples)
+
+    def _scored_by_class(self) -> Validation:
+        """Give each photograph to the pair of the class that the classifier puts it into."""
+        classifier = load_classifier(self.weights("classifier"), device=self.device)
+        pairs = [load_network(self.weights(name), device=self.device) for name in _CLASSES]
+        networks = ScaleOptimisedNetworks.join(classifier, pairs)
+        with torch.inference_mode():
+            chosen = [networks.classify(example.blurred.to(self.device)) for example in self.examples]
+        sizes = torch.cat([support_size(example.kernel) for example in self.examples])
+        true = classifier.config.classes_of(sizes).tolist()
+        blind, told = self._validated_by_class(networks, chosen), self._validated_by_class(networks, true)
+        right = torch.tensor(chosen) == torch.tensor(true)
+        measures = {"accuracy": right.double(), "psnr_true_class": told.measures["psnr"]}
+        return Validation(blind.names, blind.measures | measures, ())
+
+    def _validated_by_class(self, networks: ScaleOptimisedNetworks, classes: list[int]) -> Validation:
+        order, parts = [], []
+        for index in sorted(set(classes)):
+            members = [number for number, one in enumerate(classes) if one == index]
+            order += members
+            examples = [self.examples[number] for number in members]
+            parts.append(self._validated("joint", networks.pair(index), examples))
+        back = torch.tensor(order).argsort()
+        measures = {
+            name: torch.cat([part.measures[name] for part in parts])[back] for name in parts[0].measures
+        }
+        return Validation(tuple(example.name for example in self.examples), measures, ())
 
     def _validated(self, stage: Stage, network: DeblurNetwork, examples: list[Example]) -> Validation:
         full_precision = torch.autocast(self.device.type, enabled=False)
@@ -204,9 +262,9 @@ class Ablation:
         assert result is not None
         return result
 
-    def record(self, row: Row, examples: list[Example]) -> dict[str, Any]:
+    def record(self, row: Row) -> dict[str, Any]:
         """Score a row whose runs are finished and return what the results file says of it."""
-        result = self.score(row, examples)
+        result = self.score(row)
         return {
             "name": row.name,
             "group": row.group,
@@ -238,13 +296,24 @@ def training_seconds(folder: Path) -> float:
     return total
 
 
-def differences(row: Mapping[str, Any], reference: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the mean of a row's differences from another over the photographs, in dB, and its error."""
-    gains = [
-        values["psnr"] - reference["photographs"][name]["psnr"] for name, values in row["photographs"].items()
-    ]
-    error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
-    return statistics.fmean(gains), error
+def compare(records: Sequence[dict[str, Any]]) -> None:
+    """Add to each record how its PSNR differs from that of its group's reference, if that is there.
+
+    Both go over the same photographs: `difference` is the mean of the differences in dB, `difference_error`
+    its standard error.
+    """
+    found = {record["name"]: record["photographs"] for record in records}
+    references = {row.name: row.reference for row in ROWS}
+    for record in records:
+        reference = references[record["name"]]
+        if reference == record["name"] or reference not in found:
+            continue
+        gains = [
+            values["psnr"] - found[reference][name]["psnr"] for name, values in record["photographs"].items()
+        ]
+        record["reference"] = reference
+        record["difference"] = statistics.fmean(gains)
+        record["difference_error"] = statistics.stdev(gains) / math.sqrt(len(gains))
 
 
 def table(records: Sequence[dict[str, Any]], heading: str) -> str:
@@ -267,9 +336,8 @@ def table(records: Sequence[dict[str, Any]], heading: str) -> str:
                 continue
             record = found[row.name]
             own = ""
-            if reference in found and row.name != reference:
-                mean, error = differences(record, found[reference])
-                own = f"{mean:+.2f} ± {error:.2f}"
+            if "difference" in record:
+                own = f"{record['difference']:+.2f} ± {record['difference_error']:.2f}"
             gain = record["psnr"] - record["psnr_blurred"]
             lines.append(
                 f"| {row.label} | {row.paper:.2f} | {record['psnr']:.2f} | {gain:+.2f} "
@@ -281,16 +349,16 @@ def table(records: Sequence[dict[str, Any]], heading: str) -> str:
 
 def report(ablation: Ablation, size: str) -> None:
     """Score every row whose runs are finished; write and print the table."""
-    examples = make_examples(ablation.validation)
-    records = [ablation.record(row, examples) for row in ROWS if all(map(ablation.is_finished, row.runs))]
+    records = [ablation.record(row) for row in ROWS if all(map(ablation.is_finished, row.runs))]
     if not records:
         return
+    compare(records)
     config = ablation.validation
     path = measure.save(
         f"ablation_{size}",
         records,
         recipe=RECIPES[size].name,
-        photographs=len(examples),
+        photographs=len(ablation.examples),
         validation_crop=config.validation_crop,
         validation_seed=config.validation_seed,
         kernel_sizes=config.kernels.odd_sizes,
@@ -307,18 +375,15 @@ def heading(size: str, content: Mapping[str, Any]) -> str:
     runs = {name: run for record in content["results"] for name, run in record["runs"].items()}
     minutes = sum(run["seconds"] for run in runs.values()) / 60
     smallest, largest = content["kernel_sizes"]
-    return "\n".join(
-        [
-            f"# Ablation, {size} size",
-            "",
-            f"Table 3 of the paper, and the same rows as `benchmarks/ablation.py --size {size}` trained them "
-            f"(`configurations/{content['recipe']}`): {len(runs)} runs, {minutes:.0f} minutes of training, "
-            f"torch {where['torch']}, {where.get('device', where['processor'])}, threads {where['threads']}, "
-            f"revision {where['revision'][:12]}, {where['date']}. PSNR of {content['photographs']} "
-            f"validation photographs, blurred by kernels of {smallest} to {largest} pixels; differences are "
-            "means over the photographs with their standard errors. What is to be compared is the order of "
-            "the rows: the figures are of other networks, kernels and photographs than the paper's.",
-        ]
+    return (
+        f"# Ablation, {size} size\n\n"
+        f"Table 3 of the paper, and the same rows as `benchmarks/ablation.py --size {size}` trained them "
+        f"(`configurations/{content['recipe']}`): {len(runs)} runs, {minutes:.0f} minutes of training, "
+        f"torch {where['torch']}, {where.get('device', where['processor'])}, threads {where['threads']}, "
+        f"revision {where['revision'][:12]}, {where['date']}. PSNR of {content['photographs']} validation "
+        f"photographs, blurred by kernels of {smallest} to {largest} pixels; differences are means over the "
+        "photographs with their standard errors. What is to be compared is the order of the rows: the "
+        "figures are of other networks, kernels and photographs than the paper's."
     )
 
 

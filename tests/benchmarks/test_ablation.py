@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from asnet.networks import load_network
+from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks, SizeClassifier, load_network
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -99,6 +99,7 @@ def test_every_row_is_trained_and_scored(ablation: ModuleType, photographs: Path
     assert all(len(row["photographs"]) == 3 for row in rows.values())
     assert rows["random"]["runs"]["joint_random"]["steps"] == 4 + 2
     assert set(rows["after"]["runs"]) == {"analysis", "synthesis_both", "joint"}
+    assert {"classifier", "joint_class_1", "joint_class_3"} < set(rows["scale"]["runs"])
     guided = load_network(both).config.synthesis
     assert guided.guidance == "both"
     assert load_network(output / "synthesis_none" / "last.safetensors").config.synthesis.guidance == "none"
@@ -115,11 +116,16 @@ def test_joint_training_starts_from_the_pretrained_networks(
 ) -> None:
     recipe = ablation.read_toml(ablation.RECIPES["reduced"])
     recipe |= {"data": str(photographs), "validation": str(photographs)}
-    config = ablation.Ablation(recipe, tmp_path, "cpu").configuration("joint")
+    runs = ablation.Ablation(recipe, tmp_path, "cpu")
+    config = runs.configuration("joint")
     assert config.init_analysis == str(tmp_path / "analysis" / "last.safetensors")
     assert config.init_synthesis == str(tmp_path / "synthesis_both" / "last.safetensors")
     assert config.kernel_loss_weight == 0
-    random = ablation.Ablation(recipe, tmp_path, "cpu").configuration("joint_random")
+    pairs = [runs.configuration(f"joint_class_{index}") for index in (1, 2, 3)]
+    assert [pair.kernels.odd_sizes for pair in pairs] == [(3, 3), (5, 5), (7, 7)]
+    assert {pair.init_analysis for pair in pairs} == {config.init_analysis}
+    assert runs.configuration("classifier").network.class_sizes == (3, 5, 7)
+    random = runs.configuration("joint_random")
     assert (random.init, random.init_analysis, random.init_synthesis) == ("", "", "")
     assert random.learning_rate == 2e-3
 
@@ -146,6 +152,38 @@ def test_runs_of_another_recipe_are_refused(
     assert "synthesis_none holds a run of another recipe" in capsys.readouterr().err
 
 
+def test_a_class_s_pair_gets_the_photographs_of_that_class(
+    ablation: ModuleType, photographs: Path, tmp_path: Path
+) -> None:
+    recipe = ablation.read_toml(ablation.RECIPES["reduced"])
+    recipe |= {"data": str(photographs), "validation": str(photographs)}
+    runs = ablation.Ablation(recipe, tmp_path, "cpu")
+    classifier = SizeClassifier(runs.configuration("classifier").network)
+    pairs = [DeblurNetwork(runs.configuration(f"joint_class_{index}").network) for index in (1, 2, 3)]
+    networks = ScaleOptimisedNetworks.join(classifier, pairs)
+    classes = [2, 0, 2]
+    together = runs._validated_by_class(networks, classes)
+    for index, (chosen, example) in enumerate(zip(classes, runs.examples, strict=True)):
+        alone = runs._validated("joint", pairs[chosen], [example])
+        assert together.names[index] == example.name
+        assert together.measures["psnr"][index] == alone.measures["psnr"][0]
+
+
+def test_the_full_size_is_the_paper_s(ablation: ModuleType, photographs: Path) -> None:
+    recipe = ablation.read_toml(BENCHMARKS.parent / "configurations" / "paper.toml")
+    runs = ablation.planned_runs(recipe | {"data": str(photographs)})
+    classes = [runs[f"joint_class_{index}"].table["kernels"] for index in (1, 2, 3)]
+    assert [(sizes["minimum_size"], sizes["maximum_size"]) for sizes in classes] == [
+        (3, 31),
+        (33, 61),
+        (63, 85),
+    ]
+    assert runs["classifier"].table["network"]["class_sizes"] == [31, 61, 85]
+    assert runs["classifier"].table["epochs"] == 10
+    assert runs["joint_random"].table["epochs"] == 95 + 10
+    assert runs["joint"].table["epochs"] == 10
+
+
 def test_the_table_says_what_has_not_been_run(ablation: ModuleType) -> None:
     records = [
         {
@@ -156,6 +194,7 @@ def test_the_table_says_what_has_not_been_run(ablation: ModuleType) -> None:
         }
         for name, gain in (("both", 0.0), ("none", -1.5))
     ]
+    ablation.compare(records)
     lines = ablation.table(records, "# Heading").splitlines()
     assert lines[0] == "# Heading"
     assert "| no guidance | 24.80 | 18.50 | -0.50 | -3.93 | -1.50 ± 1.50 |" in lines

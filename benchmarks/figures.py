@@ -1,0 +1,121 @@
+"""Keeps the figures that a page quotes at what the files in benchmarks/results say.
+
+A row of a Markdown table whose last cell reads `FILE.json: PATH` holds in the cell before it a figure of that
+file. PATH leads through the JSON object, its steps separated by "/": keys of objects, names or numbers of the
+entries of lists, and "*" for the largest over all entries.
+
+    python benchmarks/figures.py docs/fidelity.md            # writes the figures into the page
+    python benchmarks/figures.py --check docs/fidelity.md    # lists those that differ
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+_SOURCE = re.compile(r"`(?P<file>[\w.-]+\.json): (?P<path>[^`]+)`")
+_NUMBER = re.compile(r"[-+]?\d+(?P<fraction>\.\d+)?(?P<exponent>e[-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure on a page: the line that holds it, the file and path it comes from."""
+
+    line: int
+    file: str
+    path: str
+    cell: str
+
+    def updated(self, results: Path) -> str:
+        """Return the cell with the number that the file gives, written as the one that is there.
+
+        Raises
+        ------
+        LookupError
+            If there is no such file or path in it, or no number in the cell.
+        """
+        source = results / self.file
+        if not source.is_file():
+            raise LookupError(f"there is no file {source}")
+        value = looked_up(json.loads(source.read_text(encoding="utf-8")), self.path.split("/"))
+        written = _NUMBER.search(self.cell)
+        if written is None:
+            raise LookupError(f"there is no number in {self.cell!r}")
+        digits = len(written["fraction"] or ".") - 1
+        sign = "+" if written[0].startswith("+") else ""
+        number = f"{value:{sign}.{digits}{'e' if written['exponent'] else 'f'}}"
+        return self.cell[: written.start()] + number + self.cell[written.end() :]
+
+
+def figures(page: str) -> Iterator[Figure]:
+    """Find the figures of a page in Markdown."""
+    for index, line in enumerate(page.splitlines()):
+        cells = line.split("|")
+        source = _SOURCE.fullmatch(cells[-2].strip()) if len(cells) > 3 else None
+        if source:
+            yield Figure(index, source["file"], source["path"].strip(), cells[-3])
+
+
+def looked_up(content: Any, steps: list[str]) -> float:
+    """Follow a path into JSON values and return the number at its end.
+
+    Raises
+    ------
+    LookupError
+        If the path leads nowhere, or not to a number.
+    """
+    if not steps:
+        if not isinstance(content, int | float):
+            raise LookupError(f"{content!r} is not a number")
+        return content
+    step, *rest = steps
+    entries = list(content.values()) if isinstance(content, dict) else content
+    if not isinstance(entries, list):
+        raise LookupError(f"there is nothing below {content!r} to look {step!r} up in")
+    if step == "*":
+        return max(looked_up(entry, rest) for entry in entries)
+    if isinstance(content, dict) and step in content:
+        return looked_up(content[step], rest)
+    if isinstance(content, list):
+        named = [entry for entry in entries if isinstance(entry, dict) and entry.get("name") == step]
+        if named:
+            return looked_up(named[0], rest)
+        if step.isdecimal() and int(step) < len(entries):
+            return looked_up(entries[int(step)], rest)
+    raise LookupError(f"there is no {step!r}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pages", type=Path, nargs="+", metavar="PAGE")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a figure differs")
+    options = parser.parse_args()
+    wrong = 0
+    for page in options.pages:
+        lines = page.read_text(encoding="utf-8").splitlines()
+        for figure in figures("\n".join(lines)):
+            where = f"{page}:{figure.line + 1}: {figure.file}: {figure.path}"
+            try:
+                cell = figure.updated(RESULTS)
+            except LookupError as error:
+                print(f"{where}: {error}", file=sys.stderr)
+                wrong += 1
+                continue
+            if cell != figure.cell:
+                print(f"{where}: {figure.cell.strip()} -> {cell.strip()}", file=sys.stderr)
+                wrong += options.check
+                before, _, after = lines[figure.line].rpartition(f"|{figure.cell}|")
+                lines[figure.line] = f"{before}|{cell}|{after}"
+        if not options.check:
+            page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

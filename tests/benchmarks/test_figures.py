@@ -1,0 +1,73 @@
+"""Pages quote what the files of results say, and name files that exist."""
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "fidelity.md"
+
+#: What the page abbreviates in code spans: modules and files of these folders go without their names.
+FOLDERS = ["", "asnet", "asnet/networks", "asnet/training", "asnet/data", "benchmarks/results", "docs"]
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import figures
+
+    return figures
+
+
+def test_every_figure_is_that_of_its_file(figures: ModuleType) -> None:
+    found = list(figures.figures(PAGE.read_text(encoding="utf-8")))
+    assert len(found) > 10
+    for figure in found:
+        assert figure.updated(figures.RESULTS) == figure.cell, (figure.file, figure.path)
+
+
+def test_every_file_on_the_page_exists() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    named = set(re.findall(r"[\w./-]+\.(?:py|toml|json|md)\b", text))
+    assert {"asnet/models/compact.md", "training.md", "restoration_compact.json"} <= named
+    missing = [name for name in named if not any((ROOT / folder / name).is_file() for folder in FOLDERS)]
+    assert missing == []
+
+
+def test_figures_keep_their_form_when_they_change(figures: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "speed.json").write_text(
+        '{"gain": 2.5, "error": 3.14e-15, "results": [{"name": "a", "ms": 7}, {"name": "b", "ms": 12.6}]}'
+    )
+    page = "\n".join(
+        [
+            "| gain | +1.23 dB | `speed.json: gain` |",
+            "| error | 1e-14 | `speed.json: error` |",
+            "| by name | 0.1 ms | `speed.json: results/a/ms` |",
+            "| by number | 99 ms | `speed.json: results/1/ms` |",
+            "| largest | 1.00 ms | `speed.json: results/*/ms` |",
+            "| not a figure | 5 |",
+        ]
+    )
+    cells = [figure.updated(tmp_path).strip() for figure in figures.figures(page)]
+    assert cells == ["+2.50 dB", "3e-15", "7.0 ms", "13 ms", "12.60 ms"]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("| a | 1 | `absent.json: gain` |", "absent.json"),
+        ("| a | 1 | `speed.json: gains` |", "'gains'"),
+        ("| a | 1 | `speed.json: results/c/ms` |", "'c'"),
+        ("| a | 1 | `speed.json: results` |", "is not a number"),
+        ("| a | none | `speed.json: gain` |", "no number in"),
+    ],
+)
+def test_figures_without_a_source_are_named(
+    figures: ModuleType, tmp_path: Path, row: str, words: str
+) -> None:
+    (tmp_path / "speed.json").write_text('{"gain": 2.5, "results": [{"name": "a", "ms": 7}]}')
+    (figure,) = figures.figures(row)
+    with pytest.raises(LookupError, match=words):
+        figure.updated(tmp_path)
