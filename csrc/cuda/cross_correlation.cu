@@ -21,7 +21,7 @@ using torch::stable::Tensor;
 #ifdef __CUDACC__
 constexpr double most_spectral_bytes = 170e6;
 #else
-constexpr double most_spectral_bytes = 60e3;
+constexpr double most_spectral_bytes = 100e3;
 #endif
 
 template <typename T>
