@@ -136,8 +136,10 @@ class Inventory:
             if path in self._used:
                 with opened_picture(path, decode=False) as picture:
                     width, height = picture.size
-                    # Values from 5 on tell that rows and columns are exchanged.
-                    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+                    # Values from 5 on exchange rows and columns; a PNG would be decoded to find out.
+                    turned = (
+                        picture.format != "PNG" and picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+                    )
                 self._sizes[path] = (height, width) if turned else (width, height)
             else:
                 self._sizes[path] = None
