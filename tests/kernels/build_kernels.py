@@ -7,8 +7,9 @@ Environment
 -----------
 CXX : the compiler, ``g++`` otherwise.
 MAX_JOBS : number of compilers at work at the same time, the number of processors otherwise.
-ASNET_TEST_CACHE : folder of objects and modules, ``asnet-kernel-tests-<user>`` among the temporary files otherwise.
-ASNET_SANITIZE : ``address``, ``undefined``, ``thread`` or ``address,undefined``: builds with these sanitizers.
+ASNET_TEST_CACHE : folder of objects and modules, otherwise ``asnet-kernel-tests-<user>`` among the temporary
+    files.
+ASNET_SANITIZE : ``address``, ``undefined``, ``thread`` or ``address,undefined``: builds with sanitizers.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def optimisation() -> list[str]:
 
 def compile_object(source: Path, flags: Sequence[str]) -> Path:
     """The object file of a source, from the cache if nothing that it is made of has changed."""
-    command = [*compiler(), "-x", "c++", *FLAGS, *optimisation(), *flags, "-include", str(HEADER), str(source)]
+    command = [*compiler(), "-x", "c++", *FLAGS, *optimisation(), *flags]
+    command += ["-include", str(HEADER), str(source)]
     text = run([*command, "-E"], f"the preprocessor on {source.name}")
     machine = run([*compiler(), "-march=native", "-dM", "-E", "-x", "c++", os.devnull], "the compiler")
     key = hashlib.sha256(b"\0".join([text, machine, "\0".join(command).encode()])).hexdigest()[:32]
