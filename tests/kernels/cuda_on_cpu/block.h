@@ -98,6 +98,11 @@ struct SharedArray {
   size_t bytes;
 };
 
+// Addresses for ThreadSanitizer.
+struct LaunchMarks {
+  char begin, end;
+};
+
 struct Block {
   std::vector<Thread> threads;
   std::vector<Warp> warps;
@@ -110,7 +115,7 @@ struct Block {
   Fiber scheduler;
   void (*body)(const void*) = nullptr;
   const void* arguments = nullptr;
-  char* end_of_launch = nullptr;  // a mark
+  LaunchMarks* launch = nullptr;
 
   Block() = default;
   Block(const Block&) = delete;

@@ -142,6 +142,43 @@ class Stacks {
   std::vector<char*> unused;
 };
 
+inline Stacks& stacks() {
+  static thread_local Stacks stacks;
+  return stacks;
+}
+
+#if defined(__SANITIZE_THREAD__)
+// ThreadSanitizer's fibers, which are slow to create, kept from launch to launch. Within a launch each CUDA thread has one
+// of its own, so that races between blocks are seen; beyond `limit` threads a fiber serves again, which cannot race with
+// what it did before. A destroyed fiber's number would be given to the next at once, to the same effect.
+class TrackedFibers {
+ public:
+  static constexpr size_t limit = 1024;
+
+  void begin_launch() { next = 0; }
+  void* take() {
+    if (next == limit) next = 0;
+    if (next == fibers.size()) fibers.push_back(__tsan_create_fiber(0));
+    return fibers[next++];
+  }
+  // After a failure, when fibers have stopped in the middle of functions.
+  void destroy() {
+    for (void* fiber : fibers) __tsan_destroy_fiber(fiber);
+    fibers.clear();
+    next = 0;
+  }
+
+ private:
+  std::vector<void*> fibers;
+  size_t next = 0;
+};
+
+inline TrackedFibers& tracked_fibers() {
+  static thread_local TrackedFibers fibers;
+  return fibers;
+}
+#endif
+
 // Prepares `fiber` to run `entry`, which must not return.
 inline void prepare(Fiber& fiber, char* stack, void (*entry)()) {
   auto* top = reinterpret_cast<uintptr_t*>(reinterpret_cast<uintptr_t>(stack + Stacks::size) & ~uintptr_t{63}) - 8;

@@ -12,10 +12,12 @@ namespace asnet::cuda_on_cpu {
 
 inline void wait_for_scheduler() { switch_fiber(current->fiber, current->block->scheduler); }
 
-inline void run_thread() {
+// Not tracked, as it never returns: the calls that it makes do.
+ASNET_UNTRACKED inline void run_thread() {
   Thread& thread = *current;
   Block& block = *thread.block;
   entered(block.scheduler);
+  acquire(&block.launch->begin);
   try {
     block.body(block.arguments);
     const Unseen unseen;
@@ -29,7 +31,7 @@ inline void run_thread() {
     thread.warp->returned |= uint32_t{1} << thread.lane;
     thread.state = State::returned;
   }
-  release(block.end_of_launch);
+  release(&block.launch->end);
   switch_fiber(thread.fiber, block.scheduler, true);
   std::abort();
 }
@@ -104,36 +106,26 @@ inline void run_block(Block& block, uint64_t number) {
   }
 }
 
-// The fibers of one block.
-class Fibers {
- public:
-  Fibers(Block& block, Stacks& stacks) : block(block), stacks(stacks) {
-    for (Thread& thread : block.threads) {
-      prepare(thread.fiber, stacks.take(), &run_thread);
+inline void enter_block(Block& block) {
+  for (Thread& thread : block.threads) {
+    prepare(thread.fiber, stacks().take(), &run_thread);
 #if defined(__SANITIZE_THREAD__)
-      thread.fiber.tracked = __tsan_create_fiber(0);
-      __tsan_set_fiber_name(thread.fiber.tracked, name(thread).c_str());
-#endif
-    }
-#if defined(__SANITIZE_THREAD__)
-    block.scheduler.tracked = __tsan_get_current_fiber();
-#endif
+    thread.fiber.tracked = tracked_fibers().take();
+    __tsan_set_fiber_name(thread.fiber.tracked, name(thread).c_str());
   }
-  ~Fibers() {
-    current = nullptr;
-    for (Thread& thread : block.threads) {
-#if defined(__SANITIZE_THREAD__)
-      __tsan_destroy_fiber(thread.fiber.tracked);
-#endif
-      stacks.give_back(static_cast<char*>(const_cast<void*>(thread.fiber.stack)));
-    }
+  block.scheduler.tracked = __tsan_get_current_fiber();
+#else
   }
-  Fibers(const Fibers&) = delete;
+#endif
+}
 
- private:
-  Block& block;
-  Stacks& stacks;
-};
+inline void leave_block(Block& block, [[maybe_unused]] bool failed) {
+  current = nullptr;
+  for (Thread& thread : block.threads) stacks().give_back(static_cast<char*>(const_cast<void*>(thread.fiber.stack)));
+#if defined(__SANITIZE_THREAD__)
+  if (failed) tracked_fibers().destroy();
+#endif
+}
 
 inline void expect_valid(dim3 grid, dim3 block) {
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
@@ -149,19 +141,24 @@ inline void launch_body(dim3 grid, dim3 block_size, size_t dynamic_shared_bytes,
   const Unseen unseen;
   expect_valid(grid, block_size);
   if (current != nullptr) throw Error("a kernel launches a kernel");
-  static thread_local Stacks stacks;
   const size_t threads = size_t{block_size.x} * block_size.y * block_size.z;
-  const auto end_of_launch = std::make_unique<char>();
+  const auto marks = std::make_unique<LaunchMarks>();
+#if defined(__SANITIZE_THREAD__)
+  tracked_fibers().begin_launch();
+#endif
+  release(&marks->begin);
   // No block happens before another: the threads of a block follow what went before the launch, and only what comes
   // after the launch follows them.
   for (const uint32_t number : order_of(size_t{grid.x} * grid.y * grid.z, 0)) {
-    Block block;
+    // On the heap: ThreadSanitizer forgets the marks of a barrier where memory is freed, not where a function returns.
+    const auto owner = std::make_unique<Block>();
+    Block& block = *owner;
     block.threads = std::vector<Thread>(threads);
     block.warps = std::vector<Warp>((threads + 31) / 32);
     block.dynamic_shared_bytes = dynamic_shared_bytes;
     block.body = body;
     block.arguments = arguments;
-    block.end_of_launch = end_of_launch.get();
+    block.launch = marks.get();
     for (unsigned i = 0; i < threads; ++i) {
       Thread& thread = block.threads[i];
       thread.thread_index = {i % block_size.x, i / block_size.x % block_size.y, i / block_size.x / block_size.y};
@@ -173,10 +170,16 @@ inline void launch_body(dim3 grid, dim3 block_size, size_t dynamic_shared_bytes,
       thread.warp->lanes |= uint32_t{1} << thread.lane;
       thread.block = &block;
     }
-    const Fibers fibers(block, stacks);
-    run_block(block, number);
+    enter_block(block);
+    try {
+      run_block(block, number);
+    } catch (...) {
+      leave_block(block, true);
+      throw;
+    }
+    leave_block(block, false);
   }
-  acquire(end_of_launch.get());
+  acquire(&marks->end);
 }
 
 template <typename... Parameters>

@@ -1,0 +1,117 @@
+"""Runs the kernels' tests under sanitizers: python tests/kernels/sanitize.py SANITIZERS [pytest's options]
+
+SANITIZERS is ``address``, ``undefined``, ``thread`` or ``address,undefined``. The process ends at the first
+report, with an exit status that is not zero. Where a sanitizer cannot run the command says so and succeeds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from build_kernels import FOLDER, ROOT, BuildError, build_module, compiler, run
+
+LIBRARIES = {"address": "libasan.so", "thread": "libtsan.so", "undefined": "libubsan.so"}
+ADDR_NO_RANDOMIZE = 0x0040000
+
+
+class CannotRun(Exception):
+    """The sanitizer does not run on this machine."""
+
+
+def environment(sanitizers: str, module: Path) -> dict[str, str]:
+    """Environment of a Python in which the module, built with the sanitizers, can be loaded.
+
+    The runtime of a sanitizer has to be there before anything else, hence LD_PRELOAD.
+    """
+    library = LIBRARIES[sanitizers.split(",")[0]]
+    path = run([*compiler(), f"-print-file-name={library}"], "the compiler").decode().strip()
+    if not Path(path).is_absolute():
+        raise CannotRun(f"{compiler()[0]} brings no {library}")
+    return {
+        **os.environ,
+        "LD_PRELOAD": path,
+        "ASNET_SANITIZE": sanitizers,
+        "ASNET_KERNELS_MODULE": str(module),
+        "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "TSAN_OPTIONS": "halt_on_error=1:history_size=7",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+
+
+def fix_addresses() -> None:
+    """Switches the randomisation of addresses off for the programs that this process becomes."""
+    ctypes.CDLL(None).personality(ADDR_NO_RANDOMIZE)
+
+
+class SanitizedPython:
+    """A Python that runs with the kernels' module built with sanitizers.
+
+    Parameters
+    ----------
+    sanitizers : as in ``ASNET_SANITIZE``.
+    bindings : sources of the module, all of them if None.
+
+    Raises
+    ------
+    CannotRun
+        If the sanitizer does not run on this machine.
+    """
+
+    def __init__(self, sanitizers: str, bindings: Sequence[Path] | None = None) -> None:
+        before = os.environ.get("ASNET_SANITIZE")
+        os.environ["ASNET_SANITIZE"] = sanitizers
+        try:
+            module = build_module(bindings)
+        finally:
+            if before is None:
+                del os.environ["ASNET_SANITIZE"]
+            else:
+                os.environ["ASNET_SANITIZE"] = before
+        self.environment = environment(sanitizers, module)
+        # ThreadSanitizer wants its own part of the address space, which newer kernels give to libraries
+        # at random.
+        self.fixed_addresses = False
+        probe = self.run(["-c", "import numpy"], capture=True)
+        if probe.returncode != 0:
+            self.fixed_addresses = True
+            probe = self.run(["-c", "import numpy"], capture=True)
+        if probe.returncode != 0:
+            raise CannotRun(f"Python does not start with {self.environment['LD_PRELOAD']}: {probe.stderr}")
+
+    def run(self, arguments: Sequence[str], capture: bool = False) -> subprocess.CompletedProcess[str]:
+        """Runs Python with the arguments."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=capture,
+            text=True,
+            preexec_fn=fix_addresses if self.fixed_addresses else None,
+        )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; returns its exit status."""
+    if not arguments or not set(arguments[0].split(",")) <= set(LIBRARIES):
+        print(__doc__, file=sys.stderr)
+        return 2
+    sanitizers, *options = arguments
+    try:
+        python = SanitizedPython(sanitizers)
+    except (BuildError, CannotRun) as error:
+        print(f"The kernels are not run under {sanitizers}: {error}")
+        return int(isinstance(error, BuildError))
+    # A report is written by the process that it ends: pytest must not catch it. Conftests further up import
+    # torch.
+    flags = ["--capture=sys", "-v", f"--confcutdir={FOLDER}", "-p", "no:cacheprovider"]
+    return python.run(["-m", "pytest", *flags, str(FOLDER), *options]).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
