@@ -1,10 +1,16 @@
 """Pages quote what the files of results say, and name files that exist."""
 
+import dataclasses
+import importlib
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from asnet.data import BlurKernelConfig, DegradationConfig
+from asnet.networks import AnalysisConfig, SynthesisConfig
+from asnet.training import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "fidelity.md"
@@ -34,6 +40,30 @@ def test_every_file_on_the_page_exists() -> None:
     assert {"asnet/models/compact.md", "training.md", "restoration_compact.json"} <= named
     missing = [name for name in named if not any((ROOT / folder / name).is_file() for folder in FOLDERS)]
     assert missing == []
+
+
+def test_every_field_and_function_on_the_page_exists() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    configurations = {
+        "A": AnalysisConfig,
+        "S": SynthesisConfig,
+        "T": TrainingConfig,
+        "K": BlurKernelConfig,
+        "D": DegradationConfig,
+    }
+    # A `levels`, `pyramid="features"`: fields of the configuration of that letter.
+    lists = re.findall(r"\b([ASTKD]) ((?:`[^`]+`(?:, )?)+)", text)
+    named = {(letter, name) for letter, spans in lists for name in re.findall(r"`(\w+)(?:=[^`]*)?`", spans)}
+    assert len(named) > 40
+    for letter, name in named:
+        configuration = configurations[letter]
+        known = {field.name for field in dataclasses.fields(configuration)} | set(dir(configuration))
+        assert name in known, f"{configuration.__name__} has no {name}"
+    modules = "layers|analysis|guidance|size_classifier|scale_optimised"
+    functions = set(re.findall(rf"`({modules})\.(\w+)", text))
+    assert len(functions) > 6
+    for module, name in functions:
+        assert hasattr(importlib.import_module(f"asnet.networks.{module}"), name), (module, name)
 
 
 def test_figures_keep_their_form_when_they_change(figures: ModuleType, tmp_path: Path) -> None:
