@@ -1,20 +1,13 @@
 // Schemas of every operator of asnet; the implementations register themselves for their device.
 #include <torch/csrc/stable/library.h>
 
-#include <string>
+// The tests define the same operators once more, in a library where the CUDA entries run on the CPU.
+#ifndef ASNET_LIBRARY
+#define ASNET_LIBRARY asnet
+#endif
+#define ASNET_SCHEMAS(library, m) STABLE_TORCH_LIBRARY(library, m)
 
-#include "cpu/isa.h"
-
-namespace {
-
-std::string build_information() { return ASNET_BUILD_INFORMATION; }
-std::string instruction_set() { return asnet::instruction_set_name(); }
-
-}  // namespace
-
-STABLE_TORCH_LIBRARY(asnet, m) {
-  m.def("build_information() -> str");
-  m.def("instruction_set() -> str");
+ASNET_SCHEMAS(ASNET_LIBRARY, m) {
   m.def("cross_correlation(Tensor features, int lag_y, int lag_x, bool circular, str method) -> Tensor");
   m.def(
       "cross_correlation_backward(Tensor grad, Tensor features, int lag_y, int lag_x, bool circular, str method) -> "
@@ -24,10 +17,11 @@ STABLE_TORCH_LIBRARY(asnet, m) {
   m.def(
       "guided_modulation_backward(Tensor grad, Tensor? x, Tensor? output, Tensor? multiplier, Tensor? shift, "
       "Tensor? conv_bias, bool relu) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "guided_pointwise_conv2d(Tensor x1, Tensor x2, Tensor weight, Tensor? multiplier, Tensor? shift, Tensor? conv_bias, "
+      "bool relu) -> Tensor");
+  m.def(
+      "guided_conv3x3(Tensor x, Tensor weight, Tensor? multiplier, Tensor? shift, Tensor? conv_bias, int stride, "
+      "bool relu) -> Tensor");
   m.def("winograd_conv2d(Tensor x, Tensor weight, Tensor? bias, Tensor? addend, int padding, bool relu) -> Tensor");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(asnet, CompositeExplicitAutograd, m) {
-  m.impl("build_information", TORCH_BOX(&build_information));
-  m.impl("instruction_set", TORCH_BOX(&instruction_set));
 }

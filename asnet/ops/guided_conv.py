@@ -1,12 +1,31 @@
-"""Convolutions that a blur kernel guides: a convolution and its modulated epilogue (Eq. 1 of the paper)."""
+"""Convolutions that a blur kernel guides: a convolution and its modulated epilogue (Eq. 1 of the paper).
+
+Two operators for inference on CUDA write a convolution's output once, already modulated:
+``asnet::guided_pointwise_conv2d``, which `guided_pointwise_conv2d` calls, and ``asnet::guided_conv3x3``
+(bfloat16 and float16, channels-last), which nothing calls: it stands in benchmarks/guided_conv.py beside what
+`guided_conv2d` does.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asnet.errors import InputError
-from asnet.ops.guided_modulation import Activation, check_maps, check_parameters, modulate, modulate_in_place
+from asnet.errors import AsnetError, InputError
+from asnet.ops._extension import has_kernel, load
+from asnet.ops.guided_modulation import (
+    Activation,
+    check_maps,
+    check_parameters,
+    modulate,
+    modulate_in_place,
+    parameter_tables,
+)
 from asnet.ops.winograd_conv2d import convolve, wants_gradient
+
+load()
+_DEVICES_WITH_POINTWISE_KERNEL = frozenset(
+    device for device in ("cpu", "cuda") if has_kernel("guided_pointwise_conv2d", device.upper())
+)
 
 
 def guided_conv2d(
@@ -84,7 +103,8 @@ def guided_pointwise_conv2d(
 
     ``act((W [x1; x2] + c) * (1 + m) + b)`` as two matrix products, the second added to the first where it
     lies, and one pass over the sum. That pass also holds the activation, so folding the modulation into the
-    weights would save nothing.
+    weights would save nothing. On CUDA, where no gradient is wanted, all of it is one kernel, which writes
+    nothing but the result; float32 there is accurate to float32, whatever torch is told about TF32.
 
     Parameters
     ----------
@@ -125,9 +145,14 @@ def guided_pointwise_conv2d(
     _check_weight(x1, weight, x1.shape[1] + x2.shape[1], activation, multiplier, shift, bias)
     _check_companion(x1, "x2", x2)
 
-    product = _pointwise_product(*_autocast(x1, x2, weight[:, :, 0, 0]))
-    finish = modulate if wants_gradient(x1, x2, weight, bias, multiplier, shift) else modulate_in_place
-    return finish(product, multiplier, shift, bias, activation)
+    factors = _autocast(x1, x2, weight[:, :, 0, 0])
+    if wants_gradient(x1, x2, weight, bias, multiplier, shift):
+        return modulate(_pointwise_product(*factors), multiplier, shift, bias, activation)
+    if x1.device.type in _DEVICES_WITH_POINTWISE_KERNEL:
+        tables = parameter_tables(factors[0], weight.shape[0], multiplier, shift, bias)
+        out: Tensor = torch.ops.asnet.guided_pointwise_conv2d(*factors, *tables, activation == "relu")
+        return out
+    return modulate_in_place(_pointwise_product(*factors), multiplier, shift, bias, activation)
 
 
 def _pointwise_product(x1: Tensor, x2: Tensor, weight: Tensor) -> Tensor:
@@ -202,3 +227,52 @@ def _check_companion(x: Tensor, name: str, tensor: Tensor) -> None:
         raise InputError(f"{name} is on {tensor.device}, the feature maps are on {x.device}")
     if tensor.dtype != x.dtype and not _is_autocast(x):
         raise InputError(f"{name} must have the dtype of the feature maps, {x.dtype}, got {tensor.dtype}")
+
+
+def _pointwise_fake(
+    x1: Tensor,
+    x2: Tensor,
+    weight: Tensor,
+    multiplier: Tensor | None,
+    shift: Tensor | None,
+    conv_bias: Tensor | None,
+    relu: bool,
+) -> Tensor:
+    channels_last = not x1.is_contiguous() and x1.is_contiguous(memory_format=torch.channels_last)
+    return torch.empty(
+        (x1.shape[0], weight.shape[0], *x1.shape[2:]),
+        dtype=x1.dtype,
+        device=x1.device,
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+    )
+
+
+def _conv3x3_fake(
+    x: Tensor,
+    weight: Tensor,
+    multiplier: Tensor | None,
+    shift: Tensor | None,
+    conv_bias: Tensor | None,
+    stride: int,
+    relu: bool,
+) -> Tensor:
+    rows, columns = ((size - 1) // stride + 1 for size in x.shape[2:])
+    return torch.empty(
+        (x.shape[0], weight.shape[0], rows, columns),
+        dtype=x.dtype,
+        device=x.device,
+        memory_format=torch.channels_last,
+    )
+
+
+def _refuse_derivative(ctx: object, *gradients: Tensor) -> None:
+    raise AsnetError(
+        "asnet::guided_pointwise_conv2d and asnet::guided_conv3x3 have no derivative, being for inference; "
+        "the functions of asnet.ops have."
+    )
+
+
+torch.library.register_fake("asnet::guided_pointwise_conv2d", _pointwise_fake)
+torch.library.register_fake("asnet::guided_conv3x3", _conv3x3_fake)
+torch.library.register_autograd("asnet::guided_pointwise_conv2d", _refuse_derivative)
+torch.library.register_autograd("asnet::guided_conv3x3", _refuse_derivative)

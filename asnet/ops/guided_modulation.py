@@ -128,7 +128,7 @@ def modulate(
     """`guided_modulation` of arguments that were checked."""
     if x.device.type not in _DEVICES_WITH_KERNEL:
         return reference.guided_modulation(x, multiplier, shift, conv_bias=conv_bias, activation=activation)
-    tables = _tables(x, multiplier, shift, conv_bias)
+    tables = parameter_tables(x, x.shape[1], multiplier, shift, conv_bias)
     return torch.ops.asnet.guided_modulation(x, *tables, activation == "relu")  # type: ignore[no-any-return]
 
 
@@ -142,7 +142,8 @@ def modulate_in_place(
     """`modulate` that overwrites x, which is dense and outside of any autograd graph, and returns it."""
     if x.device.type not in _DEVICES_WITH_KERNEL:
         return reference.guided_modulation(x, multiplier, shift, conv_bias=conv_bias, activation=activation)
-    torch.ops.asnet.guided_modulation_(x, *_tables(x, multiplier, shift, conv_bias), activation == "relu")
+    tables = parameter_tables(x, x.shape[1], multiplier, shift, conv_bias)
+    torch.ops.asnet.guided_modulation_(x, *tables, activation == "relu")
     return x
 
 
@@ -150,11 +151,11 @@ def _accumulation_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _tables(
-    x: Tensor, multiplier: Tensor | None, shift: Tensor | None, conv_bias: Tensor | None
+def parameter_tables(
+    x: Tensor, channels: int, multiplier: Tensor | None, shift: Tensor | None, conv_bias: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The parameters as the operator takes them: (N, C), (N, C) and (C,) in the accumulation dtype."""
-    dtype, size = _accumulation_dtype(x), (x.shape[0], x.shape[1])
+    """The parameters as the operators take them: (N, C), (N, C) and (C,) in the accumulation dtype."""
+    dtype, size = _accumulation_dtype(x), (x.shape[0], channels)
     return (
         None if multiplier is None else multiplier.to(dtype).expand(size),
         None if shift is None else shift.to(dtype).expand(size),
