@@ -4,9 +4,9 @@
 
 An image of 1024x768 is deblurred by randomly initialised networks (the time does not depend on the weights),
 once with the operators of asnet and once, with the same weights, as plain torch operations: correlation by
-FFTs of the whole image, torch's convolutions, their modulation and ReLU as separate operations, concatenation
-before the 1x1 convolution, transposed convolutions and un-pooling as torch has them. The paper reports 0.45 s for this
-size on a GTX 1080 Ti.
+FFTs of the whole image, torch's convolutions, their modulation and ReLU as separate operations,
+concatenation before the 1x1 convolution, transposed convolutions and un-pooling as torch has them. The paper
+reports 0.45 s for this size on a GTX 1080 Ti.
 """
 
 from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from asnet.ops._extension import load
 load()
 
 #: Where it pays, by benchmarks/winograd_conv2d.py: sides of the kernels; least taps of a filter and, in 16
-#: bits, channels in and out; least multiplications of the whole convolution.
+#: bits, channels out; least multiplications of the whole convolution.
 _KERNELS, _TAPS, _CHANNELS = (3, 7), 48, 16
 _MULTIPLICATIONS = {torch.float32: 1e8, torch.bfloat16: 5e8, torch.float16: 5e8}
 
@@ -91,7 +91,7 @@ def _pays(x: Tensor, weight: Tensor, padding: int) -> bool:
     """Whether Winograd's method is there for this convolution, and faster."""
     if x.device.type != "cpu" or x.dtype not in _MULTIPLICATIONS or x.dtype != weight.dtype:
         return False
-    if x.dtype != torch.float32 and (_HAS_MATRIX_UNITS or min(weight.shape[:2]) < _CHANNELS):
+    if x.dtype != torch.float32 and (_HAS_MATRIX_UNITS or weight.shape[0] < _CHANNELS):
         return False
     height, width = weight.shape[2:]
     if height != width or height not in _KERNELS or weight[0].numel() < _TAPS:

@@ -107,6 +107,7 @@ Tensor winograd_conv2d(const Tensor& x_, const Tensor& weight_, const std::optio
                       dim, ", the result has ", out.size(dim));
   }
   if (out.numel() == 0) return out;
+  advise_large_pages(out.mutable_data_ptr(), static_cast<std::size_t>(out.numel()) * out.element_size());
   const auto run = [&](auto element) {
     convolve<decltype(element)>(x, weight, contiguous(bias), contiguous(addend), relu, shape, out);
   };
