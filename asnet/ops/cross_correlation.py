@@ -3,7 +3,8 @@
 Two methods: the direct sum, and a spectral one that cuts the image into strips and tiles, adds up the cross
 spectra of their feature maps and transforms the sums back once, for the wanted lags alone. Its memory does
 not grow with the image. Both have a gradient of the same form. Which of them is faster follows from a count
-of their operations in ``csrc/cpu/cross_correlation_plan.cpp``.
+of their operations in ``csrc/cpu/cross_correlation_plan.cpp`` and, with the memory that they move, in
+``csrc/cuda/cross_correlation_plan.h``.
 """
 
 from typing import Any, Literal
@@ -52,7 +53,7 @@ def cross_correlation(
     boundary : "zero" or "circular"
         What is outside of the image: zeros, or the image again.
     method : "auto", "direct" or "spectral"
-        How to compute; "auto" takes the one with fewer operations. The results agree up to rounding.
+        How to compute; "auto" takes what is expected to be faster. The results agree up to rounding.
 
     Returns
     -------
