@@ -23,12 +23,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import measure
 import torch
+from ablation_plan import CLASS_RUNS, GUIDANCE, ROWS, Row, planned_runs
 
 from asnet.data import support_size
 from asnet.errors import AsnetError, ConfigurationError
@@ -40,8 +40,6 @@ from asnet.networks import (
     load_weights_into,
     read_header,
 )
-from asnet.networks.configuration_fields import plain_fields
-from asnet.networks.size_classifier import CLASS_SIZES
 from asnet.training import Processes, Stage, Trainer, TrainingConfig, make_examples, stage_table, validate
 from asnet.training.checkpoint import load_checkpoint
 from asnet.training.tables import merged, read_toml
@@ -53,99 +51,6 @@ RECIPES = {"reduced": CONFIGURATIONS / "ablation.toml", "full": CONFIGURATIONS /
 
 #: Exit code of a run that was interrupted, as a shell reports SIGINT.
 INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run.
-
-    Attributes
-    ----------
-    stage : {"analysis", "synthesis", "joint", "classifier"}
-        What is trained.
-    table : mapping
-        The values of its recipe.
-    analysis_from, synthesis_from : str
-        Runs whose last weights it starts from; random weights where empty.
-    """
-
-    stage: Stage
-    table: Mapping[str, Any] = field(default_factory=dict)
-    analysis_from: str = ""
-    synthesis_from: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the table.
-
-    Attributes
-    ----------
-    name : str
-        What `--rows` calls it.
-    group, label : str
-        As in the paper's table.
-    paper : float
-        PSNR in dB that the paper reports.
-    runs : tuple of str
-        The training runs that it stands on, in the order in which they are trained.
-    reference : str
-        The row of its group that others are compared with.
-    """
-
-    name: str
-    group: str
-    label: str
-    paper: float
-    runs: tuple[str, ...]
-    reference: str
-
-
-_GUIDANCE = "Synthesis, true kernels"
-_STRATEGY = "Training strategy"
-_PRETRAINED = ("analysis", "synthesis_both")
-_CLASSES = tuple(f"joint_class_{index + 1}" for index in range(len(CLASS_SIZES)))
-
-ROWS = (
-    Row("none", _GUIDANCE, "no guidance", 24.80, ("synthesis_none",), "both"),
-    Row("additive", _GUIDANCE, "additive", 28.58, ("synthesis_additive",), "both"),
-    Row("multiplicative", _GUIDANCE, "multiplicative", 28.41, ("synthesis_multiplicative",), "both"),
-    Row("both", _GUIDANCE, "additive and multiplicative", 28.73, ("synthesis_both",), "both"),
-    Row("random", _STRATEGY, "random initialisation", 25.70, ("joint_random",), "after"),
-    Row("before", _STRATEGY, "pre-trained, before joint training", 24.82, _PRETRAINED, "after"),
-    Row("after", _STRATEGY, "pre-trained, after joint training", 26.78, (*_PRETRAINED, "joint"), "after"),
-    Row("scale", _STRATEGY, "scale-optimised", 27.12, (*_PRETRAINED, *_CLASSES, "classifier"), "after"),
-)
-
-
-def planned_runs(recipe: Mapping[str, Any]) -> dict[str, Run]:
-    """Return every run that a row may stand on, under its name."""
-    synthesis, joint = stage_table(recipe, "synthesis"), stage_table(recipe, "joint")
-    runs = {"analysis": Run("analysis", stage_table(recipe, "analysis"))}
-    for guidance in ("none", "additive", "multiplicative", "both"):
-        changes = {"network": {"synthesis": {"guidance": guidance}}}
-        runs[f"synthesis_{guidance}"] = Run("synthesis", merged(synthesis, changes))
-    pretraining = TrainingConfig.from_table("synthesis", synthesis)
-    end_to_end = TrainingConfig.from_table("joint", joint)
-    steps = pretraining.total_steps + end_to_end.total_steps
-    from_scratch = {
-        "epochs": math.ceil(steps / end_to_end.steps_per_epoch),
-        "learning_rate": pretraining.learning_rate,
-    }
-    runs["joint_random"] = Run("joint", merged(joint, from_scratch))
-    runs["joint"] = Run("joint", joint, analysis_from="analysis", synthesis_from="synthesis_both")
-    grid = end_to_end.kernel_size
-    # The paper's classes, at this grid.
-    class_sizes = tuple(size * grid // CLASS_SIZES[-1] // 2 * 2 + 1 for size in CLASS_SIZES)
-    kernels = replace(end_to_end.kernels, class_sizes=class_sizes)
-    for name, (smallest, largest) in zip(_CLASSES, kernels.odd_sizes_of_classes, strict=True):
-        sizes = {"kernels": {"minimum_size": smallest, "maximum_size": largest}}
-        runs[name] = Run("joint", merged(joint, sizes), "analysis", "synthesis_both")
-    single_scale = {"analysis": merged(plain_fields(end_to_end.network.analysis), {"levels": 1})}
-    classifier = merged(stage_table(recipe, "analysis"), recipe.get("classifier", {}))
-    classifier["network"] = {**single_scale, "class_sizes": list(class_sizes)}
-    runs["classifier"] = Run("classifier", classifier)
-    return runs
 
 
 class Ablation:
@@ -225,12 +130,12 @@ class Ablation:
         network = load_network(self.weights(row.runs[-1]), device=self.device)
         if row.name == "before":
             load_weights_into(network.analysis, self.weights("analysis"), prefix="analysis.")
-        return self._validated("synthesis" if row.group == _GUIDANCE else "joint", network, self.examples)
+        return self._validated("synthesis" if row.group == GUIDANCE else "joint", network, self.examples)
 
     def _scored_by_class(self) -> Validation:
         """Give each photograph to the pair of the class that the classifier puts it into."""
         classifier = load_classifier(self.weights("classifier"), device=self.device)
-        pairs = [load_network(self.weights(name), device=self.device) for name in _CLASSES]
+        pairs = [load_network(self.weights(name), device=self.device) for name in CLASS_RUNS]
         networks = ScaleOptimisedNetworks.join(classifier, pairs)
         with torch.inference_mode():
             chosen = [networks.classify(example.blurred.to(self.device)) for example in self.examples]
