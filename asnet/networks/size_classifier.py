@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from asnet.errors import ConfigurationError
-from asnet.networks.analysis import AnalysisNetwork
+from asnet.networks.analysis import INITIAL_KERNEL_BIAS, AnalysisNetwork
 from asnet.networks.configuration_fields import (
     as_mapping,
     check_known,
@@ -17,6 +17,7 @@ from asnet.networks.configuration_fields import (
     plain_fields,
 )
 from asnet.networks.configurations import AnalysisConfig, preset
+from asnet.networks.layers import initialise_he
 
 #: Largest kernel size in pixels of each of the paper's classes, [0, 31], (31, 61] and (61, 85].
 CLASS_SIZES = (31, 61, 85)
@@ -135,6 +136,13 @@ class SizeClassifier(nn.Module):
         self.output = nn.Linear(config.analysis.kernel_size**2, len(config.class_sizes))
         nn.init.zeros_(self.output.bias)
         nn.init.normal_(self.output.weight, std=1 / config.analysis.kernel_size)
+        # An analysis network starts from an even kernel, whatever the image; a classifier that starts so has
+        # little to tell images apart by and learns nothing for long.
+        last = self.analysis.head[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        initialise_he(last)
+        nn.init.constant_(last.bias, INITIAL_KERNEL_BIAS)
 
     def forward(self, image: Tensor) -> Tensor:
         """Judge images.
