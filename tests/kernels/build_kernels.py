@@ -147,6 +147,29 @@ def build_module(bindings: Sequence[Path] | None = None) -> Path:
     return link("kernels", [main, *(source for source in chosen if source != main)], flags)
 
 
+def build_operators() -> Path:
+    """The host entries of csrc/cuda as a library of torch operators `asnet_cuda_on_cpu` for CPU tensors.
+
+    Raises
+    ------
+    BuildError
+        If there is no compiler, or a source does not compile.
+    """
+    import torch
+
+    packages = Path(torch.__file__).parent
+    flags = [
+        "-DTORCH_TARGET_VERSION=0x020a000000000000",
+        "-DASNET_LIBRARY=asnet_cuda_on_cpu",
+        f"-I{ROOT / 'csrc'}",
+        f"-isystem{packages / 'include'}",
+    ]
+    entries = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+    sources = [ROOT / "csrc" / "schemas.cpp", HEADER.parent / "library.cpp", *entries]
+    libraries = [f"-L{packages / 'lib'}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu"]
+    return link("asnet_cuda_on_cpu", sources, flags, libraries)
+
+
 def load_module(path: Path) -> ModuleType:
     """Opens a module that `build_module` has made."""
     loader = importlib.machinery.ExtensionFileLoader("kernels", str(path))

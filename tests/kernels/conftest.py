@@ -3,10 +3,10 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
-from build_kernels import BuildError, build_module, compiler, load_module, sanitizers
+from build_kernels import BuildError, build_module, build_operators, compiler, load_module, sanitizers
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +19,19 @@ def kernels() -> ModuleType:
     except BuildError as error:
         pytest.skip(f"kernels are not run: {error}")
     return load_module(build_module())
+
+
+@pytest.fixture(scope="session")
+def cuda_operators() -> SimpleNamespace:
+    """``torch.ops.asnet_cuda_on_cpu``: the host entries of csrc/cuda for CPU tensors."""
+    import torch
+
+    try:
+        compiler()
+    except BuildError as error:
+        pytest.skip(f"the CUDA entries are not run: {error}")
+    torch.ops.load_library(str(build_operators()))
+    return torch.ops.asnet_cuda_on_cpu
 
 
 # ThreadSanitizer finds what one order hides; each run under it takes long.

@@ -1,0 +1,23 @@
+// What was built, for `asnet info`.
+#include <torch/csrc/stable/library.h>
+
+#include <string>
+
+#include "cpu/isa.h"
+
+namespace {
+
+std::string build_information() { return ASNET_BUILD_INFORMATION; }
+std::string instruction_set() { return asnet::instruction_set_name(); }
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(asnet, m) {
+  m.def("build_information() -> str");
+  m.def("instruction_set() -> str");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(asnet, CompositeExplicitAutograd, m) {
+  m.impl("build_information", TORCH_BOX(&build_information));
+  m.impl("instruction_set", TORCH_BOX(&instruction_set));
+}
