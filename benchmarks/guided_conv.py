@@ -1,6 +1,6 @@
 """Time of the guided convolutions against the same arithmetic as separate torch operations.
 
-    python benchmarks/guided_conv.py [--threads 1] [--repeats 9] [--only epilogue]
+    python benchmarks/guided_conv.py [--device cuda] [--threads 1] [--repeats 9] [--only epilogue]
 
 Contiguous and channels-last, in float32 and bfloat16, forward, and forward with backward to every argument:
 
@@ -9,6 +9,10 @@ Contiguous and channels-last, in float32 and bfloat16, forward, and forward with
 - `guided_conv2d`, 3x3, one blur kernel (without gradients it folds), against convolution, multiplication,
   addition, ReLU;
 - `guided_pointwise_conv2d` against concatenation, convolution, multiplication, addition, ReLU.
+
+On a CUDA device besides, in bfloat16 and channels-last, forward: ``asnet::guided_conv3x3``, which has the
+epilogue in its registers, against the modulation folded into the weights of cuDNN's convolution, and against
+that convolution followed by the epilogue. `guided_conv2d` should call it where it is the fastest.
 """
 
 import itertools
@@ -20,10 +24,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.ops import guided_conv2d, guided_modulation, guided_pointwise_conv2d
+from asnet.ops.guided_modulation import modulate_in_place
 
 #: N, C, H, W: levels of the compact and the released topology, and of a crop of training.
 SHAPES = [(1, 32, 384, 512), (1, 128, 192, 256), (1, 128, 96, 128), (4, 32, 128, 128), (4, 128, 32, 32)]
 FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
+#: The finest level of the released topology, on CUDA alone.
+FINEST = (1, 128, 768, 1024)
 #: In bfloat16 each separate operation rounds: their summed gradients err by up to a tenth of the largest.
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.25}
 GOAL = "the epilogue: a ratio of 2, forward and backward"
@@ -36,6 +43,11 @@ def eager_modulation(x: Tensor, multiplier: Tensor, shift: Tensor) -> Tensor:
     return torch.relu(x * (1 + multiplier)[:, :, None, None] + shift[:, :, None, None])
 
 
+def random_like(x: Tensor, *shape: int) -> Tensor:
+    """Normal numbers on the device of x."""
+    return torch.randn(shape, device=x.device)
+
+
 def epilogue(x: Tensor) -> tuple[Function, Function, Sequence[Tensor]]:
     """Ours, the separate operations, their arguments."""
     N, C = x.shape[:2]
@@ -46,7 +58,7 @@ def epilogue(x: Tensor) -> tuple[Function, Function, Sequence[Tensor]]:
     def eager(x: Tensor, multiplier: Tensor, shift: Tensor, bias: Tensor) -> Tensor:
         return eager_modulation(x + bias[:, None, None], multiplier, shift)
 
-    return ours, eager, (x, torch.randn(N, C), torch.randn(N, C), torch.randn(C))
+    return ours, eager, (x, random_like(x, N, C), random_like(x, N, C), random_like(x, C))
 
 
 def convolution(x: Tensor) -> tuple[Function, Function, Sequence[Tensor]]:
@@ -59,8 +71,8 @@ def convolution(x: Tensor) -> tuple[Function, Function, Sequence[Tensor]]:
     def eager(x: Tensor, weight: Tensor, bias: Tensor, multiplier: Tensor, shift: Tensor) -> Tensor:
         return eager_modulation(F.conv2d(x, weight, bias, padding=1), multiplier, shift)
 
-    weight = torch.randn(C, C, 3, 3) / (3 * C**0.5)
-    return ours, eager, (x, weight, torch.randn(C), torch.randn(1, C), torch.randn(1, C))
+    weight = random_like(x, C, C, 3, 3) / (3 * C**0.5)
+    return ours, eager, (x, weight, random_like(x, C), random_like(x, 1, C), random_like(x, 1, C))
 
 
 def pointwise(x: Tensor) -> tuple[Function, Function, Sequence[Tensor]]:
@@ -72,8 +84,8 @@ def pointwise(x: Tensor) -> tuple[Function, Function, Sequence[Tensor]]:
     ) -> Tensor:
         return eager_modulation(F.conv2d(torch.cat([x1, x2], dim=1), weight, bias), multiplier, shift)
 
-    weight = torch.randn(C, 2 * C, 1, 1) / (2 * C) ** 0.5
-    guides = (torch.randn(C), torch.randn(N, C), torch.randn(N, C))
+    weight = random_like(x, C, 2 * C, 1, 1) / (2 * C) ** 0.5
+    guides = (random_like(x, C), random_like(x, N, C), random_like(x, N, C))
     return guided_pointwise_conv2d, eager, (x, torch.randn_like(x), weight, *guides)
 
 
@@ -103,13 +115,56 @@ def with_backward(
     return run
 
 
-def cases() -> Iterator[Case]:
+def convolution_kernels(x: Tensor) -> list[Contender]:
+    """The ways to a guided 3x3 convolution on CUDA; x in bfloat16 and channels-last."""
+    C = x.shape[1]
+    weight = (random_like(x, C, C, 3, 3) / (3 * C**0.5)).to(x.dtype, memory_format=torch.channels_last)
+    bias, multiplier, shift = random_like(x, C), random_like(x, 1, C), random_like(x, 1, C)
+    tables = (multiplier.expand(len(x), -1), shift.expand(len(x), -1), bias)
+
+    def in_registers() -> list[Tensor]:
+        return [torch.ops.asnet.guided_conv3x3(x, weight, *tables, 1, True)]
+
+    def folded() -> list[Tensor]:
+        return [guided_conv2d(x, weight, bias.to(x.dtype), multiplier, shift, padding=1)]
+
+    def separate() -> list[Tensor]:
+        return [modulate_in_place(F.conv2d(x, weight, padding=1), multiplier, shift, bias, "relu")]
+
+    tolerance = TOLERANCES[x.dtype]
+    return [
+        Contender("asnet", in_registers),
+        Contender("folded into cuDNN", folded, tolerance),
+        Contender("cuDNN and epilogue", separate, tolerance),
+    ]
+
+
+def cuda_cases(device: torch.device) -> Iterator[Case]:
+    """Those of operators that exist for CUDA alone."""
+    for shape in (*SHAPES, FINEST):
+        torch.manual_seed(0)
+        x = torch.randn(shape, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
+        facts = {
+            "operator": "kernel3x3",
+            "shape": list(shape),
+            "dtype": "bfloat16",
+            "layout": "channels-last",
+        }
+        yield Case(
+            f"kernel3x3 {'x'.join(map(str, shape))} bfloat16 channels-last forward",
+            convolution_kernels(x),
+            facts | {"backward": False},
+        )
+
+
+def cases(device: torch.device) -> Iterator[Case]:
     """Every case, made when it is its turn."""
+    shapes = (*SHAPES, FINEST) if device.type == "cuda" else SHAPES
     for build, shape, dtype, layout in itertools.product(
-        (epilogue, convolution, pointwise), SHAPES, TOLERANCES, FORMATS
+        (epilogue, convolution, pointwise), shapes, TOLERANCES, FORMATS
     ):
         torch.manual_seed(0)
-        ours, eager, values = build(torch.randn(shape).to(memory_format=FORMATS[layout]))
+        ours, eager, values = build(torch.randn(shape, device=device).to(memory_format=FORMATS[layout]))
         values = [value.to(dtype).requires_grad_() for value in values]
         precision, tolerance = str(dtype).removeprefix("torch."), TOLERANCES[dtype]
         facts = {"operator": build.__name__, "shape": list(shape), "dtype": precision, "layout": layout}
@@ -130,32 +185,40 @@ def cases() -> Iterator[Case]:
             ],
             facts | {"backward": True},
         )
+    if device.type == "cuda":
+        yield from cuda_cases(device)
 
 
 def main() -> None:
     """Measure the cases, print a table and a summary, write the results."""
-    options = arguments("Guided convolutions against separate torch operations.").parse_args()
+    parser = arguments("Guided convolutions against separate torch operations.")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    options = parser.parse_args()
+    device = torch.device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
+    # cuDNN's default for float32 is TF32, which would be neither as accurate as ours nor comparable with it.
+    torch.backends.cudnn.allow_tf32 = False
     results = []
-    for case in cases():
+    for case in cases(device):
         if options.only in case.name:
             results.append(measure(case, repeats=options.repeats, budget=options.budget))
             print_table(results[-1:])
+    ratios: dict[str, list[float]] = {}
+    for result in results:
+        what = f"{result['operator']} {'with backward' if result['backward'] else 'forward'}"
+        for name, row in result["contenders"].items():
+            if name == "separate operations":
+                ratios.setdefault(what, []).append(row["ratio"])
+            elif name not in ("asnet", "clone"):
+                ratios.setdefault(f"{what}, {name}", []).append(row["ratio"])
     summary = {}
-    for operator, backward in itertools.product(("epilogue", "convolution", "pointwise"), (False, True)):
-        ratios = [
-            result["contenders"]["separate operations"]["ratio"]
-            for result in results
-            if result["operator"] == operator and result["backward"] is backward
-        ]
-        if ratios:
-            what = f"{operator} {'with backward' if backward else 'forward'}"
-            mean = geometric_mean(ratios)
-            summary[what] = {"least_ratio": min(ratios), "mean_ratio": round(mean, 2), "cases": len(ratios)}
-            print(f"{what:25s} separate operations take {mean:.2f} times as long on average")
-    # A selection has a file of its own.
-    name = "_".join(["guided_conv", *options.only.split()])
+    for what, values in ratios.items():
+        mean = geometric_mean(values)
+        summary[what] = {"least_ratio": min(values), "mean_ratio": round(mean, 2), "cases": len(values)}
+        print(f"{what:45s} {mean:.2f} times the time of asnet on average")
+    # A selection, and a GPU, has a file of its own.
+    name = "_".join(["guided_conv", *(["cuda"] if device.type == "cuda" else []), *options.only.split()])
     print("written to", save(name, results, goal=GOAL, summary=summary).name)
 
 
