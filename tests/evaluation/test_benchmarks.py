@@ -58,6 +58,23 @@ def test_the_frames_of_the_koehler_data_set() -> None:
     assert len(counts) == 40
 
 
+def test_the_frame_that_copies_may_lack_counts_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asnet.evaluation.koehler.IMAGES", range(1, 2))
+    monkeypatch.setattr("asnet.evaluation.koehler.TRAJECTORIES", range(3, 4))
+    tiny = scene(4, 4)
+    save(tmp_path / "Blurry1_3.png", tiny)
+    for frame in (frame for frame in range(1, 199) if frame != 30):
+        save(tmp_path / f"GroundTruth1_3_{frame}.png", tiny)
+    assert len(found(Koehler(), tmp_path)[0].ground_truth) == 197
+    save(tmp_path / "GroundTruth1_3_199.png", tiny)
+    assert found(Koehler(), tmp_path)[0].ground_truth[-1].name == "GroundTruth1_3_199.png"
+    (tmp_path / "GroundTruth1_3_198.png").unlink()
+    with pytest.raises(InputError, match=r"1 missing: \S*GroundTruth1_3_198.png"):
+        found(Koehler(), tmp_path)
+
+
 def test_koehler_takes_the_best_frame_for_each_metric(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
