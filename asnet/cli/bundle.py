@@ -51,14 +51,14 @@ def run(arguments: argparse.Namespace) -> int:
         load_classifier(arguments.classifier), [load_network(path) for path in arguments.pairs]
     )
     headers = [read_header(path) for path in paths]
+    sizes = networks.config.classifier.class_sizes
+    parts = ["classifier", *(f"kernels of up to {size} pixels" for size in sizes)]
     make_folder(arguments.output.parent)
     save_weights(
         arguments.output,
         networks,
         # Every name once, in the order of the files.
         training_data=", ".join(dict.fromkeys(header.training_data for header in headers)),
-        revision="; ".join(
-            f"{path.name}: {header.revision}" for path, header in zip(paths, headers, strict=True)
-        ),
+        revision="; ".join(f"{part}: {header.revision}" for part, header in zip(parts, headers, strict=True)),
     )
     return 0

@@ -90,8 +90,8 @@ def test_a_bundle_says_where_its_parts_come_from(parts: list[Path], tmp_path: Pa
     assert header.configuration.name == "scale_optimised"
     assert header.training_data == "garden, street"
     assert header.revision == (
-        "classifier.safetensors: 3, classifier stage; scale-5.safetensors: 3, joint stage; "
-        "scale-9.safetensors: 3, joint stage; scale-13.safetensors: 3, joint stage"
+        "classifier: 3, classifier stage; kernels of up to 5 pixels: 3, joint stage; "
+        "kernels of up to 9 pixels: 3, joint stage; kernels of up to 13 pixels: 3, joint stage"
     )
     networks = load_networks(output)
     assert isinstance(networks, ScaleOptimisedNetworks)
