@@ -42,7 +42,7 @@ def deblurred(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     calls: list[bool] = []
     deblur = Deblurrer.deblur
 
-    def counted(self, image, kernel=None, **options):  # type: ignore[no-untyped-def]
+    def counted(self, image, kernel=None, **options):
         calls.append(kernel is not None)
         return deblur(self, image, kernel, **options)
 
@@ -154,7 +154,7 @@ def test_an_interrupted_run_goes_on(
     deblurred.clear()
     score = Levin.score
 
-    def interrupted(self, case, *others):  # type: ignore[no-untyped-def]
+    def interrupted(self, case, *others):
         if case.name == "im2_kernel1_img":
             raise KeyboardInterrupt
         return score(self, case, *others)

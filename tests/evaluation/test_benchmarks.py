@@ -172,7 +172,7 @@ def test_kernels_are_turned_as_the_images_show(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("make", [make_levin, make_sun])
-def test_true_kernels_explain_the_blur(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make) -> None:  # type: ignore[no-untyped-def]
+def test_true_kernels_explain_the_blur(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make) -> None:
     benchmark = Levin() if make is make_levin else Sun()
     for case in found(benchmark, make(tmp_path, monkeypatch)):
         kernel = int(case.name.split("kernel")[1][0] if make is make_levin else case.name[2])
