@@ -142,6 +142,54 @@ __device__ __forceinline__ int word_place(int pixel, int word) {
 // Rows that the warps read, and the one that the next t needs.
 constexpr int kRingRows = kTileRows + 1;
 
+// sums[half][n] += weights times pixels for both taps of a pair and kRowTilesAtOnce blocks of 16 maps a: the operands of floats
+// take twice the registers. fragment: of the lane; first, second: halves of the lane's pixel in the first eight columns.
+template <typename T>
+constexpr int kRowTilesAtOnce = sizeof(T) == 2 ? 2 : 1;
+template <typename T>
+__device__ __forceinline__ void multiply_pair(float (&sums)[2][8][4], int half, const uint32_t* fragment,
+                                              const uint32_t* first, const uint32_t* second) {
+  Operand<T> a[2][kRowTilesAtOnce<T>][4];
+#pragma unroll
+  for (int far = 0; far < 2; ++far)
+#pragma unroll
+    for (int m = 0; m < kRowTilesAtOnce<T>; ++m) {
+      const uint32_t* from = fragment + (2 * far + m) * kParts<T> * kFragment;
+      const Pack<uint32_t, 4> high = load_pack<uint32_t, 4>(from);
+      if constexpr (sizeof(T) == 4) {
+        const Pack<uint32_t, 4> low = load_pack<uint32_t, 4>(from + kFragment);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) a[far][m][e] = {high.element[e], low.element[e]};
+      } else {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) a[far][m][e] = high.element[e];
+      }
+    }
+  Operand<T> columns[2][2];
+  columns[1][0] = operand<T>(*first);
+  columns[1][1] = operand<T>(*second);
+#pragma unroll
+  for (int n = 0; n < 8; ++n) {
+    columns[0][0] = columns[1][0];
+    columns[0][1] = columns[1][1];
+    columns[1][0] = operand<T>(first[8 * kPixelWords * (n + 1)]);
+    columns[1][1] = operand<T>(second[8 * kPixelWords * (n + 1)]);
+#pragma unroll
+    for (int m = 0; m < kRowTilesAtOnce<T>; ++m) {
+      if constexpr (sizeof(T) == 2) {
+        multiply<T>(sums[half + m][n], a[0][m], columns[1]);
+        multiply<T>(sums[half + m][n], a[1][m], columns[0]);
+      } else {
+        float part[4] = {};
+        multiply<T>(part, a[0][m], columns[1]);
+        multiply<T>(part, a[1][m], columns[0]);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sums[half + m][n][e] += part[e];
+      }
+    }
+  }
+}
+
 // Floor: 2 x C^2 x window x pixels operations over 990 TFLOP/s (16 bits) or 165 TFLOP/s (float32): 32 maps of 384x512,
 // R = 21: 0.75 ms and 4.5 ms; 96x128, R = 6: 4.3 us and 26 us. For 32 products of fragments a warp loads 17 times 256 and
 // 4 times 512 bytes from shared memory, which takes as long as the products. A block reads 8 KiB of weights for 128 products
@@ -175,7 +223,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int slab = static_cast<int>(taps / counts.lags_y / counts.groups);
     const int from_y = inside_image(y + number - t, height, sizes.circular);
     const int first_x = x - (group * kTaps - static_cast<int>(sizes.lag_x)) - (kTaps - 1);
-    for (int i = thread; i < 2 * kRowPixels; i += kThreads) {
+    static_assert(2 * kRowPixels <= kThreads);
+    if (const int i = thread; i < 2 * kRowPixels) {
       const int pixel = i / 2, half = i % 2, from_x = inside_image(first_x + pixel, width, sizes.circular);
       const bool inside = from_y >= 0 && from_x >= 0;
       const int64_t place = inside ? static_cast<int64_t>(from_y) * width + from_x : 0;
@@ -186,8 +235,10 @@ __global__ void __launch_bounds__(kThreads, 2)
   const auto copy_weights = [&](int64_t piece) {
     uint32_t* to = weights + piece % 2 * kPieceWords<T>;
     const uint32_t* from = fragments + piece * kPieceWords<T>;
+    static_assert(kPieceWords<T> % (4 * kThreads) == 0);
 #pragma unroll
-    for (int word = 4 * thread; word < kPieceWords<T>; word += 4 * kThreads) copy_in_background<16>(to + word, from + word);
+    for (int first = 0; first < kPieceWords<T>; first += 4 * kThreads)
+      copy_in_background<16>(to + first + 4 * thread, from + first + 4 * thread);
   };
 
   float sums[2][8][4] = {};
@@ -205,46 +256,13 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int k = 0; k < kPairs<T>; ++k, from += 4 * kParts<T> * kFragment) {
       const int pair = piece * kPairs<T> + k;
       if (first_s + pair >= sizes.lags_x()) return;
-      Operand<T> a[2][2][4];
-#pragma unroll
-      for (int far = 0; far < 2; ++far)
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const uint32_t* fragment = from + (2 * far + half) * kParts<T> * kFragment;
-          const Pack<uint32_t, 4> high = load_pack<uint32_t, 4>(fragment);
-          if constexpr (sizeof(T) == 4) {
-            const Pack<uint32_t, 4> low = load_pack<uint32_t, 4>(fragment + kFragment);
-#pragma unroll
-            for (int e = 0; e < 4; ++e) a[far][half][e] = {high.element[e], low.element[e]};
-          } else {
-#pragma unroll
-            for (int e = 0; e < 4; ++e) a[far][half][e] = high.element[e];
-          }
-        }
       // f(x - s) for pixel x and tap s = first_s + pair + 8 far stands at x + 15 - pair - 8 far.
       const int pixel = 7 - pair + lane / 4, first = word_place(pixel, lane % 4), second = word_place(pixel, 4 + lane % 4);
-      Operand<T> columns[2][2];
-      columns[1][0] = operand<T>(pixels[first]);
-      columns[1][1] = operand<T>(pixels[second]);
 #pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        columns[0][0] = columns[1][0];
-        columns[0][1] = columns[1][1];
-        columns[1][0] = operand<T>(pixels[first + 8 * kPixelWords * (n + 1)]);
-        columns[1][1] = operand<T>(pixels[second + 8 * kPixelWords * (n + 1)]);
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          if constexpr (sizeof(T) == 2) {
-            multiply<T>(sums[half][n], a[0][half], columns[1]);
-            multiply<T>(sums[half][n], a[1][half], columns[0]);
-          } else {
-            float part[4] = {};
-            multiply<T>(part, a[0][half], columns[1]);
-            multiply<T>(part, a[1][half], columns[0]);
-#pragma unroll
-            for (int e = 0; e < 4; ++e) sums[half][n][e] += part[e];
-          }
-        }
+      for (int half = 0; half < 2; half += kRowTilesAtOnce<T>) {
+        // Else the compiler loads the weights of both blocks of floats at once, which do not fit into the registers.
+        __syncwarp();
+        multiply_pair<T>(sums, half, from + half * kParts<T> * kFragment, pixels + first, pixels + second);
       }
     }
   };

@@ -57,15 +57,15 @@ constexpr int kSegmentsInSum = 256;
 template <typename T>
 constexpr int kRowTiles = sizeof(T) == 2 ? 2 : 1;
 
-// r[k]: kHalfStep pixels from `pixel` on, of the channels first_channel + 8 k .. + 7.
+// r[k]: the pixels of half a step, whose first has its line there, of the channels first_channel + 8 k .. + 7.
 template <typename T, int count>
-__device__ __forceinline__ void load_half_step(Operand<T> (&r)[count], const T* line, int pixel, int first_channel) {
+__device__ __forceinline__ void load_half_step(Operand<T> (&r)[count], const T* line, int first_channel) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if constexpr (sizeof(T) == 2) {
     static_assert(count == 4);
-    load_matrices<true>(r, line + (pixel + lane % 8) * kLine + first_channel + lane / 8 * 8);
+    load_matrices<true>(r, line + lane % 8 * kLine + first_channel + lane / 8 * 8);
   } else {
-    const T* from = line + (pixel + lane % 4) * kLine + first_channel + lane / 4;
+    const T* from = line + lane % 4 * kLine + first_channel + lane / 4;
 #pragma unroll
     for (int k = 0; k < count; ++k) r[k] = operand<T>(same_bits<uint32_t>(from[8 * k]));
   }
@@ -81,10 +81,13 @@ __global__ void __launch_bounds__(kThreads, 2)
     correlate_maps_kernel(CorrelationSizes sizes, const T* __restrict__ maps, float* __restrict__ products) {
   constexpr int kHalf = kHalfStep<T>, kTiles = kRowTiles<T>;
   ASNET_SHARED(T, stages, [kStages * kStageElements<T>]);
+  // For the end of a sum, row and h of the group's first lag: the compiler, which would prepare the addresses of all sums
+  // and keep them in registers, has to read these when it comes to them.
+  ASNET_SHARED(int, for_later, [2]);
   const int height = static_cast<int>(sizes.height), width = static_cast<int>(sizes.width);
   const int lags_x = static_cast<int>(sizes.lags_x()), groups = static_cast<int>(ceil_divide(lags_x, kGroupLags<T>));
   const int channel_blocks = static_cast<int>(ceil_divide(sizes.channels, kMaps));
-  const int64_t row = channel_blocks * kMaps;
+  const int row = channel_blocks * kMaps;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
 
   int index = static_cast<int>(blockIdx.x);
@@ -105,7 +108,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Share share(static_cast<int64_t>(height - top) * across, blockIdx.y, gridDim.y);
   const int steps = static_cast<int>(share.end - share.begin);
   maps += blockIdx.z * sizes.pixels() * row;
-  products += ((blockIdx.z * gridDim.y + blockIdx.y) * half_lags(sizes)) * row * row;
+  products += (blockIdx.z * gridDim.y + blockIdx.y) * half_lags(sizes) * row * row;
 
   int load_y = top + static_cast<int>(share.begin / across), load_x = static_cast<int>(share.begin % across) * kSegment<T>;
   int x = load_x;
@@ -116,6 +119,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     T* fixed = shifted + kShiftedPixels<T> * kLine;
     const int shifted_y = inside_image(load_y - t, height, sizes.circular);
     const int shifted_x = load_x - first_s - (kGroupLags<T> - 1);
+#pragma unroll 1
     for (int i = thread; i < kShiftedPixels<T> * kChunks; i += kThreads) {
       const int pixel = i / kChunks, chunk = i % kChunks * kCount;
       const int from_x = inside_image(shifted_x + pixel, width, sizes.circular);
@@ -123,47 +127,48 @@ __global__ void __launch_bounds__(kThreads, 2)
       const int64_t place = inside ? static_cast<int64_t>(shifted_y) * width + from_x : 0;
       copy_in_background<16>(shifted + pixel * kLine + chunk, maps + place * row + block_i * kMaps + chunk, inside);
     }
-    for (int i = thread; i < kSegment<T> * kChunks; i += kThreads) {
-      const int pixel = i / kChunks, chunk = i % kChunks * kCount;
-      const bool inside = load_x + pixel < width;
-      const int64_t place = static_cast<int64_t>(load_y) * width + (inside ? load_x + pixel : 0);
-      copy_in_background<16>(fixed + pixel * kLine + chunk, maps + place * row + block_j * kMaps + chunk, inside);
-    }
+    static_assert(kSegment<T> * kChunks == kThreads);
+    const int pixel = thread / kChunks, chunk = thread % kChunks * kCount;
+    const bool inside = load_x + pixel < width;
+    const int64_t place = static_cast<int64_t>(load_y) * width + (inside ? load_x + pixel : 0);
+    copy_in_background<16>(fixed + pixel * kLine + chunk, maps + place * row + block_j * kMaps + chunk, inside);
     if ((load_x += kSegment<T>) >= width) {
       load_x = 0;
       ++load_y;
     }
   };
 
-  float sums[2][kTiles][4][4] = {};
-  bool stored = false;
-  const auto store = [&] {
+  if (thread == 0) {
+    for_later[0] = row;
+    for_later[1] = t * lags_x + first_s;
+  }
+  __syncthreads();
+
+  using Sums = float[2][kTiles][4][4];
+  const auto store = [&](const Sums& sums, bool first) {
 #pragma unroll
     for (int lag = 0; lag < 2; ++lag) {
-      const int lag_s = s + lag * kHalf, h = t * lags_x + lag_s;
-      if (lag_s > sizes.lag_x || h < 0) continue;
-      float* to = products + h * row * row + (block_i * kMaps + row_channel + lane / 4) * row + block_j * kMaps + lane % 4 * 2;
+      const int stride = for_later[0], h = for_later[1] + residue + lag * kHalf;
+      if ((lag == 1 && !second) || h < 0) continue;
+      float* to = products + static_cast<int64_t>(h) * stride * stride + (block_i * kMaps + row_channel + lane / 4) * stride +
+                  block_j * kMaps + lane % 4 * 2;
 #pragma unroll
-      for (int m = 0; m < kTiles; ++m)
+      for (int m = 0; m < 2 * kTiles; ++m, to += 8 * stride)
 #pragma unroll
-        for (int n = 0; n < 4; ++n)
-#pragma unroll
-          for (int part = 0; part < 2; ++part) {
-            float* place = to + (16 * m + 8 * part) * row + 8 * n;
-            Pack<float, 2> pack{{sums[lag][m][n][2 * part], sums[lag][m][n][2 * part + 1]}};
-            if (stored) {
-              const Pack<float, 2> before = load_pack<float, 2>(place);
-              pack.element[0] += before.element[0];
-              pack.element[1] += before.element[1];
-            }
-            store_pack(place, pack);
-            sums[lag][m][n][2 * part] = sums[lag][m][n][2 * part + 1] = 0;
+        for (int n = 0; n < 4; ++n) {
+          const float* from = sums[lag][m / 2][n] + m % 2 * 2;
+          Pack<float, 2> pack{{from[0], from[1]}};
+          if (!first) {
+            const Pack<float, 2> before = load_pack<float, 2>(to + 8 * n);
+            pack.element[0] += before.element[0];
+            pack.element[1] += before.element[1];
           }
+          store_pack(to + 8 * n, pack);
+        }
     }
-    stored = true;
   };
 
-  const auto multiply_segment = [&](int step) {
+  const auto multiply_segment = [&](Sums& sums, int step) {
     const int pixels = width - x < kSegment<T> ? width - x : kSegment<T>;
     x = x + kSegment<T> < width ? x + kSegment<T> : 0;
     if (!active) return;
@@ -171,16 +176,16 @@ __global__ void __launch_bounds__(kThreads, 2)
     const T* fixed = stages + step % kStages * kStageElements<T> + kShiftedPixels<T> * kLine;
     // Half steps of the maps i: the one before this step, which only the second lag reads, and the two of it.
     Operand<T> a[3][2 * kTiles];
-    load_half_step<T>(a[2], shifted, -kHalf, row_channel);
-#pragma unroll 2
-    for (int pixel = 0; pixel < pixels; pixel += 2 * kHalf) {
+    load_half_step<T>(a[2], shifted - kHalf * kLine, row_channel);
+#pragma unroll 1
+    for (int pixel = 0; pixel < pixels; pixel += 2 * kHalf, shifted += 2 * kHalf * kLine, fixed += 2 * kHalf * kLine) {
       Operand<T> b[2][4];
 #pragma unroll
       for (int m = 0; m < 2 * kTiles; ++m) a[0][m] = a[2][m];
 #pragma unroll
       for (int part = 0; part < 2; ++part) {
-        load_half_step<T>(a[part + 1], shifted, pixel + part * kHalf, row_channel);
-        load_half_step<T>(b[part], fixed, pixel + part * kHalf, 0);
+        load_half_step<T>(a[part + 1], shifted + part * kHalf * kLine, row_channel);
+        load_half_step<T>(b[part], fixed + part * kHalf * kLine, 0);
       }
 #pragma unroll
       for (int lag = 0; lag < 2; ++lag) {
@@ -205,23 +210,26 @@ __global__ void __launch_bounds__(kThreads, 2)
         }
       }
     }
-    if ((step + 1) % kSegmentsInSum == 0) store();
   };
 
-#pragma unroll
+#pragma unroll 1
   for (int step = 0; step < kStages - 1; ++step) {
     if (step < steps) load(step);
     group_copies();
   }
-  for (int step = 0; step < steps; ++step) {
-    wait_for_copies<kStages - 2>();
-    // Shows this step's pixels to every warp, and that all have done with the stage which is filled next.
-    __syncthreads();
-    if (step + kStages - 1 < steps) load(step + kStages - 1);
-    group_copies();
-    multiply_segment(step);
+  for (int begin = 0; begin == 0 || begin < steps; begin += kSegmentsInSum) {
+    Sums sums = {};
+    const int end = begin + kSegmentsInSum < steps ? begin + kSegmentsInSum : steps;
+    for (int step = begin; step < end; ++step) {
+      wait_for_copies<kStages - 2>();
+      // Shows this step's pixels to every warp, and that all have done with the stage which is filled next.
+      __syncthreads();
+      if (step + kStages - 1 < steps) load(step + kStages - 1);
+      group_copies();
+      multiply_segment(sums, step);
+    }
+    if (active) store(sums, begin == 0);
   }
-  if (active) store();
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -392,7 +400,7 @@ constexpr int kWindowTile = 32;
 // Floor: parts and result once over 3.35 TB/s; 32 maps, R = 21, 4 parts: 7 us.
 // ptxas limits: registers 64, shared 8448
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     add_products_kernel(CorrelationSizes sizes, int row, int parts, const Accumulation<T>* __restrict__ products,
                         T* __restrict__ out) {
   using A = Accumulation<T>;

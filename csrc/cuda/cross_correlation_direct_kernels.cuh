@@ -70,8 +70,8 @@ ForwardPlan forward_plan(const CorrelationSizes& sizes, int multiprocessors) {
       const int64_t groups = ceil_divide(sizes.lags_x(), kGroupLags<T>);
       lag_blocks = (sizes.lag_y + 1) * groups;
       lags = static_cast<double>(lag_blocks * kGroupLags<T>);
-      // 16 segments: the pipeline and the parts' sums cost about as much as one.
-      most_parts = (sizes.height - (sizes.circular ? 0 : sizes.lag_y)) * ceil_divide(sizes.width, kSegment<T>) / 16;
+      // 8 segments: less would be spent on filling the pipeline and on the sums of the parts.
+      most_parts = (sizes.height - (sizes.circular ? 0 : sizes.lag_y)) * ceil_divide(sizes.width, kSegment<T>) / 8;
     }
   } else {
     plan.maps = sizes.channels == 1 || sizes.channels == 3 ? 1 : 2;
