@@ -16,14 +16,6 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Temporary memory of the spectral method. The tests' build has so little that small images take several groups of tiles,
-// blocks of frequencies and pieces.
-#ifdef __CUDACC__
-constexpr double most_spectral_bytes = 170e6;
-#else
-constexpr double most_spectral_bytes = 100e3;
-#endif
-
 template <typename T>
 const T* const_pointer(const Tensor& tensor) {
   return static_cast<const T*>(tensor.const_data_ptr());

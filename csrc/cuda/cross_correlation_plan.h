@@ -21,6 +21,14 @@ constexpr double bytes_per_second = 2.5e12;
 constexpr double seconds_per_launch = 2.5e-6;
 }  // namespace h100
 
+// Temporary memory: 32 maps of 768x1024 with lags to 42, whose products take 1.7 GB as a whole, are then cut along their rows
+// alone. On the CPU, for the tests, so little that small images take several groups, blocks and pieces.
+#ifdef __CUDACC__
+constexpr double most_spectral_bytes = 170e6;
+#else
+constexpr double most_spectral_bytes = 100e3;
+#endif
+
 constexpr int64_t most_rows = 2048;     // of a transform along columns: what cuFFT does in one pass
 constexpr int64_t most_columns = 2048;  // of a transform along the rows of a tile, where twice the halo is not larger
 

@@ -111,6 +111,7 @@ ASNET_BINDINGS(module) {
     });
   });
 
+  module.attr("most_spectral_bytes") = asnet::cuda::most_spectral_bytes;
   // The plan as a dictionary, with the most bytes that it uses at a time.
   module.def("plan_spectral", [](const std::array<int64_t, 4>& shape, int64_t lag_y, int64_t lag_x, bool circular, bool gradient, double most_bytes) {
     const SpectralPlanner planner(CorrelationSizes{shape[0], shape[1], shape[2], shape[3], lag_y, lag_x, circular}, gradient, 4, most_bytes);
@@ -118,6 +119,6 @@ ASNET_BINDINGS(module) {
     using namespace pybind11::literals;
     return py::dict("size_y"_a = plan.size_y, "core_y"_a = plan.core_y, "whole_y"_a = plan.whole_y, "size_x"_a = plan.size_x,
                     "core_x"_a = plan.core_x, "whole_x"_a = plan.whole_x, "images"_a = plan.images, "tiles"_a = plan.tiles,
-                    "frequencies"_a = plan.frequencies, "seconds"_a = plan.seconds, "peak_bytes"_a = planner.peak_bytes(plan));
+                    "frequencies"_a = plan.frequencies, "columns_in_two"_a = plan.columns_in_two, "seconds"_a = plan.seconds, "peak_bytes"_a = planner.peak_bytes(plan));
   });
 }
