@@ -157,7 +157,7 @@ class SizeClassifier(nn.Module):
         Tensor
             (N, classes) logits, float32 (float64 for a float64 network).
         """
-        # Weights of a kernel are small numbers: of the side m of its grid, an even one has a norm of 1 / m.
+        # Kernels sum to 1: on a grid of side m an even one has weights of 1 / m^2 and a norm of 1 / m.
         kernel = self.analysis(image) * self.config.analysis.kernel_size
         logits: Tensor = self.output(kernel.flatten(1))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
