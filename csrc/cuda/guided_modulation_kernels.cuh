@@ -157,14 +157,17 @@ __device__ Sums<A> block_sum(const Sums<A>& sums, Sums<A>* of_warp) {
   return total;
 }
 
-// Whether this block is the last of `count`; what all of them wrote before is then there for each of its threads.
+// Whether this block is the last of `count`; what all of them wrote before is then there for each of its threads. The
+// fences of one thread speak for its block, as barriers stand before and after them.
 __device__ __forceinline__ bool arrives_last(int* arrived, int count) {
   ASNET_SHARED(int, before, [1]);
-  __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0) before[0] = atomicAdd(arrived, 1);
+  if (threadIdx.x == 0) {
+    __threadfence();
+    before[0] = atomicAdd(arrived, 1);
+    __threadfence();
+  }
   __syncthreads();
-  __threadfence();
   return before[0] == count - 1;
 }
 
@@ -579,17 +582,13 @@ void launch_backward(const MapShape& shape, bool pixels, const ParameterTables<A
     if (pixels) {
       const PixelWork work = cut_backward_pixels<T, width>(shape, multiprocessors);
       const auto blocks = static_cast<unsigned>(shape.N * work.tiles * work.pieces);
-      if (saved_input)
-        ASNET_LAUNCH((differentiate_pixels<T, width, true>), blocks, kThreads, 0, stream, work, tables, relu, to, workspace);
-      else
-        ASNET_LAUNCH((differentiate_pixels<T, width, false>), blocks, kThreads, 0, stream, work, tables, relu, to, workspace);
+      const auto kernel = saved_input ? differentiate_pixels<T, width, true> : differentiate_pixels<T, width, false>;
+      ASNET_LAUNCH(kernel, blocks, kThreads, 0, stream, work, tables, relu, to, workspace);
     } else {
       const PlaneWork work = cut_planes(shape, width, kBackwardRounds, multiprocessors);
       const auto blocks = static_cast<unsigned>(ceil_divide(int64_t(work.planes) * work.pieces, kThreads / work.team));
-      if (saved_input)
-        ASNET_LAUNCH((differentiate_planes<T, width, true>), blocks, kThreads, 0, stream, work, tables, relu, to, workspace);
-      else
-        ASNET_LAUNCH((differentiate_planes<T, width, false>), blocks, kThreads, 0, stream, work, tables, relu, to, workspace);
+      const auto kernel = saved_input ? differentiate_planes<T, width, true> : differentiate_planes<T, width, false>;
+      ASNET_LAUNCH(kernel, blocks, kThreads, 0, stream, work, tables, relu, to, workspace);
     }
   });
 }
