@@ -1,5 +1,6 @@
 // Host entries of asnet::cross_correlation and asnet::cross_correlation_backward for CUDA.
 #include <array>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -229,10 +230,13 @@ void dispatch(const Tensor& features, const Function& function) {
 template <typename E, typename T>
 std::optional<SpectralPlan> choose(const std::string& method, const CorrelationSizes& sizes, bool gradient) {
   if (method == "direct") return std::nullopt;
-  const SpectralPlan plan = SpectralPlanner(sizes, gradient, sizeof(T), most_spectral_bytes).best();
-  if (method == "auto" && plan.seconds >= cross_correlation_direct_cost<E>(sizes, gradient) / h100::multiply_adds_per_second)
-    return std::nullopt;
-  return plan;
+  const SpectralPlanner planner(sizes, gradient, sizeof(T), most_spectral_bytes);
+  const double direct = method == "auto" ? cross_correlation_direct_cost<E>(sizes, gradient) / h100::multiply_adds_per_second
+                                         : std::numeric_limits<double>::infinity();
+  // Small sums would be made in less time than the search for a plan takes.
+  if (direct <= planner.least_seconds()) return std::nullopt;
+  const SpectralPlan plan = planner.best();
+  return plan.seconds < direct ? std::optional(plan) : std::nullopt;
 }
 
 Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular, const std::string& method) {

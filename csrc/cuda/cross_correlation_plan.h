@@ -80,7 +80,10 @@ class SpectralPlanner {
     return smallest_bytes <= most_bytes_ ? best : smallest;
   }
 
-  // Most bytes in use at one time by the plan, the result not counted.
+  // What no plan stays below: one group and one block that do next to nothing.
+  double least_seconds() const { return launches_of_group(1) * h100::seconds_per_launch; }
+
+  // Most bytes in use at one time by the plan; the result and what the transforms need inside do not count.
   double peak_bytes(const SpectralPlan& plan) const {
     const double columns = column_bytes(plan) * kept_columns(plan) * plan.images;
     return std::max((plan.columns_in_two ? 1.5 : 2.0) * columns, columns + block_bytes(plan) * plan.images * plan.frequencies);
@@ -118,6 +121,7 @@ class SpectralPlanner {
   double tile_bytes(const SpectralPlan& plan) const {
     return complex_bytes_ * plan.tiles * parts(plan) * sizes_.channels * plan.size_x;
   }
+  double launches_of_group(double blocks) const { return 4 + blocks * (gradient_ ? 7 : 5); }
   double window_bytes() const { return complex_bytes_ / 2 * sizes_.window() * sizes_.pairs(); }
   double pair_bytes(const SpectralPlan& plan) const { return complex_bytes_ * sizes_.pairs() * plan.size_x; }
   double block_bytes(const SpectralPlan& plan) const {
@@ -165,7 +169,7 @@ class SpectralPlanner {
     const double products = strips * all_tiles(plan) * frequencies * plan.size_x * 4 * (gradient_ ? channels * channels : pairs);
     const double lags = groups * frequencies * pairs * sizes_.lags_x() * (sizes_.lag_y + 1) * 2;
     const double processors = complex_bytes_ / 8;  // double: half the speed
-    const double launches = groups * ceil_divide(sizes_.count, plan.images) * (4 + blocks * (gradient_ ? 7 : 5));
+    const double launches = groups * ceil_divide(sizes_.count, plan.images) * launches_of_group(blocks);
     return sizes_.count * (bytes / h100::bytes_per_second +
                            (products + lags) * processors / (h100::multiply_adds_per_second * h100::fraction_of_multiply_adds)) +
            launches * h100::seconds_per_launch;
