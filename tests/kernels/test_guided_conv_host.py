@@ -1,0 +1,274 @@
+"""Host entries of the guided convolutions for CUDA, run on the CPU, and the way from `asnet.ops` to them."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from accuracy import assert_as_accurate
+from torch import Tensor
+
+from asnet.errors import AsnetError
+from asnet.ops import guided_conv, guided_pointwise_conv2d, reference
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+HALVES = (torch.bfloat16, torch.float16)
+FORMATS = (torch.contiguous_format, torch.channels_last)
+
+
+def in_float64(tensors: list[Tensor | None]) -> list[Tensor | None]:
+    return [None if t is None else t.double() for t in tensors]
+
+
+def make_tables(N: int, C_out: int, dtype: torch.dtype) -> list[Tensor]:
+    """Multiplier, shift and bias as the operators take them."""
+    dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    return [
+        torch.randn(N, C_out, dtype=dtype),
+        torch.randn(N, C_out, dtype=dtype),
+        torch.randn(C_out, dtype=dtype),
+    ]
+
+
+def check_pointwise(
+    operator: Callable[..., Tensor], arguments: list[Tensor | None], relu: bool = True
+) -> Tensor:
+    """The operator's result, after comparison with the formula: numbers, dtype, memory format."""
+    x1, x2, weight, multiplier, shift, bias = arguments
+    copies = [None if t is None else t.clone() for t in arguments]
+    result = operator(*arguments, relu)
+    assert result.dtype == x1.dtype
+    for argument, copy in zip(arguments, copies, strict=True):
+        assert argument is None or torch.equal(argument, copy)
+    if result.numel() == 0:
+        return result  # torch's convolution takes no empty maps
+    activation = "relu" if relu else None
+    positional = [x1, x2, weight, bias, multiplier, shift]
+    eager = reference.guided_pointwise_conv2d(*positional, activation=activation)
+    exact = reference.guided_pointwise_conv2d(*in_float64(positional), activation=activation)
+    assert_as_accurate(result, eager, exact)
+    return result
+
+
+# Odd channels and whole chunks of 16 bytes; one pixel; no x1; several tiles; no image, no pixels, no output.
+POINTWISE_SHAPES = [
+    (2, 5, 3, 7, 9, 11),
+    (1, 8, 16, 16, 8, 24),
+    (1, 1, 1, 1, 1, 1),
+    (1, 0, 4, 3, 5, 2),
+    (1, 16, 8, 136, 12, 14),
+    (0, 3, 2, 4, 4, 4),
+    (2, 3, 2, 4, 0, 4),
+    (1, 3, 2, 0, 3, 3),
+]
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("formats", list(itertools.product(FORMATS, FORMATS)), ids=str)
+def test_pointwise(
+    cuda_operators, dtype: torch.dtype, formats: tuple[torch.memory_format, torch.memory_format]
+) -> None:
+    """Two inputs in one memory format and in two; the result has that of the first."""
+    torch.manual_seed(0)
+    for index, (N, C1, C2, C_out, H, W) in enumerate(POINTWISE_SHAPES):
+        x1 = torch.randn(N, C1, H, W).to(dtype=dtype, memory_format=formats[0])
+        x2 = torch.randn(N, C2, H, W).to(dtype=dtype, memory_format=formats[1])
+        arguments = [x1, x2, torch.randn(C_out, C1 + C2).to(dtype), *make_tables(N, C_out, dtype)]
+        result = check_pointwise(cuda_operators.guided_pointwise_conv2d, arguments, index % 2 == 0)
+        fake = torch.ops.asnet.guided_pointwise_conv2d(*(t.to("meta") for t in arguments), index % 2 == 0)
+        assert result.shape == fake.shape == (N, C_out, H, W)
+        assert result.stride() == fake.stride()
+        assert result.is_contiguous(memory_format=formats[0]) or x1.is_contiguous()
+
+
+@pytest.mark.parametrize("view", ["every second map", "inner pixels", "transposed", "expanded", "odd start"])
+def test_pointwise_of_views(cuda_operators, view: str) -> None:
+    """Strides that are no memory format, and maps that begin between two multiples of 16 bytes."""
+    torch.manual_seed(1)
+    base = torch.randn(3, 8, 9, 9)
+    x = {
+        "every second map": base[:2, ::2],
+        "inner pixels": base[:2, :4, 1:-2, 2:-1],
+        "transposed": base[:2, :4].transpose(2, 3),
+        "expanded": base[:1, :4].expand(2, 4, 9, 9),
+        "odd start": torch.randn(2 * 4 * 81 + 1)[1:].view(2, 4, 9, 9),
+    }[view]
+    other = torch.randn(2, 8, *x.shape[2:])
+    for x1, x2 in ((x, other), (other, x)):
+        arguments = [x1, x2, torch.randn(12, 10).t(), *make_tables(2, 10, torch.float32)]
+        assert check_pointwise(cuda_operators.guided_pointwise_conv2d, arguments).is_contiguous()
+
+
+def test_strided_and_absent_tables(cuda_operators) -> None:
+    """One blur kernel expanded to a batch, a transposed table, every second bias; each of them left out."""
+    torch.manual_seed(2)
+    x1, x2, weight = torch.randn(2, 8, 4, 6), torch.randn(2, 8, 4, 6), torch.randn(3, 16)
+    image, kernel = torch.randn(2, 8, 5, 4).bfloat16(), torch.randn(3, 8, 3, 3).bfloat16()
+    given = (torch.randn(1, 3).expand(2, 3), torch.randn(3, 2).t(), torch.randn(6)[::2])
+    for present in itertools.product((True, False), repeat=3):
+        tables = [table if wanted else None for table, wanted in zip(given, present, strict=True)]
+        dense = [None if table is None else table.contiguous() for table in tables]
+        check_pointwise(cuda_operators.guided_pointwise_conv2d, [x1, x2, weight, *tables])
+        result = cuda_operators.guided_conv3x3(image, kernel, *tables, 1, True)
+        assert torch.equal(result, cuda_operators.guided_conv3x3(image, kernel, *dense, 1, True))
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize("memory_format", FORMATS, ids=str)
+def test_conv3x3(cuda_operators, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+    torch.manual_seed(3)
+    shapes = [(1, 8, 1, 1, 1), (2, 16, 9, 17, 8), (1, 24, 18, 6, 72), (0, 8, 4, 4, 8), (1, 8, 3, 3, 0)]
+    for (N, C, H, W, C_out), stride, relu in itertools.product(shapes, (1, 2), (True, False)):
+        x = torch.randn(N, C, H, W).to(dtype=dtype, memory_format=memory_format)
+        weight = torch.randn(C_out, C, 3, 3).to(dtype=dtype, memory_format=memory_format)
+        multiplier, shift, bias = make_tables(N, C_out, dtype)
+        arguments = (x, weight, multiplier, shift, bias, stride, relu)
+        result = cuda_operators.guided_conv3x3(*arguments)
+        fake = torch.ops.asnet.guided_conv3x3(
+            *(a.to("meta") if isinstance(a, Tensor) else a for a in arguments)
+        )
+        assert result.dtype == dtype
+        assert result.shape == fake.shape
+        assert result.stride() == fake.stride()
+        positional = [x, weight, bias, multiplier, shift]
+        options = {"stride": stride, "padding": 1, "activation": "relu" if relu else None}
+        if C_out == 0:
+            continue  # which torch's convolution refuses
+        exact = reference.guided_conv2d(*in_float64(positional), **options)
+        assert_as_accurate(result, reference.guided_conv2d(*positional, **options), exact)
+
+
+def test_conv3x3_of_views(cuda_operators) -> None:
+    """A part of the channels, a part of the image, and maps that begin between two multiples of 16 bytes."""
+    torch.manual_seed(4)
+    base = torch.randn(2, 24, 9, 10).bfloat16().to(memory_format=torch.channels_last)
+    odd = torch.randn(2 * 6 * 7 * 8 + 1).bfloat16()[1:].view(2, 6, 7, 8).permute(0, 3, 1, 2)
+    for x in (base[:, 8:16], base[:, :8, 1:7, 2:9], odd):
+        assert x.shape[1] == 8
+        weight = torch.randn(5, 8, 3, 3).bfloat16()
+        tables = make_tables(2, 5, torch.bfloat16)
+        result = cuda_operators.guided_conv3x3(x, weight, *tables, 1, True)
+        dense = x.clone(memory_format=torch.channels_last)
+        assert torch.equal(result, cuda_operators.guided_conv3x3(dense, weight, *tables, 1, True))
+
+
+def test_bad_input_is_named(cuda_operators) -> None:
+    x, weight, table = torch.zeros(2, 3, 4, 4), torch.zeros(5, 6), torch.zeros(2, 5)
+    pointwise = cuda_operators.guided_pointwise_conv2d
+    for arguments, sentence in [
+        ((x[0], x, weight, None, None, None), r"x1 must have 4 dimensions \(N, C, H, W\), got 3"),
+        ((x, x[:1], weight, None, None, None), "x2 has size 1 in dimension 0, x1 has 2"),
+        ((x, x[..., :2], weight, None, None, None), "x2 has size 2 in dimension 3, x1 has 4"),
+        ((x, x.double(), weight, None, None, None), "x1, x2 and weight must have one dtype"),
+        ((x, x, weight[:, :4], None, None, None), r"dimensions \(C_out, 6\), got 2 and size 4"),
+        ((x, x, weight[..., None], None, None, None), r"dimensions \(C_out, 6\), got 3"),
+        ((x.int(), x.int(), weight.int(), None, None, None), "must be float32, float64, bfloat16 or float16"),
+        ((x, x, weight, table[:, :3], None, None), "multiplier has size 3 in dimension 1, x asks for 5"),
+        ((x, x, weight, None, table.double(), None), "shift must have dtype float32"),
+    ]:
+        with pytest.raises(RuntimeError, match=sentence):
+            pointwise(*arguments, True)
+
+    x, weight = torch.zeros(2, 8, 4, 4).bfloat16(), torch.zeros(5, 8, 3, 3).bfloat16()
+    for arguments, sentence in [
+        ((x.float(), weight.float(), None, None, None, 1), "x must be bfloat16 or float16"),
+        ((x, weight.half(), None, None, None, 1), "weight must have the dtype of x"),
+        ((x[:, :5], weight, None, None, None, 1), "x must have a multiple of 8 channels, got 5"),
+        ((x, weight[:, :, :2], None, None, None, 1), r"\(C_out, 8, 3, 3\), got \(5, 8, 2, 3\)"),
+        ((x, weight, None, None, None, 3), "stride must be 1 or 2, got 3"),
+        ((x[:, :, :0], weight, None, None, None, 1), "x must have pixels, got the size 0 x 4"),
+        ((x, weight, None, None, torch.zeros(4), 1), "conv_bias has size 4 in dimension 0, x asks for 5"),
+    ]:
+        with pytest.raises(RuntimeError, match=sentence):
+            cuda_operators.guided_conv3x3(*arguments, True)
+
+
+@pytest.fixture
+def kernel_for_cpu(cuda_operators, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.dtype]]:
+    """The CUDA entry as ``asnet::guided_pointwise_conv2d`` for CPU tensors; lists the dtypes of its calls."""
+    calls = []
+
+    def run(x1: Tensor, *rest: Tensor | bool | None) -> Tensor:
+        calls.append(x1.dtype)
+        return cuda_operators.guided_pointwise_conv2d(x1, *rest)
+
+    monkeypatch.setattr(guided_conv, "_DEVICES_WITH_POINTWISE_KERNEL", frozenset({"cpu"}))
+    with torch.library._scoped_library("asnet", "IMPL") as library:
+        library.impl("guided_pointwise_conv2d", run, "CPU")
+        yield calls
+
+
+def make_arguments(requires_grad: bool = False) -> list[Tensor]:
+    """x1, x2, weight, bias, multiplier and shift for a batch under one blur kernel."""
+    shapes = ((2, 5, 4, 6), (2, 3, 4, 6), (7, 8, 1, 1), (7,), (1, 7), (1, 7))
+    return [torch.randn(shape, requires_grad=requires_grad) for shape in shapes]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_function_takes_the_kernel(kernel_for_cpu, dtype: torch.dtype) -> None:
+    torch.manual_seed(5)
+    for memory_format, activation in itertools.product(FORMATS, ("relu", None)):
+        arguments = [t.to(dtype) for t in make_arguments()]
+        arguments[0] = arguments[0].to(memory_format=memory_format)
+        result = guided_pointwise_conv2d(*arguments, activation=activation)
+        assert result.is_contiguous(memory_format=memory_format)
+        eager = reference.guided_pointwise_conv2d(*arguments, activation=activation)
+        exact = reference.guided_pointwise_conv2d(*in_float64(arguments), activation=activation)
+        assert_as_accurate(result, eager, exact)
+    assert kernel_for_cpu == [dtype] * 4
+
+
+def test_function_leaves_gradients_to_torch(kernel_for_cpu) -> None:
+    """The kernel is called where no gradient is wanted, also of tensors that could have one."""
+    torch.manual_seed(6)
+    arguments = make_arguments(requires_grad=True)
+    result = guided_pointwise_conv2d(*arguments)
+    ours = torch.autograd.grad(result.sum(), arguments)
+    expected = torch.autograd.grad(reference.guided_pointwise_conv2d(*arguments).sum(), arguments)
+    torch.testing.assert_close(ours, expected)
+    assert kernel_for_cpu == []
+    with torch.no_grad():
+        torch.testing.assert_close(guided_pointwise_conv2d(*arguments), result)
+    assert kernel_for_cpu == [torch.float32]
+
+
+def test_function_under_autocast(kernel_for_cpu) -> None:
+    torch.manual_seed(7)
+    arguments = make_arguments()
+    arguments[1] = arguments[1].bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = guided_pointwise_conv2d(*arguments)
+        eager = reference.guided_pointwise_conv2d(*arguments)
+    assert kernel_for_cpu == [torch.bfloat16]
+    assert_as_accurate(result, eager, reference.guided_pointwise_conv2d(*in_float64(arguments)))
+
+
+def test_function_compiles(kernel_for_cpu) -> None:
+    torch.manual_seed(8)
+    arguments = make_arguments()
+    arguments[0] = arguments[0].to(memory_format=torch.channels_last)
+    compiled = torch.compile(guided_pointwise_conv2d, fullgraph=True, backend="aot_eager")
+    result = compiled(*arguments)
+    assert kernel_for_cpu == [torch.float32]
+    expected = guided_pointwise_conv2d(*arguments)
+    assert torch.equal(result, expected)
+    assert result.stride() == expected.stride()
+
+
+def test_operators_pass_opcheck(kernel_for_cpu) -> None:
+    torch.manual_seed(9)
+    x1, x2, weight, *_ = make_arguments()
+    for memory_format in FORMATS:
+        torch.library.opcheck(
+            torch.ops.asnet.guided_pointwise_conv2d.default,
+            (x1.to(memory_format=memory_format), x2, weight[:, :, 0, 0], *make_tables(2, 7, x1.dtype), True),
+        )
+
+
+def test_operators_refuse_derivatives(kernel_for_cpu) -> None:
+    x = torch.randn(1, 2, 3, 3, requires_grad=True)
+    result = torch.ops.asnet.guided_pointwise_conv2d(x, x, torch.randn(2, 4), None, None, None, True)
+    with pytest.raises(AsnetError, match="have no derivative"):
+        result.sum().backward()
