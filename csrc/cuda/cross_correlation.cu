@@ -45,7 +45,8 @@ Tensor transform_complex(const Tensor& values, bool forward) { return transform(
 template <typename E, typename T>
 class Spectral {
  public:
-  Spectral(const CorrelationSizes& sizes, const SpectralPlan& plan, const Tensor& features, bool gradient, cudaStream_t stream)
+  Spectral(const CorrelationSizes& sizes, const SpectralPlan& plan, const Tensor& features, bool gradient,
+           cudaStream_t stream)
       : sizes_(sizes), plan_(plan), features_(features), stream_(stream) {
     group_.channels = static_cast<int>(sizes.channels);
     group_.height = static_cast<int>(sizes.height);
@@ -71,7 +72,8 @@ class Spectral {
       transform_columns(first_image);
       for_each_block([&](FrequencyBlock block) {
         const Tensor lags = transform_complex(products(block), false);
-        pairs_to_lags(group_, block, const_pointer<T>(lags), const_pointer<T>(*waves_), first_of_images && block.begin == 0, window, stream_);
+        pairs_to_lags(group_, block, const_pointer<T>(lags), const_pointer<T>(*waves_),
+                      first_of_images && block.begin == 0, window, stream_);
       });
     });
   }
@@ -92,7 +94,9 @@ class Spectral {
   static constexpr ScalarType real_type = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
   static constexpr ScalarType complex_type = sizeof(T) == 8 ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
 
-  Tensor empty(const std::vector<int64_t>& shape, ScalarType type) const { return torch::stable::new_empty(features_, shape, type); }
+  Tensor empty(const std::vector<int64_t>& shape, ScalarType type) const {
+    return torch::stable::new_empty(features_, shape, type);
+  }
   Tensor empty_block(FrequencyBlock block, int64_t of_image) const {
     return empty({block.count * group_.images * of_image, plan_.size_x}, complex_type);
   }
@@ -119,7 +123,8 @@ class Spectral {
 
   void choose_columns() {
     const bool all = group_.core_columns() == group_.width;
-    int begin = all ? 0 : group_.x - group_.margin_x, end = all ? group_.width : group_.x + group_.core_columns() + group_.margin_x;
+    int begin = all ? 0 : group_.x - group_.margin_x;
+    int end = all ? group_.width : group_.x + group_.core_columns() + group_.margin_x;
     if (!sizes_.circular) {
       begin = std::max(begin, 0);
       end = std::min(end, group_.width);
@@ -131,7 +136,8 @@ class Spectral {
   template <typename Function>
   void for_each_block(const Function& function) const {
     for (int64_t begin = 0; begin < plan_.frequencies_y(); begin += plan_.frequencies)
-      function(FrequencyBlock{static_cast<int>(begin), static_cast<int>(std::min(plan_.frequencies, plan_.frequencies_y() - begin))});
+      function(FrequencyBlock{static_cast<int>(begin),
+                              static_cast<int>(std::min(plan_.frequencies, plan_.frequencies_y() - begin))});
   }
 
   void transform_columns(int64_t first_image) {
@@ -176,7 +182,8 @@ class Spectral {
   Tensor gradient_products(FrequencyBlock block, const Tensor& filters) const {
     const Tensor tiles = tile_spectra(block);
     Tensor gradients = empty_block(block, group_.tiles * sizes_.channels);
-    cuda::gradient_products(group_, block, const_pointer<T>(filters), const_pointer<T>(tiles), pointer<T>(gradients), stream_);
+    cuda::gradient_products(group_, block, const_pointer<T>(filters), const_pointer<T>(tiles), pointer<T>(gradients),
+                            stream_);
     return gradients;
   }
 
@@ -231,8 +238,9 @@ template <typename E, typename T>
 std::optional<SpectralPlan> choose(const std::string& method, const CorrelationSizes& sizes, bool gradient) {
   if (method == "direct") return std::nullopt;
   const SpectralPlanner planner(sizes, gradient, sizeof(T), most_spectral_bytes);
-  const double direct = method == "auto" ? cross_correlation_direct_cost<E>(sizes, gradient) / h100::multiply_adds_per_second
-                                         : std::numeric_limits<double>::infinity();
+  const double direct = method == "auto"
+                            ? cross_correlation_direct_cost<E>(sizes, gradient) / h100::multiply_adds_per_second
+                            : std::numeric_limits<double>::infinity();
   // Small sums would be made in less time than the search for a plan takes.
   if (direct <= planner.least_seconds()) return std::nullopt;
   const SpectralPlan plan = planner.best();
@@ -248,7 +256,8 @@ Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, b
   dispatch(features, [&]<typename E, typename T>(E, T) {
     const std::optional<SpectralPlan> plan = choose<E, T>(method, sizes, false);
     // The spectral method adds to its result: in the type that is computed with.
-    const Tensor out = torch::stable::new_empty(features, shape, plan ? correlation_computing_type(features) : features.scalar_type());
+    const Tensor out =
+        torch::stable::new_empty(features, shape, plan ? correlation_computing_type(features) : features.scalar_type());
     result.emplace(out);
     if (sizes.count == 0) return;
     const cudaStream_t stream = current_stream(features);
@@ -258,15 +267,16 @@ Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, b
       const Tensor maps = torch::stable::contiguous(features);
       const Tensor workspace = torch::stable::new_empty(
           features, {cross_correlation_direct_workspace<E>(sizes, multiprocessors())}, ScalarType::Byte);
-      cross_correlation_direct(sizes, const_pointer<E>(maps), pointer<E>(out), pointer<void>(workspace), multiprocessors(), stream);
+      cross_correlation_direct(sizes, const_pointer<E>(maps), pointer<E>(out), pointer<void>(workspace),
+                               multiprocessors(), stream);
     }
     check_launch("cross_correlation");
   });
   return result->scalar_type() == features.scalar_type() ? *result : torch::stable::to(*result, features.scalar_type());
 }
 
-Tensor cross_correlation_backward(const Tensor& gradient, const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular,
-                                  const std::string& method) {
+Tensor cross_correlation_backward(const Tensor& gradient, const Tensor& features, int64_t lag_y, int64_t lag_x,
+                                  bool circular, const std::string& method) {
   check_correlation(features, lag_y, lag_x, method);
   check_correlation_gradient(gradient, features, lag_y, lag_x);
   const CorrelationSizes sizes = sizes_of(features, lag_y, lag_x, circular);
@@ -275,7 +285,8 @@ Tensor cross_correlation_backward(const Tensor& gradient, const Tensor& features
   if (sizes.count == 0) return out;
   const cudaStream_t stream = current_stream(features);
   const ScalarType type = features.scalar_type();
-  const Tensor windows = torch::stable::contiguous(gradient.scalar_type() == type ? gradient : torch::stable::to(gradient, type));
+  const Tensor windows =
+      torch::stable::contiguous(gradient.scalar_type() == type ? gradient : torch::stable::to(gradient, type));
   dispatch(features, [&]<typename E, typename T>(E, T) {
     if (const std::optional<SpectralPlan> plan = choose<E, T>(method, sizes, true)) {
       Spectral<E, T>(sizes, *plan, features, true, stream).backward(windows, out);

@@ -59,22 +59,27 @@ inline int64_t next_transform_size(int64_t least) {
 class SpectralPlanner {
  public:
   SpectralPlanner(const CorrelationSizes& sizes, bool gradient, int64_t value_bytes, double most_bytes)
-      : sizes_(sizes), gradient_(gradient), complex_bytes_(2.0 * value_bytes), most_bytes_(std::max(most_bytes, window_bytes())) {}
+      : sizes_(sizes),
+        gradient_(gradient),
+        complex_bytes_(2.0 * value_bytes),
+        most_bytes_(std::max(most_bytes, window_bytes())) {}
 
   SpectralPlan best() const {
     SpectralPlan best, smallest;
     double smallest_bytes = std::numeric_limits<double>::infinity();
+    const auto consider = [&](SpectralPlan plan) {
+      divide(plan);
+      plan.seconds = seconds(plan);
+      const double bytes = peak_bytes(plan);
+      if (bytes < smallest_bytes) {
+        smallest = plan;
+        smallest_bytes = bytes;
+      }
+      if (bytes <= most_bytes_ && plan.seconds < best.seconds) best = plan;
+    };
     for_each_size(sizes_.height, sizes_.lag_y, most_rows, 4.0 / 3, [&](int64_t size_y, int64_t core_y, bool whole_y) {
       for_each_size(sizes_.width, sizes_.lag_x, most_columns, 17.0 / 16, [&](int64_t size_x, int64_t core_x, bool whole_x) {
-        SpectralPlan plan{size_y, core_y, size_x, core_x, whole_y, whole_x};
-        divide(plan);
-        plan.seconds = seconds(plan);
-        const double bytes = peak_bytes(plan);
-        if (bytes < smallest_bytes) {
-          smallest = plan;
-          smallest_bytes = bytes;
-        }
-        if (bytes <= most_bytes_ && plan.seconds < best.seconds) best = plan;
+        consider({size_y, core_y, size_x, core_x, whole_y, whole_x});
       });
     });
     return smallest_bytes <= most_bytes_ ? best : smallest;
@@ -86,7 +91,8 @@ class SpectralPlanner {
   // Most bytes in use at one time by the plan; the result and what the transforms need inside do not count.
   double peak_bytes(const SpectralPlan& plan) const {
     const double columns = column_bytes(plan) * kept_columns(plan) * plan.images;
-    return std::max((plan.columns_in_two ? 1.5 : 2.0) * columns, columns + block_bytes(plan) * plan.images * plan.frequencies);
+    return std::max((plan.columns_in_two ? 1.5 : 2.0) * columns,
+                    columns + block_bytes(plan) * plan.images * plan.frequencies);
   }
 
  private:
@@ -154,7 +160,8 @@ class SpectralPlanner {
   }
 
   double seconds(const SpectralPlan& plan) const {
-    const double strips = ceil_divide(sizes_.height, plan.core_y), groups = strips * ceil_divide(all_tiles(plan), plan.tiles);
+    const double strips = ceil_divide(sizes_.height, plan.core_y);
+    const double groups = strips * ceil_divide(all_tiles(plan), plan.tiles);
     const double frequencies = plan.frequencies_y(), blocks = ceil_divide(plan.frequencies_y(), plan.frequencies);
     const double channels = sizes_.channels, pairs = sizes_.pairs();
     // Each is written, read, transformed, written and read; the gradient's way back is as long.
@@ -166,12 +173,14 @@ class SpectralPlanner {
     const double windows = groups * window_bytes() * (gradient_ ? frequencies / frequency_block<float> : 2 * blocks);
     const double bytes = columns + tiles + groups * frequencies * pair_bytes(plan) * of_pairs + windows;
 
-    const double products = strips * all_tiles(plan) * frequencies * plan.size_x * 4 * (gradient_ ? channels * channels : pairs);
+    const double products =
+        strips * all_tiles(plan) * frequencies * plan.size_x * 4 * (gradient_ ? channels * channels : pairs);
     const double lags = groups * frequencies * pairs * sizes_.lags_x() * (sizes_.lag_y + 1) * 2;
     const double processors = complex_bytes_ / 8;  // double: half the speed
     const double launches = groups * ceil_divide(sizes_.count, plan.images) * launches_of_group(blocks);
-    return sizes_.count * (bytes / h100::bytes_per_second +
-                           (products + lags) * processors / (h100::multiply_adds_per_second * h100::fraction_of_multiply_adds)) +
+    return sizes_.count *
+               (bytes / h100::bytes_per_second +
+                (products + lags) * processors / (h100::multiply_adds_per_second * h100::fraction_of_multiply_adds)) +
            launches * h100::seconds_per_launch;
   }
 

@@ -20,9 +20,10 @@
 //   pairs     [frequency of the block][image][pair][size_x]
 //   waves     [frequency][t = 0 .. Ry, rounded up to lag_block], cos and sin of 2 pi frequency t / size_y
 //
-// Floors on an H100 for 32 maps of 768x1024, R = 42 (size_y 810, size_x 256, 6 tiles, 406 frequencies): the features
-// 101 MB, columns 106 MB before and after their transform, tiles 319 MB, pairs 439 MB, all frequencies together. A block
-// of frequencies (at most 52 MB) stays in the L2 cache from kernel to kernel as far as that reaches.
+// Floors on an H100 for 32 maps of 768x1024, R = 42, in the plan of cross_correlation_plan.h: the features take 101 MB,
+// columns (size_y 810) 106 MB before and after their transform, all frequencies of tiles 374 MB and of pairs 343 MB (9 tiles,
+// size_x 200), of the gradient's tiles 160 MB and pairs 439 MB (6 tiles, size_x 256). A block of frequencies, at most 57 MB,
+// stays in the L2 cache from kernel to kernel as far as that reaches.
 #pragma once
 
 #include "cuda/cross_correlation_sizes.h"
@@ -123,12 +124,15 @@ __device__ __forceinline__ void store_complex(T* to, T real, T imaginary) {
 }
 
 // Warps of 32 horizontal frequencies that together cover size_x.
-__host__ __device__ inline int row_blocks(const SpectralGroup& group) { return static_cast<int>(ceil_divide(group.size_x, 32)); }
+__host__ __device__ inline int row_blocks(const SpectralGroup& group) {
+  return static_cast<int>(ceil_divide(group.size_x, 32));
+}
 
 // Floor: nothing, 20,000 values.
 // ptxas limits: registers 64, shared 0
 template <typename T>
-__global__ void __launch_bounds__(256) fill_waves_kernel(T* waves, int size_y, int lag_y, int row, bool inverse, double scale) {
+__global__ void __launch_bounds__(256)
+    fill_waves_kernel(T* waves, int size_y, int lag_y, int row, bool inverse, double scale) {
   const int index = blockIdx.x * blockDim.x + threadIdx.x;
   const int frequency = index / row, t = index % row;
   if (frequency > size_y / 2) return;
@@ -143,7 +147,8 @@ __global__ void __launch_bounds__(256) fill_waves_kernel(T* waves, int size_y, i
 // ptxas limits: registers 64, shared 8448
 template <typename E, typename T>
 __global__ void __launch_bounds__(transpose_tile* transpose_rows)
-    gather_columns_kernel(SpectralGroup group, const E* features, FeatureStrides strides, int64_t first_sequence, T* columns) {
+    gather_columns_kernel(SpectralGroup group, const E* features, FeatureStrides strides, int64_t first_sequence,
+                          T* columns) {
   ASNET_SHARED(T, square, [transpose_tile][transpose_tile + 1]);
   const int across = static_cast<int>(ceil_divide(group.columns, transpose_tile));
   const int down = static_cast<int>(ceil_divide(group.size_y, transpose_tile));
@@ -160,7 +165,8 @@ __global__ void __launch_bounds__(transpose_tile* transpose_rows)
 #pragma unroll
   for (int i = 0; i < transpose_tile; i += transpose_rows) {
     const int row = first_y + threadIdx.y + i;
-    const int y = row >= rows_begin && row < rows_end ? place(group.y - group.margin_y + row, group.height, group.circular) : -1;
+    const int y =
+        row >= rows_begin && row < rows_end ? place(group.y - group.margin_y + row, group.height, group.circular) : -1;
     T value = 0;
     if (x >= 0 && y >= 0) value = to_computing<T>(from[y * strides.y + x * strides.x]);
     square[threadIdx.y + i][threadIdx.x] = value;
@@ -192,7 +198,8 @@ __global__ void __launch_bounds__(transpose_tile* transpose_rows)
   for (int i = 0; i < transpose_tile; i += transpose_rows) {
     const int x = first_x + threadIdx.y + i, column = group.x - group.first_column + x;
     T value = 0;
-    if (row < group.rows && x < core_columns) value = columns[(local * group.columns + column) * group.size_y + group.margin_y + row];
+    if (row < group.rows && x < core_columns)
+      value = columns[(local * group.columns + column) * group.size_y + group.margin_y + row];
     square[threadIdx.x][threadIdx.y + i] = value;
   }
   __syncthreads();
@@ -202,7 +209,8 @@ __global__ void __launch_bounds__(transpose_tile* transpose_rows)
   for (int i = 0; i < transpose_tile; i += transpose_rows) {
     const int y = first_y + threadIdx.y + i;
     if (y < group.rows && x < core_columns)
-      map[int64_t{group.y + y} * group.width + group.x + x] = from_computing<E>(scale * square[threadIdx.y + i][threadIdx.x]);
+      map[int64_t{group.y + y} * group.width + group.x + x] =
+          from_computing<E>(scale * square[threadIdx.y + i][threadIdx.x]);
   }
 }
 
@@ -224,7 +232,7 @@ struct TilePosition {
   }
 };
 
-// Halo and core of every tile from the spectra of columns. Floor: 106 MB read and 319 MB written, 0.13 ms.
+// Halo and core of every tile from the spectra of columns. Floor: 106 MB read and 374 MB written, 0.14 ms.
 // ptxas limits: registers 64, shared 16896
 template <typename T>
 __global__ void __launch_bounds__(transpose_tile* transpose_rows)
@@ -299,8 +307,8 @@ struct BlockOfPairs {
 };
 
 // Sums over the tiles of core_j conj(halo_i). A lane has one frequency, a warp one square of pairs in registers; the warps
-// that follow take the other squares of the same frequencies, and find what they share in the caches. Floor: 319 MB read,
-// 439 MB written, 0.23 ms; 2.6 GFLOP for the pairs (2.9 for the squares), 43 us.
+// that follow take the other squares of the same frequencies, and find what they share in the caches. Floor: 374 MB read,
+// 343 MB written, 0.21 ms; 3.1 GFLOP for the pairs (3.4 for their squares), 50 us.
 // ptxas limits: registers 128, shared 0
 template <typename T>
 __global__ void __launch_bounds__(32 * warps_of_products, 2)
@@ -315,6 +323,7 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
   const int first_i = square.i * side, first_j = square.j * side, last = group.channels - 1;
   const int64_t part = int64_t{2} * group.channels * group.size_x, tile_stride = group.parts * part;
   const T* halos = tiles + image * group.tiles * tile_stride + 2 * kx;
+  T* const results = pairs + 2 * (image * group.pairs() * group.size_x + kx);
   T real[side][side] = {}, imaginary[side][side] = {};
   for (int tile = 0; tile < group.tiles; ++tile, halos += tile_stride) {
     const T* const cores = halos + (group.parts - 1) * part;
@@ -338,8 +347,8 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
 #pragma unroll
     for (int j = 0; j < side; ++j)
       if (first_i + i <= first_j + j && first_j + j <= last)
-        store_complex(pairs + 2 * ((image * group.pairs() + pair_index(first_i + i, first_j + j, group.channels)) * group.size_x + kx),
-                      real[i][j], imaginary[i][j]);
+        store_complex(results + 2 * pair_index(first_i + i, first_j + j, group.channels) * group.size_x, real[i][j],
+                      imaginary[i][j]);
 }
 
 // Sums over b of K_ab F_b, the spectra of K from those of the pairs. A lane has one frequency, a warp some maps a of some
@@ -355,7 +364,8 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
   const int kx = static_cast<int>(task / blocks % row_blocks(group)) * 32 + threadIdx.x;
   if (image >= int64_t{block.count} * group.images || kx >= group.size_x) return;
   const int first = static_cast<int>(task % blocks) * maps, last = group.channels - 1;
-  const int64_t tile_stride = int64_t{2} * group.channels * group.size_x, base = image * group.tiles * tile_stride + 2 * kx;
+  const int64_t tile_stride = int64_t{2} * group.channels * group.size_x;
+  const int64_t base = image * group.tiles * tile_stride + 2 * kx;
   const T* const filters = pairs + 2 * (image * group.pairs() * group.size_x + kx);
   for (int first_tile = 0; first_tile < group.tiles; first_tile += tiles_at_once) {
     T real[maps][tiles_at_once] = {}, imaginary[maps][tiles_at_once] = {};
@@ -371,8 +381,8 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
       }
 #pragma unroll
       for (int tile = 0; tile < tiles_at_once; ++tile) {
-        const Complex<T> value =
-            load_complex(tiles + base + min(first_tile + tile, group.tiles - 1) * tile_stride + int64_t{2} * b * group.size_x);
+        const Complex<T> value = load_complex(tiles + base + min(first_tile + tile, group.tiles - 1) * tile_stride +
+                                              int64_t{2} * b * group.size_x);
 #pragma unroll
         for (int i = 0; i < maps; ++i) {
           real[i][tile] += filter[i].element[0] * value.element[0];
@@ -387,25 +397,27 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
 #pragma unroll
       for (int tile = 0; tile < tiles_at_once; ++tile)
         if (first + i <= last && first_tile + tile < group.tiles)
-          store_complex(gradients + base + (first_tile + tile) * tile_stride + int64_t{2} * (first + i) * group.size_x, real[i][tile],
-                        imaginary[i][tile]);
+          store_complex(gradients + base + (first_tile + tile) * tile_stride + int64_t{2} * (first + i) * group.size_x,
+                        real[i][tile], imaginary[i][tile]);
   }
 }
 
 // The window of lags from pairs that are transformed back along the rows: even and odd part in t are sums of cosines and
-// sines, which serve t and -t. Adds to what earlier blocks left unless `first`. Floor: 439 MB * 85/256 read, and 15 MB read
-// and written for every block of frequencies, 0.2 ms at 17 blocks (the window stays in the L2 cache); 3.5 GFLOP, 52 us.
+// sines, which serve t and -t. Adds to what earlier blocks left unless `first`. Floor: 146 MB of pairs
+// read, 44 us; the window's 15 MB, read and written for each of 14 blocks, stay in the L2 cache; 3.1 GFLOP, 47 us.
 // ptxas limits: registers 128, shared 4096
 template <typename T>
 __global__ void __launch_bounds__(32 * warps_of_products, 2)
-    pairs_to_lags_kernel(SpectralGroup group, FrequencyBlock block, const T* pairs, const T* waves, bool first, T* window) {
+    pairs_to_lags_kernel(SpectralGroup group, FrequencyBlock block, const T* pairs, const T* waves, bool first,
+                         T* window) {
   ASNET_SHARED(Complex<T>, wave, [lag_block][lag_block]);
   const int lags_y = 2 * group.lag_y + 1, lags_x = 2 * group.lag_x + 1;
   const int row = static_cast<int>(ceil_divide(group.lag_y + 1, lag_block)) * lag_block;
   const int across = static_cast<int>(ceil_divide(lags_x, 32)), down = row / lag_block;
   const int s = static_cast<int>(blockIdx.x % across) * 32 + threadIdx.x - group.lag_x;
   const int first_t = static_cast<int>(blockIdx.x / across % down) * lag_block;
-  const int64_t pair = int64_t{blockIdx.x / across / down} * warps_of_products + threadIdx.y, all = int64_t{group.images} * group.pairs();
+  const int64_t pair = int64_t{blockIdx.x / across / down} * warps_of_products + threadIdx.y;
+  const int64_t all = int64_t{group.images} * group.pairs();
   const bool inside = pair < all && s <= group.lag_x;
   // A circular image may have fewer columns than the window has lags.
   const int q = s < 0 ? s + group.size_x : s;
@@ -444,7 +456,7 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
 }
 
 // The transform along columns of the gradient of the window, set among zeros along the rows; what pairs_to_lags_kernel does,
-// backwards. Floor: 15 MB read for every 16 frequencies, 439 MB written, 0.25 ms; 3.5 GFLOP, 52 us.
+// backwards. Floor: 439 MB written, 0.13 ms, and the window's 15 MB from the L2 cache for every 16 frequencies; 3.1 GFLOP, 47 us.
 // ptxas limits: registers 128, shared 2048
 template <typename E, typename T>
 __global__ void __launch_bounds__(32 * warps_of_products, 2)
@@ -456,7 +468,8 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
   const int across = row_blocks(group), down = static_cast<int>(ceil_divide(block.count, frequencies));
   const int q = static_cast<int>(blockIdx.x % across) * 32 + threadIdx.x;
   const int first_frequency = static_cast<int>(blockIdx.x / across % down) * frequencies;
-  const int64_t pair = int64_t{blockIdx.x / across / down} * warps_of_products + threadIdx.y, all = int64_t{group.images} * group.pairs();
+  const int64_t pair = int64_t{blockIdx.x / across / down} * warps_of_products + threadIdx.y;
+  const int64_t all = int64_t{group.images} * group.pairs();
   const bool inside = pair < all && q < group.size_x;
   const E* const middle = window + (pair * lags_y + group.lag_y) * lags_x + group.lag_x;
   T real[frequencies] = {}, imaginary[frequencies] = {};
@@ -503,73 +516,79 @@ inline int row_of_waves(int lag_y) { return static_cast<int>(ceil_divide(lag_y +
 template <typename T>
 void fill_waves(const SpectralGroup& group, bool inverse, double scale, T* waves, cudaStream_t stream) {
   const int row = row_of_waves(group.lag_y);
-  ASNET_LAUNCH(spectral::fill_waves_kernel<T>, dim3(ceil_divide(int64_t{group.frequencies_y()} * row, 256)), dim3(256), 0, stream, waves,
-               group.size_y, group.lag_y, row, inverse, scale);
+  ASNET_LAUNCH(spectral::fill_waves_kernel<T>, dim3(ceil_divide(int64_t{group.frequencies_y()} * row, 256)), dim3(256), 0,
+               stream, waves, group.size_y, group.lag_y, row, inverse, scale);
 }
 
 // `count` sequences from `first_sequence` on.
 template <typename E, typename T>
-void gather_columns(const SpectralGroup& group, const E* features, const FeatureStrides& strides, int64_t first_sequence, int64_t count,
-                    T* columns, cudaStream_t stream) {
+void gather_columns(const SpectralGroup& group, const E* features, const FeatureStrides& strides, int64_t first_sequence,
+                    int64_t count, T* columns, cudaStream_t stream) {
   const int64_t squares = ceil_divide(group.columns, transpose_tile) * ceil_divide(group.size_y, transpose_tile);
-  ASNET_LAUNCH((spectral::gather_columns_kernel<E, T>), dim3(squares * count), dim3(transpose_tile, transpose_rows), 0, stream, group, features,
-               strides, first_sequence, columns);
+  ASNET_LAUNCH((spectral::gather_columns_kernel<E, T>), dim3(squares * count), dim3(transpose_tile, transpose_rows), 0,
+               stream, group, features, strides, first_sequence, columns);
 }
 
 // `gradient` is contiguous.
 template <typename E, typename T>
-void scatter_columns(const SpectralGroup& group, const T* columns, int64_t first_sequence, int64_t count, double scale, E* gradient,
-                     cudaStream_t stream) {
+void scatter_columns(const SpectralGroup& group, const T* columns, int64_t first_sequence, int64_t count, double scale,
+                     E* gradient, cudaStream_t stream) {
   const int64_t squares = ceil_divide(group.core_columns(), transpose_tile) * ceil_divide(group.rows, transpose_tile);
-  ASNET_LAUNCH((spectral::scatter_columns_kernel<E, T>), dim3(squares * count), dim3(transpose_tile, transpose_rows), 0, stream, group, columns,
-               first_sequence, static_cast<T>(scale), gradient);
+  ASNET_LAUNCH((spectral::scatter_columns_kernel<E, T>), dim3(squares * count), dim3(transpose_tile, transpose_rows), 0,
+               stream, group, columns, first_sequence, static_cast<T>(scale), gradient);
 }
 
 template <typename T>
-void gather_tiles(const SpectralGroup& group, FrequencyBlock block, const ColumnSpectra<T>& columns, T* tiles, cudaStream_t stream) {
+void gather_tiles(const SpectralGroup& group, FrequencyBlock block, const ColumnSpectra<T>& columns, T* tiles,
+                  cudaStream_t stream) {
   const int64_t squares = ceil_divide(group.size_x, transpose_tile) * ceil_divide(block.count, transpose_tile);
   const int64_t sequences = int64_t{group.images} * group.tiles * group.parts * group.channels;
-  ASNET_LAUNCH(spectral::gather_tiles_kernel<T>, dim3(squares * sequences), dim3(transpose_tile, transpose_rows), 0, stream, group, block,
-               columns, tiles);
+  ASNET_LAUNCH(spectral::gather_tiles_kernel<T>, dim3(squares * sequences), dim3(transpose_tile, transpose_rows), 0,
+               stream, group, block, columns, tiles);
 }
 
 template <typename T>
-void scatter_tiles(const SpectralGroup& group, FrequencyBlock block, const T* tiles, const ColumnSpectra<T>& columns, cudaStream_t stream) {
+void scatter_tiles(const SpectralGroup& group, FrequencyBlock block, const T* tiles, const ColumnSpectra<T>& columns,
+                   cudaStream_t stream) {
   const int64_t squares = ceil_divide(group.core_x, transpose_tile) * ceil_divide(block.count, transpose_tile);
   const int64_t sequences = int64_t{group.images} * group.tiles * group.channels;
-  ASNET_LAUNCH(spectral::scatter_tiles_kernel<T>, dim3(squares * sequences), dim3(transpose_tile, transpose_rows), 0, stream, group, block,
-               tiles, columns);
+  ASNET_LAUNCH(spectral::scatter_tiles_kernel<T>, dim3(squares * sequences), dim3(transpose_tile, transpose_rows), 0,
+               stream, group, block, tiles, columns);
 }
 
 template <typename T>
 void pair_products(const SpectralGroup& group, FrequencyBlock block, const T* tiles, T* pairs, cudaStream_t stream) {
   const int64_t blocks = ceil_divide(group.channels, pair_block);
   const int64_t tasks = int64_t{block.count} * group.images * spectral::row_blocks(group) * (blocks * (blocks + 1) / 2);
-  ASNET_LAUNCH(spectral::pair_products_kernel<T>, dim3(ceil_divide(tasks, warps_of_products)), dim3(32, warps_of_products), 0, stream, group,
-               block, tiles, pairs);
+  ASNET_LAUNCH(spectral::pair_products_kernel<T>, dim3(ceil_divide(tasks, warps_of_products)),
+               dim3(32, warps_of_products), 0, stream, group, block, tiles, pairs);
 }
 
 template <typename T>
-void gradient_products(const SpectralGroup& group, FrequencyBlock block, const T* pairs, const T* tiles, T* gradients, cudaStream_t stream) {
+void gradient_products(const SpectralGroup& group, FrequencyBlock block, const T* pairs, const T* tiles, T* gradients,
+                       cudaStream_t stream) {
   const int64_t tasks =
       int64_t{block.count} * group.images * spectral::row_blocks(group) * ceil_divide(group.channels, gradient_maps);
-  ASNET_LAUNCH(spectral::gradient_products_kernel<T>, dim3(ceil_divide(tasks, warps_of_products)), dim3(32, warps_of_products), 0, stream,
-               group, block, pairs, tiles, gradients);
+  ASNET_LAUNCH(spectral::gradient_products_kernel<T>, dim3(ceil_divide(tasks, warps_of_products)),
+               dim3(32, warps_of_products), 0, stream, group, block, pairs, tiles, gradients);
 }
 
 // `window` is [image][pair][lag_y][lag_x].
 template <typename T>
-void pairs_to_lags(const SpectralGroup& group, FrequencyBlock block, const T* pairs, const T* waves, bool first, T* window,
-                   cudaStream_t stream) {
+void pairs_to_lags(const SpectralGroup& group, FrequencyBlock block, const T* pairs, const T* waves, bool first,
+                   T* window, cudaStream_t stream) {
   const int64_t windows = ceil_divide(2 * group.lag_x + 1, 32) * (row_of_waves(group.lag_y) / lag_block);
-  ASNET_LAUNCH(spectral::pairs_to_lags_kernel<T>, dim3(windows * ceil_divide(int64_t{group.images} * group.pairs(), warps_of_products)),
+  ASNET_LAUNCH(spectral::pairs_to_lags_kernel<T>,
+               dim3(windows * ceil_divide(int64_t{group.images} * group.pairs(), warps_of_products)),
                dim3(32, warps_of_products), 0, stream, group, block, pairs, waves, first, window);
 }
 
 template <typename E, typename T>
-void lags_to_pairs(const SpectralGroup& group, FrequencyBlock block, const E* window, const T* waves, T* pairs, cudaStream_t stream) {
+void lags_to_pairs(const SpectralGroup& group, FrequencyBlock block, const E* window, const T* waves, T* pairs,
+                   cudaStream_t stream) {
   const int64_t rows = int64_t{spectral::row_blocks(group)} * ceil_divide(block.count, frequency_block<T>);
-  ASNET_LAUNCH((spectral::lags_to_pairs_kernel<E, T>), dim3(rows * ceil_divide(int64_t{group.images} * group.pairs(), warps_of_products)),
+  ASNET_LAUNCH((spectral::lags_to_pairs_kernel<E, T>),
+               dim3(rows * ceil_divide(int64_t{group.images} * group.pairs(), warps_of_products)),
                dim3(32, warps_of_products), 0, stream, group, block, window, waves, pairs);
 }
 
