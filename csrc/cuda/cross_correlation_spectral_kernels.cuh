@@ -450,8 +450,8 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
     if (t > group.lag_y) continue;
     T* const plus = middle + t * lags_x;
     T* const minus = middle - t * lags_x;
-    *plus = (first ? T(0) : *plus) + even[i] - odd[i];
-    if (t > 0) *minus = (first ? T(0) : *minus) + even[i] + odd[i];
+    *plus = (first ? T(0) : *plus) + (even[i] - odd[i]);
+    if (t > 0) *minus = (first ? T(0) : *minus) + (even[i] + odd[i]);
   }
 }
 
