@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -87,6 +88,14 @@ def find_nvcc() -> Path | None:
         return Path(named)
     home = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin", "nvcc")
     return home if home.is_file() else None
+
+
+def cuda_toolkit(nvcc: Path) -> Path:
+    """The toolkit's folder as nvcc itself says it: the nvcc on PATH may be a script that calls another."""
+    command = [str(nvcc), "--dryrun", "-E", "-x", "cu", os.devnull]
+    said = subprocess.run(command, text=True, capture_output=True).stderr
+    top = re.search(r"^#\$ TOP=(.*)$", said, re.MULTILINE)
+    return Path(top[1]).resolve() if top else nvcc.resolve().parents[1]
 
 
 class CudaDecision(NamedTuple):
@@ -242,7 +251,7 @@ class BuildLibraries(build_ext):
         ]
         command += ["-Wl,--as-needed", "-Wl,--allow-shlib-undefined", "-Wl,--exclude-libs,ALL"]
         if name == "asnet._C_cuda" and nvcc is not None:
-            toolkit = nvcc.resolve().parents[1]
+            toolkit = cuda_toolkit(nvcc)
             command += [f"-L{toolkit / folder}" for folder in ("lib64", "lib") if (toolkit / folder).is_dir()]
             command += ["-lcudart_static", "-ldl", "-lrt", "-lpthread"]
         print(shlex.join(command), flush=True)

@@ -81,6 +81,11 @@ def cache_folder() -> Path:
     return folder
 
 
+def jobs() -> int:
+    """Number of compilers at work at the same time."""
+    return int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
+
+
 def run(command: Sequence[str], what: str) -> bytes:
     """The command's output; a BuildError with the compiler's messages if it fails."""
     result = subprocess.run(command, capture_output=True)
@@ -113,8 +118,7 @@ def compile_object(source: Path, flags: Sequence[str]) -> Path:
 
 def link(name: str, sources: Sequence[Path], flags: Sequence[str], libraries: Sequence[str] = ()) -> Path:
     """A shared object of sources that are compiled side by side."""
-    jobs = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs()) as pool:
         objects = list(pool.map(lambda source: str(compile_object(source, flags)), sources))
     command = [*compiler(), "-shared", *optimisation(), *objects, *libraries]
     key = hashlib.sha256("\0".join(command).encode()).hexdigest()[:32]

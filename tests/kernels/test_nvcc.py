@@ -1,0 +1,192 @@
+"""The kernels compiled by nvcc for every architecture: what they use stays within the limits next to them."""
+
+import hashlib
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from build_kernels import ROOT, cache_folder, jobs
+from ptxas import Limits, Usage, limits_in, usages_in, violations
+
+ARCHITECTURES = ("80", "86", "89", "90", "120")
+CUDA = ROOT / "csrc" / "cuda"
+SOURCES = sorted([*CUDA.glob("*.cuh"), *CUDA.glob("*.cu")])
+
+
+def all_limits() -> dict[str, Limits | None]:
+    """Every kernel of csrc/cuda."""
+    return {kernel: limit for path in SOURCES for kernel, limit in limits_in(path.read_text()).items()}
+
+
+def test_every_kernel_has_limits():
+    assert not [kernel for kernel, limit in all_limits().items() if limit is None]
+
+
+def test_limits_are_found_above_templates_and_launch_bounds():
+    source = """
+// Text.
+// ptxas limits: registers 40, shared 512
+__global__ void plain(int* x) {}
+
+// ptxas limits: registers 64, shared 16384, stack 8
+template <typename T,
+          int count>
+__global__ void __launch_bounds__(threads(4), 2)
+    wide_kernel(const T* x) {}
+
+template <typename T>
+__global__ void bare(T* x) {}
+
+// ptxas limits: registers 64, shared 0
+
+int other();
+static __global__ void far(int* x) {}
+"""
+    assert limits_in(source) == {
+        "plain": Limits(40, 512, 0),
+        "wide_kernel": Limits(64, 16384, 8),
+        "bare": None,
+        "far": None,
+    }
+
+
+OUTPUT = """ptxas info    : 28 bytes gmem
+ptxas info    : Compiling entry function '_ZN5asnet4cuda12scale_kernelIfLi4EEEvPKT_' for 'sm_90'
+ptxas info    : Function properties for _ZN5asnet4cuda12scale_kernelIfLi4EEEvPKT_
+    16 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 72 registers, used 1 barriers, 16 bytes cumulative stack size, 1536 bytes smem
+ptxas info    : Compile time = 3.105 ms
+ptxas info    : Compiling entry function '_ZN5asnet4cuda9shift_allEPf' for 'sm_120'
+ptxas info    : Function properties for _ZN5asnet4cuda9shift_allEPf
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 12 registers, used 0 barriers
+"""
+
+
+def test_every_excess_is_found():
+    scale, shift = usages_in(OUTPUT)
+    assert scale == Usage("scale_kernel", "asnet::cuda::scale_kernel<float, 4>", "sm_90", 72, 1536, 16, 20)
+    assert (shift.kernel, shift.architecture, shift.registers, shift.shared, shift.spills) == (
+        "shift_all",
+        "sm_120",
+        12,
+        0,
+        0,
+    )
+
+    within = {"scale_kernel": Limits(72, 1536, 16), "shift_all": Limits(12, 0, 0)}
+    assert violations([scale._replace(spills=0), shift], within) == []
+    assert [
+        sentence.split("> on ")[1] for sentence in violations([scale], {"scale_kernel": Limits(71, 0, 0)})
+    ] == [
+        "sm_90 spills 20 bytes",
+        "sm_90 uses registers 72, the limit is 71",
+        "sm_90 uses shared 1536, the limit is 0",
+        "sm_90 uses stack 16, the limit is 0",
+    ]
+    assert "has no line with ptxas limits" in violations([shift], {})[0]
+
+
+def setup_script() -> ModuleType:
+    """setup.py as a module that builds nothing."""
+    sys.path.insert(0, str(ROOT / "build_backend"))
+    specification = importlib.util.spec_from_file_location("asnet_setup", ROOT / "setup.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("setuptools.setup", lambda **_: None)
+        specification.loader.exec_module(module)
+    sys.path.remove(str(ROOT / "build_backend"))
+    return module
+
+
+def included(path: Path) -> set[Path]:
+    """A source of csrc and all that it includes from there."""
+    found, open_paths = set(), [path]
+    while open_paths:
+        current = open_paths.pop()
+        found.add(current)
+        names = re.findall(r'^#include "([^"]+)"', current.read_text(), re.MULTILINE)
+        open_paths += [ROOT / "csrc" / name for name in names if ROOT / "csrc" / name not in found]
+    return found
+
+
+def compile_objects(commands: dict[str, list[str]], version: str) -> dict[Path, str]:
+    """Runs the compilers; object file to what ptxas has said. Both are kept under the hash of the sources."""
+
+    def compile_one(command: list[str]) -> tuple[Path, str]:
+        source = Path(command[command.index("-c") + 1])
+        texts = [path.read_bytes() for path in sorted(included(source))]
+        key = hashlib.sha256(
+            b"\0".join([version.encode(), shlex.join(command).encode(), *texts])
+        ).hexdigest()[:32]
+        target, report = (cache_folder() / f"{source.stem}-{key}.{end}" for end in ("cuda.o", "ptxas"))
+        if not report.is_file():
+            result = subprocess.run([*command[:-1], str(target)], capture_output=True, text=True)
+            assert result.returncode == 0, result.stderr
+            report.write_text(result.stdout + result.stderr)
+        return target, report.read_text()
+
+    with ThreadPoolExecutor(jobs()) as pool:
+        return dict(pool.map(compile_one, commands.values()))
+
+
+@pytest.fixture(scope="module")
+def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """``_C_cuda`` compiled and linked as setup.py does, for all architectures, and what ptxas has said."""
+    setup = setup_script()
+    nvcc = setup.find_nvcc()
+    if nvcc is None:
+        pytest.skip("the kernels are not compiled for GPUs: no nvcc on PATH, in NVCC or under CUDA_HOME")
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+
+    from setuptools import Distribution
+
+    builder = setup.BuildLibraries(Distribution({"name": "asnet"}))
+    builder.initialize_options()
+    folder = tmp_path_factory.mktemp("cuda")
+    builder.build_temp = builder.build_lib = str(folder)
+    builder.inplace = False
+    torch = setup.find_torch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASNET_CUDA_ARCHITECTURES", ";".join(ARCHITECTURES))
+        commands = builder.cuda_objects(nvcc, [str(path) for path in sorted(CUDA.glob("*.cu"))], torch)
+    for command in commands.values():
+        command[1:1] = ["-Xptxas", "-v", "-I", str(ROOT / "csrc")]
+    reports = compile_objects(commands, version)
+    builder.link("asnet._C_cuda", setup.find_cxx(), [str(path) for path in reports], torch, nvcc)
+    return SimpleNamespace(path=Path(builder.get_ext_fullpath("asnet._C_cuda")), reports=reports, torch=torch)
+
+
+def test_kernels_stay_within_their_limits(cuda_library):
+    usages = [usage for report in cuda_library.reports.values() for usage in usages_in(report)]
+    assert {usage.architecture for usage in usages} == {f"sm_{number}" for number in ARCHITECTURES}
+    limits = all_limits()
+    assert {usage.kernel for usage in usages} == set(limits), "a kernel has no instance"
+    found = violations(usages, limits)
+    assert not found, "\n".join(found)
+
+
+def symbols(path: Path, kind: str) -> set[str]:
+    """The dynamic symbols that a library has, `kind` "defined" or "undefined"."""
+    command = ["nm", "-D", f"--{kind}-only", str(path)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {line.split()[-1].split("@")[0] for line in output.stdout.splitlines()}
+
+
+def test_the_cuda_library_links_and_asks_torch_for_its_stable_functions_alone(cuda_library):
+    undefined = symbols(cuda_library.path, "undefined")
+    unstable = ("Py", "cuda", "_ZN2at", "_ZN3c10", "_ZN5torch")
+    assert not {name for name in undefined if name.startswith(unstable)}
+    of_torch = {name for name in undefined if name.startswith(("aoti_torch_", "torch_"))}
+    assert of_torch
+    missing = of_torch - symbols(cuda_library.torch.lib / "libtorch_cpu.so", "defined")
+    # In the library that only a torch with CUDA has.
+    assert missing <= {"aoti_torch_get_current_cuda_stream"}
