@@ -98,36 +98,67 @@ def optimisation() -> list[str]:
     """Flags of the plain build, or of one with sanitizers that end the process at the first report."""
     if not sanitizers():
         return ["-O2"]
-    return ["-O1", f"-fsanitize={sanitizers()}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+    # Those left out look for faults that kernels cannot have, at every access.
+    chosen = [
+        f"-fsanitize={sanitizers()}",
+        "-fno-sanitize=vptr,null,object-size",
+        "-fno-sanitize-recover=all",
+    ]
+    return ["-O1", "-fno-omit-frame-pointer", *chosen]
 
 
-def compile_object(source: Path, flags: Sequence[str]) -> Path:
-    """The object file of a source, from the cache if nothing that it is made of has changed."""
-    command = [*compiler(), "-x", "c++", *FLAGS, *optimisation(), *flags]
-    command += ["-include", str(HEADER), str(source)]
-    text = run([*command, "-E"], f"the preprocessor on {source.name}")
+def compile_command(flags: Sequence[str], language: str = "c++") -> list[str]:
+    """The compiler with its flags."""
+    return [*compiler(), "-x", language, *FLAGS, *optimisation(), *flags]
+
+
+def key_of(command: Sequence[str], source: Path) -> str:
+    """Hash of what a command compiles: the processor, the flags, the text after the preprocessor."""
     machine = run([*compiler(), "-march=native", "-dM", "-E", "-x", "c++", os.devnull], "the compiler")
-    key = hashlib.sha256(b"\0".join([text, machine, "\0".join(command).encode()])).hexdigest()[:32]
-    target = cache_folder() / f"{source.stem}-{key}.o"
-    if not target.is_file():
-        unfinished = target.with_suffix(f".{os.getpid()}")
-        run([*command, "-c", "-o", str(unfinished)], f"compiling {source.name}")
-        unfinished.replace(target)
-    return target
+    text = run([*command, "-E", str(source)], f"the preprocessor on {source.name}")
+    return hashlib.sha256(b"\0".join([machine, "\0".join(command).encode(), text])).hexdigest()[:32]
 
 
-def link(name: str, sources: Sequence[Path], flags: Sequence[str], libraries: Sequence[str] = ()) -> Path:
-    """A shared object of sources that are compiled side by side."""
-    with ThreadPoolExecutor(jobs()) as pool:
-        objects = list(pool.map(lambda source: str(compile_object(source, flags)), sources))
-    command = [*compiler(), "-shared", *optimisation(), *objects, *libraries]
-    key = hashlib.sha256("\0".join(command).encode()).hexdigest()[:32]
-    target = cache_folder() / key / f"{name}.so"
+def make(target: Path, command: Sequence[str], what: str) -> None:
+    """Runs a command that writes `target`, which appears whole or not at all; nothing if it is there."""
     if not target.is_file():
         target.parent.mkdir(exist_ok=True)
         unfinished = target.with_suffix(f".{os.getpid()}")
-        run([*command, "-o", str(unfinished)], f"linking {name}")
+        run([*command, "-o", str(unfinished)], what)
         unfinished.replace(target)
+
+
+def precompile(header: Path, flags: Sequence[str]) -> Path:
+    """A header of the same content that the compiler reads faster."""
+    command = compile_command(flags, "c++-header")
+    folder = cache_folder() / key_of(command, header)
+    make(folder / f"{header.name}.gch", [*command, str(header)], f"precompiling {header.name}")
+    return folder / header.name
+
+
+def compile_object(source: Path, flags: Sequence[str], header: Path, included: Path) -> Path:
+    """The object file of a source after a header, which is `included` as it was precompiled."""
+    command = compile_command(flags)
+    target = cache_folder() / f"{source.stem}-{key_of([*command, '-include', str(header)], source)}.o"
+    make(target, [*command, "-include", str(included), "-c", str(source)], f"compiling {source.name}")
+    return target
+
+
+def link(
+    name: str,
+    sources: Sequence[Path],
+    flags: Sequence[str],
+    libraries: Sequence[str] = (),
+    prefix: Path | None = None,
+) -> Path:
+    """A shared object of sources, which are compiled side by side, each after `prefix` (precompiled)."""
+    header = prefix or HEADER
+    included = precompile(prefix, flags) if prefix else HEADER
+    with ThreadPoolExecutor(jobs()) as pool:
+        objects = list(pool.map(lambda source: str(compile_object(source, flags, header, included)), sources))
+    command = [*compiler(), "-shared", *optimisation(), *objects, *libraries]
+    target = cache_folder() / hashlib.sha256("\0".join(command).encode()).hexdigest()[:32] / f"{name}.so"
+    make(target, command, f"linking {name}")
     return target
 
 
@@ -148,7 +179,8 @@ def build_module(bindings: Sequence[Path] | None = None) -> Path:
     flags = [*(f"-I{folder}" for folder in folders), *(f"-isystem{folder}" for folder in system)]
     chosen = sorted((FOLDER / "bindings").glob("*.cpp")) if bindings is None else [*bindings]
     main = FOLDER / "bindings" / "module.cpp"
-    return link("kernels", [main, *(source for source in chosen if source != main)], flags)
+    sources = [main, *(source for source in chosen if source != main)]
+    return link("kernels", sources, flags, prefix=FOLDER / "bindings" / "prefix.h")
 
 
 def build_operators() -> Path:
