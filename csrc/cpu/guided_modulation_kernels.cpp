@@ -25,7 +25,16 @@ inline Wide<T> modulate(Wide<T> x, const ModulationRegisters<T>& p) {
 template <typename T>
 struct SumRegisters {
   Wide<T> g{}, gx{};
+
+  void add(const SumRegisters& other) {
+    g += other.g;
+    gx += other.gx;
+  }
 };
+
+// Elements that a lane adds up in a row before it adds their sum to its other sums: a single chain over a whole piece
+// would round several times as coarsely as torch's pairwise sums.
+constexpr int64_t kChain = 16;
 
 template <typename T, Saved saved>
 inline Wide<T> differentiate(Wide<T> grad, Wide<T> kept, const ModulationRegisters<T>& p, SumRegisters<T>& sums) {
@@ -72,19 +81,25 @@ void differentiate_plane(const Modulation<T>& parameters, int64_t count, const T
                          Accumulation<T>* sums_g, Accumulation<T>* sums_gx) {
   constexpr int64_t lanes = wide_lanes<T>;
   const ModulationRegisters<T> p = constants(parameters);
-  SumRegisters<T> even, odd;  // two chains, so that an addition need not wait for the one before it
+  SumRegisters<T> sums;
   int64_t i = 0;
-  for (; i + 2 * lanes <= count; i += 2 * lanes) {
-    differentiate_at<T, saved>(i, grad, kept, grad_x, p, even);
-    differentiate_at<T, saved>(i + lanes, grad, kept, grad_x, p, odd);
+  while (i + 2 * lanes <= count) {
+    SumRegisters<T> even, odd;  // two chains, so that an addition need not wait for the one before it
+    const int64_t end = i + 2 * kChain * lanes < count ? i + 2 * kChain * lanes : count;
+    for (; i + 2 * lanes <= end; i += 2 * lanes) {
+      differentiate_at<T, saved>(i, grad, kept, grad_x, p, even);
+      differentiate_at<T, saved>(i + lanes, grad, kept, grad_x, p, odd);
+    }
+    even.add(odd);
+    sums.add(even);
   }
   if (i + lanes <= count) {
-    differentiate_at<T, saved>(i, grad, kept, grad_x, p, even);
+    differentiate_at<T, saved>(i, grad, kept, grad_x, p, sums);
     i += lanes;
   }
-  if (i < count) differentiate_at<T, saved>(i, grad, kept, grad_x, p, odd, count - i);
-  *sums_g = sum_of_lanes<Accumulation<T>>(even.g + odd.g);
-  if constexpr (has_input(saved)) *sums_gx = sum_of_lanes<Accumulation<T>>(even.gx + odd.gx);
+  if (i < count) differentiate_at<T, saved>(i, grad, kept, grad_x, p, sums, count - i);
+  *sums_g = sum_of_lanes<Accumulation<T>>(sums.g);
+  if constexpr (has_input(saved)) *sums_gx = sum_of_lanes<Accumulation<T>>(sums.gx);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -117,10 +132,14 @@ inline void differentiate_columns(const Modulation<T>& parameters, int64_t colum
   ModulationRegisters<T> p[registers];
   SumRegisters<T> sums[registers];
   for (int r = 0; r < registers; ++r) p[r] = columns(parameters, column + r * lanes);
-  for (int64_t row = 0; row < rows.rows; ++row)
+  for (int64_t row = 0; row < rows.rows;) {
+    SumRegisters<T> chains[registers];
+    for (const int64_t end = row + kChain < rows.rows ? row + kChain : rows.rows; row < end; ++row)
 #pragma GCC unroll 4  // or the arrays end up in memory
-    for (int r = 0; r < registers; ++r)
-      differentiate_at<T, saved>(row * rows.length + column + r * lanes, grad, kept, grad_x, p[r], sums[r], count...);
+      for (int r = 0; r < registers; ++r)
+        differentiate_at<T, saved>(row * rows.length + column + r * lanes, grad, kept, grad_x, p[r], chains[r], count...);
+    for (int r = 0; r < registers; ++r) sums[r].add(chains[r]);
+  }
   for (int r = 0; r < registers; ++r) {
     store(sums_g + column + r * lanes, sums[r].g);
     if constexpr (has_input(saved)) store(sums_gx + column + r * lanes, sums[r].gx);
