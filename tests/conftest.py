@@ -13,7 +13,8 @@ from asnet.networks import ASNetConfig, DeblurNetwork, IteratedAnalysisConfig, s
 @pytest.fixture
 def poisoned() -> Iterator[None]:
     """Every torch.empty is filled with NaN: an element that a kernel leaves out fails the comparison."""
-    torch.use_deterministic_algorithms(True)
+    # Where torch's own operations on CUDA have no deterministic algorithm they may go on without.
+    torch.use_deterministic_algorithms(True, warn_only=True)
     assert torch.utils.deterministic.fill_uninitialized_memory
     assert torch.empty(4).isnan().all()
     yield

@@ -4,12 +4,13 @@ import torch
 from torch import Tensor
 
 
-def assert_as_accurate(result: Tensor, eager: Tensor, exact: Tensor) -> None:
+def assert_as_accurate(result: Tensor, eager: Tensor, exact: Tensor, *, partial_sums: float = 0.0) -> None:
     """``|result - exact| <= 2 |eager - exact| + 4 roundings``, maxima over the tensor.
 
     `eager` is what PyTorch's own operations give in the dtype of `result`, `exact` the float64 truth for the
-    same inputs. The roundings are for tensors so small that PyTorch's own error is zero by luck. A float64
-    result has no wider truth: it is to agree to 12 digits.
+    same inputs. The roundings are for tensors so small that PyTorch's own error is zero by luck; they are
+    those of the largest element or, where many terms of both signs are added up, of the size that
+    `partial_sums` reach on the way. A float64 result has no wider truth: it is to agree to 12 digits.
     """
     assert result.shape == exact.shape
     if result.numel() == 0:
@@ -20,7 +21,7 @@ def assert_as_accurate(result: Tensor, eager: Tensor, exact: Tensor) -> None:
         assert error <= 1e-12 * max(1.0, largest), f"error {error:.3g}, largest element {largest:.3g}"
         return
     eager_error = (eager.double() - exact).abs().max().item()
-    rounding = torch.finfo(result.dtype).eps * largest
+    rounding = torch.finfo(result.dtype).eps * max(largest, partial_sums)
     assert error <= 2 * eager_error + 4 * rounding, (
         f"error {error:.3g}, PyTorch's {eager_error:.3g}, rounding {rounding:.3g}"
     )

@@ -15,9 +15,11 @@ FORMATS = (torch.contiguous_format, torch.channels_last)
 GUIDES = ["both", "multiplier", "shift", "none"]
 
 
-def make_guides(kind: str, count: int, channels: int, dtype: torch.dtype) -> list[Tensor | None]:
+def make_guides(
+    kind: str, count: int, channels: int, dtype: torch.dtype, device: torch.device
+) -> list[Tensor | None]:
     """Multiplier and shift for `count` blur kernels."""
-    multiplier, shift = torch.randn(2, count, channels).to(dtype)
+    multiplier, shift = torch.randn(2, count, channels, device=device).to(dtype)
     return [
         multiplier if kind in ("both", "multiplier") else None,
         shift if kind in ("both", "shift") else None,
@@ -36,13 +38,16 @@ def gradients(function, arguments, upstream, **options):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize("kernels", [1, 2])
-def test_inference(dtype: torch.dtype, memory_format: torch.memory_format, kernels: int) -> None:
+def test_inference(
+    device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format, kernels: int
+) -> None:
     """One blur kernel folds into the weights, several do not: both are the formula, in the input's layout."""
     torch.manual_seed(0)
     for guide, activation, has_bias in itertools.product(GUIDES, ("relu", None), (True, False)):
-        x = torch.randn(2, 5, 9, 7).to(dtype=dtype, memory_format=memory_format)
-        weight, bias = torch.randn(8, 5, 3, 3).to(dtype), torch.randn(8).to(dtype) if has_bias else None
-        arguments = [x, weight, bias, *make_guides(guide, kernels, 8, dtype)]
+        x = torch.randn(2, 5, 9, 7, device=device).to(dtype=dtype, memory_format=memory_format)
+        weight, bias = (torch.randn(size, device=device).to(dtype) for size in ((8, 5, 3, 3), (8,)))
+        guides = make_guides(guide, kernels, 8, dtype, device)
+        arguments = [x, weight, bias if has_bias else None, *guides]
         before = [None if t is None else t.clone() for t in arguments]
         for stride, padding in ((1, 1), (2, 0), ((1, 2), (2, 1))):
             options = {"stride": stride, "padding": padding, "activation": activation}
@@ -57,16 +62,14 @@ def test_inference(dtype: torch.dtype, memory_format: torch.memory_format, kerne
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
-def test_gradients(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+def test_gradients(device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
     torch.manual_seed(1)
     for guide, activation, kernels in itertools.product(GUIDES, ("relu", None), (1, 2)):
-        x = torch.randn(2, 5, 7, 6).to(dtype=dtype, memory_format=memory_format)
-        arguments = [
-            x, torch.randn(4, 5, 3, 3).to(dtype), torch.randn(4).to(dtype), *make_guides(guide, kernels, 4,
-            dtype),
-        ]  # fmt: skip
+        x = torch.randn(2, 5, 7, 6, device=device).to(dtype=dtype, memory_format=memory_format)
+        weight, bias = (torch.randn(size, device=device).to(dtype) for size in ((4, 5, 3, 3), (4,)))
+        arguments = [x, weight, bias, *make_guides(guide, kernels, 4, dtype, device)]
         arguments = [None if t is None else t.requires_grad_() for t in arguments]
-        upstream = torch.randn(2, 4, 4, 3).to(dtype)
+        upstream = torch.randn(2, 4, 4, 3, device=device).to(dtype)
         options = {"stride": 2, "padding": 1, "activation": activation}
         ours = gradients(guided_conv2d, arguments, upstream, **options)
         torchs = gradients(reference.guided_conv2d, arguments, upstream, **options)
@@ -77,16 +80,16 @@ def test_gradients(dtype: torch.dtype, memory_format: torch.memory_format) -> No
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_gradcheck(guide: str) -> None:
+def test_gradcheck(device: torch.device, guide: str) -> None:
     torch.manual_seed(2)
-    multiplier, shift = make_guides(guide, 2, 3, torch.float64)
+    multiplier, shift = make_guides(guide, 2, 3, torch.float64, device)
     given = [t.requires_grad_() for t in (multiplier, shift) if t is not None]
     x, weight, bias = (
-        torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        torch.randn(shape, dtype=torch.float64, device=device, requires_grad=True)
         for shape in ((2, 4, 4, 3), (3, 4, 3, 3), (3,))
     )
     x1, x2, matrix = (
-        torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        torch.randn(shape, dtype=torch.float64, device=device, requires_grad=True)
         for shape in ((2, 3, 3, 2), (2, 2, 3, 2), (3, 5))
     )
 
@@ -97,6 +100,7 @@ def test_gradcheck(guide: str) -> None:
     assert torch.autograd.gradcheck(
         lambda x, weight, bias, *rest: guided_conv2d(x, weight, bias, *guides(rest), padding=1),
         (x, weight, bias, *given),
+        fast_mode=True,
     )
     for layout in FORMATS:
         assert torch.autograd.gradcheck(
@@ -108,14 +112,16 @@ def test_gradcheck(guide: str) -> None:
                 *guides(rest),
             ),
             (x1, x2, matrix, bias, *given),
+            fast_mode=True,
         )
 
 
-def test_folded_equals_unfolded() -> None:
+def test_folded_equals_unfolded(device: torch.device) -> None:
     torch.manual_seed(3)
-    x, weight, bias = torch.randn(1, 16, 12, 12), torch.randn(24, 16, 3, 3), torch.randn(24)
+    shapes = ((1, 16, 12, 12), (24, 16, 3, 3), (24,))
+    x, weight, bias = (torch.randn(shape, device=device) for shape in shapes)
     for guide in GUIDES:
-        arguments = [x, weight, bias, *make_guides(guide, 1, 24, torch.float32)]
+        arguments = [x, weight, bias, *make_guides(guide, 1, 24, torch.float32, device)]
         with torch.no_grad():
             folded = guided_conv2d(*arguments, padding=1)
         weight.requires_grad_()
@@ -137,14 +143,16 @@ POINTWISE_SHAPES = [
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("formats", list(itertools.product(FORMATS, FORMATS)), ids=str)
-def test_pointwise(dtype: torch.dtype, formats: tuple[torch.memory_format, torch.memory_format]) -> None:
+def test_pointwise(
+    device: torch.device, dtype: torch.dtype, formats: tuple[torch.memory_format, torch.memory_format]
+) -> None:
     """Without and with gradients, the two inputs in the same and in different layouts."""
     torch.manual_seed(4)
     for (N, C1, C2, H, W), guide, activation in itertools.product(POINTWISE_SHAPES, GUIDES, ("relu", None)):
-        x1 = torch.randn(N, C1, H, W).to(dtype=dtype, memory_format=formats[0])
-        x2 = torch.randn(N, C2, H, W).to(dtype=dtype, memory_format=formats[1])
-        weight = torch.randn(6, C1 + C2, 1, 1).to(dtype)
-        arguments = [x1, x2, weight, torch.randn(6).to(dtype), *make_guides(guide, N, 6, dtype)]
+        x1 = torch.randn(N, C1, H, W, device=device).to(dtype=dtype, memory_format=formats[0])
+        x2 = torch.randn(N, C2, H, W, device=device).to(dtype=dtype, memory_format=formats[1])
+        weight, bias = (torch.randn(size, device=device).to(dtype) for size in ((6, C1 + C2, 1, 1), (6,)))
+        arguments = [x1, x2, weight, bias, *make_guides(guide, N, 6, dtype, device)]
         result = guided_pointwise_conv2d(*arguments, activation=activation)
         assert result.is_contiguous(memory_format=formats[0]) or x1.is_contiguous()
         exact = reference.guided_pointwise_conv2d(*double(arguments), activation=activation)
@@ -155,7 +163,7 @@ def test_pointwise(dtype: torch.dtype, formats: tuple[torch.memory_format, torch
         assert torch.equal(guided_pointwise_conv2d(*as_matrix, activation=activation), result)
 
         arguments = [None if t is None else t.requires_grad_() for t in arguments]
-        upstream = torch.randn(N, 6, H, W).to(dtype)
+        upstream = torch.randn(N, 6, H, W, device=device).to(dtype)
         ours = gradients(guided_pointwise_conv2d, arguments, upstream, activation=activation)
         torchs = gradients(reference.guided_pointwise_conv2d, arguments, upstream, activation=activation)
         truths = gradients(
@@ -166,14 +174,16 @@ def test_pointwise(dtype: torch.dtype, formats: tuple[torch.memory_format, torch
 
 
 @pytest.mark.parametrize("wants_gradient", [True, False])
-def test_autocast_computes_in_bfloat16(wants_gradient: bool) -> None:
+def test_autocast_computes_in_bfloat16(device: torch.device, wants_gradient: bool) -> None:
     torch.manual_seed(5)
-    x1, x2 = torch.randn(2, 8, 6, 6), torch.randn(2, 8, 6, 6, dtype=torch.bfloat16)
-    weight, bias = torch.randn(4, 8, 3, 3, requires_grad=wants_gradient), torch.randn(4)
-    matrix = torch.randn(4, 16, requires_grad=wants_gradient)
+    shapes = ((2, 8, 6, 6), (2, 8, 6, 6), (4, 8, 3, 3), (4, 16), (4,))
+    x1, x2, weight, matrix, bias = (torch.randn(shape, device=device) for shape in shapes)
+    x2 = x2.bfloat16()
+    weight.requires_grad_(wants_gradient)
+    matrix.requires_grad_(wants_gradient)
     for kernels in (1, 2):
-        guides = make_guides("both", kernels, 4, torch.float32)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        guides = make_guides("both", kernels, 4, torch.float32, device)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
             pairs = [
                 (
                     guided_conv2d(x1, weight, bias, *guides),
@@ -196,23 +206,25 @@ def test_autocast_computes_in_bfloat16(wants_gradient: bool) -> None:
                 assert (weight.grad if result is pairs[0][0] else matrix.grad).dtype == torch.float32
 
 
-@pytest.mark.parametrize("kernels", [1, 2])
-def test_compiles_as_one_graph(kernels: int) -> None:
+def test_compiles_as_one_graph(device: torch.device) -> None:
+    """Folded, for one blur kernel and no gradient; with gradients, for several."""
     torch.manual_seed(6)
-    x, weight, bias = torch.randn(2, 4, 6, 6), torch.randn(4, 4, 3, 3), torch.randn(4)
-    matrix = torch.randn(4, 8)
-    guides = make_guides("both", kernels, 4, torch.float32)
+    shapes = ((2, 4, 6, 6), (4, 4, 3, 3), (4, 8), (4,))
+    x, weight, matrix, bias = (torch.randn(shape, device=device) for shape in shapes)
 
-    def both(x, weight, matrix):
-        return guided_pointwise_conv2d(
-            guided_conv2d(x, weight, bias, *guides, padding=1), x, matrix, bias, *guides
-        )
+    def both(x, weight, matrix, multiplier, shift):
+        maps = guided_conv2d(x, weight, bias, multiplier, shift, padding=1)
+        return guided_pointwise_conv2d(maps, x, matrix, bias, multiplier, shift)
 
     compiled = torch.compile(both, fullgraph=True, backend="aot_eager")
+    guides = make_guides("both", 1, 4, torch.float32, device)
     with torch.no_grad():
-        torch.testing.assert_close(compiled(x, weight, matrix), both(x, weight, matrix))
+        torch.testing.assert_close(compiled(x, weight, matrix, *guides), both(x, weight, matrix, *guides))
+    guides = make_guides("both", 2, 4, torch.float32, device)
     parameters = (weight.requires_grad_(), matrix.requires_grad_())
-    ours, expected = (torch.autograd.grad(f(x, *parameters).sum(), parameters) for f in (compiled, both))
+    ours, expected = (
+        torch.autograd.grad(f(x, *parameters, *guides).sum(), parameters) for f in (compiled, both)
+    )
     torch.testing.assert_close(ours, expected)
 
 

@@ -1,9 +1,5 @@
 """Winograd's convolution against the formula, and when `convolve` chooses it."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import Tensor
@@ -205,29 +201,3 @@ def test_a_derivative_of_the_operator_itself_is_refused_by_name():
     x = torch.randn(1, 8, 8, 4, requires_grad=True)
     with pytest.raises(AsnetError, match="winograd_conv2d has no derivative"):
         torch.ops.asnet.winograd_conv2d(x, torch.randn(3, 3, 4, 4), None, None, 1, False).sum().backward()
-
-
-_ISA_SCRIPT = """
-import sys, torch, asnet.ops
-assert torch.ops.asnet.instruction_set() == sys.argv[1], torch.ops.asnet.instruction_set()
-torch.manual_seed(0)
-for kernel in (3, 7):
-    for dtype in (torch.float32, torch.bfloat16):
-        x, weight = torch.randn(1, 21, 30, 37).to(dtype), torch.randn(43, 37, kernel, kernel)
-        out = torch.ops.asnet.winograd_conv2d(x, weight.permute(2, 3, 1, 0), None, None, 1, True)
-        exact = torch.nn.functional.conv2d(x.permute(0, 3, 1, 2).double(), weight.double(), padding=1).relu()
-        error = (out.permute(0, 3, 1, 2).double() - exact).abs().max() / exact.max()
-        assert error < (1e-5 if dtype == torch.float32 else 5e-3), (kernel, dtype, float(error))
-"""
-
-
-@pytest.mark.parametrize("isa", ["baseline", "avx2"])
-def test_every_instruction_set_agrees(isa):
-    available = ("baseline", "avx2", "avx512")
-    if available.index(torch.ops.asnet.instruction_set()) < available.index(isa):
-        pytest.skip(f"this processor does not offer {isa}")
-    environment = {**os.environ, "ASNET_ISA": isa, "MALLOC_PERTURB_": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", _ISA_SCRIPT, isa], env=environment, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr

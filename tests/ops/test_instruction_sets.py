@@ -1,0 +1,63 @@
+"""Every instruction set of the CPU, in a process of its own: the choice among them is made once.
+
+As a script: checks the one that is named on the command line and in ASNET_ISA.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from half_precision import check_every_half_precision_number
+
+from asnet.ops import cross_correlation
+
+INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
+
+
+def check_cross_correlation() -> None:
+    """Direct and spectral kernels share no code that could be wrong in both."""
+    for C, H, W, lag in ((5, 40, 60, 4), (2, 33, 31, 9), (7, 20, 200, 3)):
+        features = torch.randn(1, C, H, W, dtype=torch.float64)
+        for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-13)):
+            outcomes = []
+            for method in ("direct", "spectral"):
+                leaf = features.to(dtype).requires_grad_()
+                result = cross_correlation(leaf, lag, method=method)
+                result.backward(torch.linspace(-1, 1, result.numel()).to(dtype).reshape(result.shape))
+                outcomes.append((result.detach(), leaf.grad))
+            for direct, spectral in zip(*outcomes, strict=True):
+                assert (direct - spectral).abs().max() < tolerance * direct.abs().max()
+
+
+def check_winograd() -> None:
+    """Against the convolution in float64."""
+    for kernel in (3, 7):
+        for dtype in (torch.float32, torch.bfloat16):
+            x, weight = torch.randn(1, 21, 30, 37).to(dtype), torch.randn(43, 37, kernel, kernel)
+            out = torch.ops.asnet.winograd_conv2d(x, weight.permute(2, 3, 1, 0), None, None, 1, True)
+            maps = x.permute(0, 3, 1, 2).double()
+            exact = torch.nn.functional.conv2d(maps, weight.double(), padding=1).relu()
+            error = (out.permute(0, 3, 1, 2).double() - exact).abs().max() / exact.max()
+            assert error < (1e-5 if dtype == torch.float32 else 5e-3), (kernel, dtype, float(error))
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_every_instruction_set(instruction_set: str) -> None:
+    """malloc's memory is poisoned."""
+    best = torch.ops.asnet.instruction_set()
+    if INSTRUCTION_SETS.index(best) < INSTRUCTION_SETS.index(instruction_set):
+        pytest.skip(f"this processor does not offer {instruction_set}")
+    environment = {**os.environ, "ASNET_ISA": instruction_set, "MALLOC_PERTURB_": "1"}
+    command = [sys.executable, __file__, instruction_set]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+if __name__ == "__main__":
+    assert torch.ops.asnet.instruction_set() == sys.argv[1], torch.ops.asnet.instruction_set()
+    torch.manual_seed(0)
+    check_every_half_precision_number(torch.device("cpu"))
+    check_cross_correlation()
+    check_winograd()
