@@ -104,7 +104,7 @@ def optimisation() -> list[str]:
         "-fno-sanitize=vptr,null,object-size",
         "-fno-sanitize-recover=all",
     ]
-    return ["-O1", "-fno-omit-frame-pointer", *chosen]
+    return ["-O1", "-fno-omit-frame-pointer", "-DASNET_SANITIZED", *chosen]
 
 
 def compile_command(flags: Sequence[str], language: str = "c++") -> list[str]:

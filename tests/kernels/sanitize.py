@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+# PYTHONSAFEPATH leaves the script's folder out.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 from build_kernels import FOLDER, ROOT, BuildError, build_module, compiler, run
 
 LIBRARIES = {"address": "libasan.so", "thread": "libtsan.so", "undefined": "libubsan.so"}

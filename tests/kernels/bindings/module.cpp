@@ -5,6 +5,7 @@
 
 PYBIND11_MODULE(kernels, module) {
   py::register_exception<asnet::cuda_on_cpu::Error>(module, "KernelError", PyExc_RuntimeError);
+  py::register_exception<asnet::bindings::TypeNotBuilt>(module, "TypeNotBuilt", PyExc_RuntimeError);
   // 0: ascending, -1: descending, from 1: seed of a shuffle. Returns the order so far.
   module.def("set_thread_order", [](int order) { return std::exchange(asnet::cuda_on_cpu::thread_order(), order); });
   for (const auto add : asnet::bindings::all_bindings()) add(module);
