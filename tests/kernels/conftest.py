@@ -7,18 +7,24 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from build_kernels import BuildError, build_module, build_operators, compiler, load_module, sanitizers
+from ptxas import all_limits, oversized
 
 
 @pytest.fixture(scope="session")
-def kernels() -> ModuleType:
-    """The kernels as functions of NumPy arrays, run on the CPU; see README.md."""
-    if built := os.environ.get("ASNET_KERNELS_MODULE"):
-        return load_module(Path(built))
+def kernels() -> Iterator[ModuleType]:
+    """The kernels as functions of NumPy arrays, run on the CPU; see README.md.
+
+    In the end the sizes of all launches are compared with the limits next to the kernels.
+    """
     try:
         compiler()
     except BuildError as error:
         pytest.skip(f"kernels are not run: {error}")
-    return load_module(build_module())
+    built = os.environ.get("ASNET_KERNELS_MODULE")
+    module = load_module(Path(built) if built else build_module())
+    yield module
+    found = oversized(module.largest_launches(), all_limits())
+    assert not found, "\n".join(found)
 
 
 @pytest.fixture(scope="session")

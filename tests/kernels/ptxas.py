@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 from typing import NamedTuple
+
+CUDA = Path(__file__).resolve().parents[2] / "csrc" / "cuda"
 
 LIMIT_LINE = re.compile(r"// ptxas limits: registers (\d+), shared (\d+)(?:, stack (\d+))?")
 LAUNCH_BOUNDS = re.compile(r"__launch_bounds__\((?:[^()]|\([^()]*\))*\)")
@@ -55,6 +58,35 @@ def limits_in(source: str) -> dict[str, Limits | None]:
         line = LIMIT_LINE.fullmatch(before.rsplit("\n", 1)[-1].strip())
         found[kernel[1]] = Limits(*(int(group or 0) for group in line.groups())) if line else None
     return found
+
+
+def all_limits() -> dict[str, Limits | None]:
+    """Every kernel of csrc/cuda."""
+    sources = sorted([*CUDA.glob("*.cuh"), *CUDA.glob("*.cu")])
+    return {kernel: limit for path in sources for kernel, limit in limits_in(path.read_text()).items()}
+
+
+def oversized(launches: dict[str, tuple[int, int]], limits: dict[str, Limits | None]) -> list[str]:
+    """A sentence for every kernel whose launches do not leave room for two blocks on a multiprocessor.
+
+    `launches` has the most threads and bytes of shared memory, dynamic memory included, that a kernel was
+    launched with. Multiprocessors have 65536 registers, and of sm_86, sm_89 and sm_120 1536 threads and
+    100 KiB of shared memory, of which each block takes 1 KiB more than it asks for.
+    """
+    sentences = []
+    for kernel, (threads, shared) in sorted(launches.items()):
+        limit = limits.get(kernel)
+        if limit is None:
+            continue
+        if shared > limit.shared:
+            sentences.append(f"{kernel} is launched with shared {shared}, the limit is {limit.shared}")
+        registers = threads * ((limit.registers + 7) // 8 * 8)
+        if 2 * registers > 65536 or 2 * threads > 1536 or 2 * (limit.shared + 1024) > 102400:
+            sentences.append(
+                f"{kernel}: two blocks of {threads} threads with {limit.registers} registers each and "
+                f"{limit.shared} bytes of shared memory do not fit a multiprocessor"
+            )
+    return sentences
 
 
 def demangle(names: list[str]) -> list[str]:

@@ -12,16 +12,9 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from build_kernels import ROOT, cache_folder, jobs
-from ptxas import Limits, Usage, limits_in, usages_in, violations
+from ptxas import CUDA, Limits, Usage, all_limits, limits_in, oversized, usages_in, violations
 
 ARCHITECTURES = ("80", "86", "89", "90", "120")
-CUDA = ROOT / "csrc" / "cuda"
-SOURCES = sorted([*CUDA.glob("*.cuh"), *CUDA.glob("*.cu")])
-
-
-def all_limits() -> dict[str, Limits | None]:
-    """Every kernel of csrc/cuda."""
-    return {kernel: limit for path in SOURCES for kernel, limit in limits_in(path.read_text()).items()}
 
 
 def test_every_kernel_has_limits():
@@ -91,6 +84,15 @@ def test_every_excess_is_found():
         "sm_90 uses stack 16, the limit is 0",
     ]
     assert "has no line with ptxas limits" in violations([shift], {})[0]
+
+
+def test_launches_leave_room_for_two_blocks():
+    limits = {"small": Limits(128, 16384, 0), "large": Limits(129, 50000, 0)}
+    assert oversized({"small": (256, 16384), "large": (240, 50000), "foreign": (1024, 99000)}, limits) == []
+    assert [sentence.split(" ")[0] for sentence in oversized({"small": (256, 16388)}, limits)] == ["small"]
+    assert "two blocks of 256 threads" in oversized({"large": (256, 50000)}, limits)[0]
+    assert len(oversized({"small": (800, 0)}, {"small": Limits(32, 0, 0)})) == 1
+    assert len(oversized({"small": (32, 0)}, {"small": Limits(32, 50177, 0)})) == 1
 
 
 def setup_script() -> ModuleType:

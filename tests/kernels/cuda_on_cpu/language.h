@@ -150,7 +150,7 @@ inline void fence() {
 #define gridDim (::asnet::cuda_on_cpu::current->grid_size)
 
 #define ASNET_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-  ::asnet::cuda_on_cpu::launch(kernel, grid, block, shared_bytes, stream __VA_OPT__(, ) __VA_ARGS__)
+  ::asnet::cuda_on_cpu::launch(#kernel, kernel, grid, block, shared_bytes, stream __VA_OPT__(, ) __VA_ARGS__)
 #define ASNET_SHARED(type, name, dimensions)   \
   using name##_array = type dimensions;        \
   static char name##_key;                      \

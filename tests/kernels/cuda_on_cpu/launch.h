@@ -1,6 +1,7 @@
 // A launch: its blocks one after the other, the threads of a block in turns.
 #pragma once
 
+#include <map>
 #include <numeric>
 #include <random>
 #include <tuple>
@@ -136,7 +137,28 @@ inline void expect_valid(dim3 grid, dim3 block) {
                 " blocks; 1 to 2147483647, 65535 and 65535 are possible");
 }
 
-inline void launch_body(dim3 grid, dim3 block_size, size_t dynamic_shared_bytes, void (*body)(const void*),
+// The most that launches of a kernel have asked for, by the kernel's name without namespace and template arguments.
+struct LargestLaunch {
+  size_t threads = 0, shared_bytes = 0;
+};
+inline std::map<std::string, LargestLaunch>& largest_launches() {
+  static std::map<std::string, LargestLaunch> launches;
+  return launches;
+}
+inline void record(const char* kernel, const Block& block) {
+  std::string name(kernel);
+  name = name.substr(0, name.find('<'));
+  const size_t begin = name.find_last_of("(: ");
+  if (begin != std::string::npos) name = name.substr(begin + 1);
+  size_t shared = block.dynamic_shared_bytes;
+  for (const SharedArray& array : block.shared)
+    if (array.key != &block) shared += array.bytes;
+  LargestLaunch& largest = largest_launches()[name];
+  largest.threads = std::max(largest.threads, block.threads.size());
+  largest.shared_bytes = std::max(largest.shared_bytes, shared);
+}
+
+inline void launch_body(const char* kernel, dim3 grid, dim3 block_size, size_t dynamic_shared_bytes, void (*body)(const void*),
                         const void* arguments) {
   const Unseen unseen;
   expect_valid(grid, block_size);
@@ -178,12 +200,13 @@ inline void launch_body(dim3 grid, dim3 block_size, size_t dynamic_shared_bytes,
       throw;
     }
     leave_block(block, false);
+    record(kernel, block);
   }
   acquire(&marks->end);
 }
 
 template <typename... Parameters>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_shared_bytes, cudaStream_t,
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_shared_bytes, cudaStream_t,
             std::type_identity_t<Parameters>... arguments) {
   struct Call {
     void (*kernel)(Parameters...);
@@ -194,7 +217,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic
     const auto* call = static_cast<const Call*>(data);
     std::apply(call->kernel, call->arguments);
   };
-  launch_body(grid, block, dynamic_shared_bytes, body, &call);
+  launch_body(name, grid, block, dynamic_shared_bytes, body, &call);
 }
 
 }  // namespace asnet::cuda_on_cpu
