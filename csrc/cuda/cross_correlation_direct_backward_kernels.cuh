@@ -76,7 +76,7 @@ constexpr int kPieceWords = kPairs<T> * 2 * 2 * kParts<T> * kFragment;
 
 struct TapCounts {
   int blocks, slabs, groups, lags_y;
-  __host__ __device__ constexpr int64_t rows() const { return static_cast<int64_t>(slabs) * groups * lags_y; }
+  __host__ __device__ constexpr int rows() const { return slabs * groups * lags_y; }
 };
 template <typename T>
 __host__ __device__ constexpr TapCounts tap_counts(const CorrelationSizes& sizes) {
@@ -84,9 +84,9 @@ __host__ __device__ constexpr TapCounts tap_counts(const CorrelationSizes& sizes
           static_cast<int>(ceil_divide(sizes.lags_x(), kTaps)), static_cast<int>(sizes.lags_y())};
 }
 template <typename T>
-constexpr int64_t fragment_words(const CorrelationSizes& sizes) {
+__host__ __device__ constexpr int64_t fragment_words(const CorrelationSizes& sizes) {
   const TapCounts counts = tap_counts<T>(sizes);
-  return counts.blocks * counts.rows() * kPieces<T> * kPieceWords<T>;
+  return static_cast<int64_t>(counts.blocks) * counts.rows() * kPieces<T> * kPieceWords<T>;
 }
 
 // Floor: gradient and fragments once over 3.35 TB/s, 2 us for 32 maps and R = 21 in 16 bits; the gradient is read element by
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kThreads)
     prepare_fragments_kernel(CorrelationSizes sizes, const T* __restrict__ gradient, uint32_t* __restrict__ fragments) {
   constexpr int kPacked = 4 / sizeof(T);
   const TapCounts counts = tap_counts<T>(sizes);
-  const int64_t words = counts.blocks * counts.rows() * kPieces<T> * kPieceWords<T> / kParts<T>;
+  const int64_t words = fragment_words<T>(sizes) / kParts<T>;
   int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index >= words) return;
   gradient += blockIdx.z * sizes.pairs() * sizes.window();
@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // A slab of a row of pixels: 32 bytes a pixel, whose halves change places every four pixels: eight pixels from any one on
-// then lie in different banks. Of the 15 pixels before and after the tile 15 are to the left of the tile's shifted place.
+// then lie in different banks.
 constexpr int kRowPixels = kTileColumns + kTaps;
 constexpr int kPixelWords = 8;
 __device__ __forceinline__ int word_place(int pixel, int word) {
@@ -194,35 +194,42 @@ __device__ __forceinline__ void multiply_pair(float (&sums)[2][8][4], int half, 
 // R = 21: 0.75 ms and 4.5 ms; 96x128, R = 6: 4.3 us and 26 us. For 32 products of fragments a warp loads 17 times 256 and
 // 4 times 512 bytes from shared memory, which takes as long as the products. A block reads 8 KiB of weights for 128 products
 // of each warp: 8 bytes a cycle and multiprocessor at peak.
-// ptxas limits: registers 128, shared 39424
+// ptxas limits: registers 128, shared 39456
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
     convolve_maps_kernel(CorrelationSizes sizes, const T* __restrict__ maps, const uint32_t* __restrict__ fragments,
                          GatheredPixels<T> result) {
   ASNET_SHARED(uint32_t, ring, [kRingRows * kRowPixels * kPixelWords]);
   ASNET_SHARED(uint32_t, weights, [2 * kPieceWords<T>]);
+  // The tile's first channel, row and column: registers are full.
+  ASNET_SHARED(int, place_of_tile, [3]);
   const int height = static_cast<int>(sizes.height), width = static_cast<int>(sizes.width);
   const TapCounts counts = tap_counts<T>(sizes);
-  const int64_t row = counts.blocks * kMaps;
+  const int row = counts.blocks * kMaps;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
 
   const int across = static_cast<int>(ceil_divide(width, kTileColumns));
   int64_t index = blockIdx.x;
   const int block = static_cast<int>(index % counts.blocks);
   index /= counts.blocks;
-  const int x = static_cast<int>(index % across) * kTileColumns, y = static_cast<int>(index / across) * kTileRows;
-  const int64_t begin = counts.rows() * blockIdx.y / gridDim.y, end = counts.rows() * (blockIdx.y + 1) / gridDim.y;
+  if (thread == 0) {
+    place_of_tile[0] = block * kMaps;
+    place_of_tile[1] = static_cast<int>(index / across) * kTileRows;
+    place_of_tile[2] = static_cast<int>(index % across) * kTileColumns;
+  }
+  __syncthreads();
+  const int begin = static_cast<int>(static_cast<int64_t>(counts.rows()) * blockIdx.y / gridDim.y);
+  const int end = static_cast<int>(static_cast<int64_t>(counts.rows()) * (blockIdx.y + 1) / gridDim.y);
+  int t = begin % counts.lags_y, group = begin / counts.lags_y % counts.groups, slab = begin / counts.lags_y / counts.groups;
 
   maps += blockIdx.z * sizes.pixels() * row;
-  fragments += (blockIdx.z * counts.blocks + block) * counts.rows() * kPieces<T> * kPieceWords<T>;
+  // Pieces follow one another in the order of their use.
+  fragments += (static_cast<int64_t>(blockIdx.z * counts.blocks + block) * counts.rows() + begin) * kPieces<T> * kPieceWords<T>;
 
-  // Row `number` of the tile for the taps (slab, group, t) into a row of the ring.
-  const auto copy_row = [&](uint32_t* to, int64_t taps, int number) {
-    const int t = static_cast<int>(taps % counts.lags_y) - static_cast<int>(sizes.lag_y);
-    const int group = static_cast<int>(taps / counts.lags_y) % counts.groups;
-    const int slab = static_cast<int>(taps / counts.lags_y / counts.groups);
-    const int from_y = inside_image(y + number - t, height, sizes.circular);
-    const int first_x = x - (group * kTaps - static_cast<int>(sizes.lag_x)) - (kTaps - 1);
+  // Into a row of the ring the row `number` of the tile, shifted by t.
+  const auto copy_row = [&](uint32_t* to, int number, int t) {
+    const int from_y = inside_image(place_of_tile[1] + number - (t - static_cast<int>(sizes.lag_y)), height, sizes.circular);
+    const int first_x = place_of_tile[2] - (group * kTaps - static_cast<int>(sizes.lag_x)) - (kTaps - 1);
     static_assert(2 * kRowPixels <= kThreads);
     if (const int i = thread; i < 2 * kRowPixels) {
       const int pixel = i / 2, half = i % 2, from_x = inside_image(first_x + pixel, width, sizes.circular);
@@ -232,13 +239,12 @@ __global__ void __launch_bounds__(kThreads, 2)
                              inside);
     }
   };
-  const auto copy_weights = [&](int64_t piece) {
-    uint32_t* to = weights + piece % 2 * kPieceWords<T>;
-    const uint32_t* from = fragments + piece * kPieceWords<T>;
+  const auto copy_next_weights = [&](int stage) {
     static_assert(kPieceWords<T> % (4 * kThreads) == 0);
 #pragma unroll
     for (int first = 0; first < kPieceWords<T>; first += 4 * kThreads)
-      copy_in_background<16>(to + first + 4 * thread, from + first + 4 * thread);
+      copy_in_background<16>(weights + stage * kPieceWords<T> + first + 4 * thread, fragments + first + 4 * thread);
+    fragments += kPieceWords<T>;
   };
 
   float sums[2][8][4] = {};
@@ -248,15 +254,15 @@ __global__ void __launch_bounds__(kThreads, 2)
     return ring + (place < kRingRows ? place : place - kRingRows) * (kRowPixels * kPixelWords);
   };
 
-  const auto multiply_piece = [&](int64_t taps, int piece) {
+  const auto multiply_piece = [&](int piece) {
+    if (place_of_tile[1] + warp >= height) return;
     const uint32_t* pixels = ring_row(warp);
-    const uint32_t* from = weights + (taps * kPieces<T> + piece) % 2 * kPieceWords<T> + 4 * lane;
-    const int first_s = static_cast<int>(taps / counts.lags_y) % counts.groups * kTaps;
+    const uint32_t* from = weights + piece % 2 * kPieceWords<T> + 4 * lane;
 #pragma unroll 1
     for (int k = 0; k < kPairs<T>; ++k, from += 4 * kParts<T> * kFragment) {
       const int pair = piece * kPairs<T> + k;
-      if (first_s + pair >= sizes.lags_x()) return;
-      // f(x - s) for pixel x and tap s = first_s + pair + 8 far stands at x + 15 - pair - 8 far.
+      if (group * kTaps + pair >= sizes.lags_x()) return;
+      // f(x - s) for pixel x and tap s = 16 group + pair + 8 far stands at x + 15 - pair - 8 far.
       const int pixel = 7 - pair + lane / 4, first = word_place(pixel, lane % 4), second = word_place(pixel, 4 + lane % 4);
 #pragma unroll
       for (int half = 0; half < 2; half += kRowTilesAtOnce<T>) {
@@ -267,25 +273,37 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   };
 
-  for (int64_t taps = begin; taps < end; ++taps) {
-    if (taps == begin || taps % counts.lags_y == 0) {
+  static_assert(kPieces<T> % 2 == 0, "stages of the weights take turns with the pieces");
+  bool continued = false;  // with the rows in the ring
+  for (int left = end - begin; left > 0; --left) {
+    if (!continued) {
       __syncthreads();
-      for (int number = 0; number < kTileRows; ++number) copy_row(ring_row(number), taps, number);
-      copy_weights(taps * kPieces<T>);
+#pragma unroll 1
+      for (int number = 0; number < kTileRows; ++number) copy_row(ring_row(number), number, t);
+      copy_next_weights(0);
       group_copies();
     }
+#pragma unroll 1
     for (int piece = 0; piece < kPieces<T>; ++piece) {
       wait_for_copies<0>();
       // Shows what was copied, and that all warps have done with what is overwritten next.
       __syncthreads();
-      const bool last = piece + 1 == kPieces<T>, continued = taps + 1 < end && (taps + 1) % counts.lags_y != 0;
-      if (!last || continued) copy_weights(taps * kPieces<T> + piece + 1);
+      const bool last = piece + 1 == kPieces<T>;
+      continued = left > 1 && t + 1 < counts.lags_y;
+      if (!last || continued) copy_next_weights((piece + 1) % 2);
       // The row before the first one, for the next t, into the place that no warp reads.
-      if (last && continued) copy_row(ring_row(kTileRows), taps + 1, 0);
+      if (last && continued) copy_row(ring_row(kTileRows), 0, t + 1);
       group_copies();
-      multiply_piece(taps, piece);
+      multiply_piece(piece);
     }
     origin = origin == 0 ? kRingRows - 1 : origin - 1;
+    if (++t == counts.lags_y) {
+      t = 0;
+      if (++group == counts.groups) {
+        group = 0;
+        ++slab;
+      }
+    }
   }
 
 #pragma unroll
@@ -294,8 +312,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int n = 0; n < 8; ++n)
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        result.store(sizes, block * kMaps + half * 16 + e / 2 * 8 + lane / 4, y + warp, x + 8 * n + lane % 4 * 2 + e % 2,
-                     sums[half][n][e]);
+        result.store(sizes, place_of_tile[0] + half * 16 + e / 2 * 8 + lane / 4, place_of_tile[1] + warp,
+                     place_of_tile[2] + 8 * n + lane % 4 * 2 + e % 2, sums[half][n][e]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ BackwardPlan backward_plan(const CorrelationSizes& sizes, int multiprocessors) {
       const int64_t tiles = ceil_divide(sizes.height, kTileRows) * ceil_divide(sizes.width, kTileColumns);
       plan.grid = tiles * counts.blocks;
       plan.products = static_cast<double>(tiles * kTileRows * kTileColumns * counts.blocks * kMaps) *
-                      static_cast<double>(counts.rows() * kTaps * kSlab<T>);
+                      static_cast<double>(counts.rows()) * kTaps * kSlab<T>;
       most_parts = counts.rows() / 4;  // the rows of a tile, loaded anew for each part, cost about one
     }
   } else if (sizes.channels == 1) {
