@@ -19,8 +19,8 @@ Tensor chunked(const Tensor& t) {
   return aligned ? dense : torch::stable::clone(dense);
 }
 
-Tensor guided_conv3x3(const Tensor& x_, const Tensor& weight_, const OptionalTensor& multiplier, const OptionalTensor& shift,
-                      const OptionalTensor& conv_bias, int64_t stride, bool relu) {
+Tensor guided_conv3x3(const Tensor& x_, const Tensor& weight_, const OptionalTensor& multiplier,
+                      const OptionalTensor& shift, const OptionalTensor& conv_bias, int64_t stride, bool relu) {
   constexpr const char* op = "guided_conv3x3";
   constexpr int64_t kMost = std::numeric_limits<int>::max();
   check_maps(op, "x", x_);

@@ -33,27 +33,27 @@ constexpr int kConvTall = 16, kConvShort = 8, kConvStrided = 4;
 // Steps of 16 channels, one for each row of taps.
 constexpr int kTaps = 3;
 
-// The pixels that a block's output of stride `stride` and H x 16 pixels depends on, of 16 channels; two of these, so that one
-// is filled while the other is multiplied. Rows and columns count from the first that any tap touches.
+// The pixels, of 16 channels, that the out_H x 16 output pixels of a block depend on; two of these, so that one is filled
+// while the other is multiplied. Rows and columns count from the first that any tap touches.
 template <typename T, int stride, int out_H>
 struct Patch {
   static constexpr int H = (out_H - 1) * stride + kTaps, W = (kConvW - 1) * stride + kTaps;
-  static constexpr int kHalf = ceil_divide(W, stride), kCopiesOfPixel = kSlice<T> / kChunk<T>;
-  static constexpr int elements = H * stride * kHalf * kSlice<T>;
+  static constexpr int kGroup = ceil_divide(W, stride), kCopiesOfPixel = kSlice<T> / kChunk<T>;
+  static constexpr int elements = H * stride * kGroup * kSlice<T>;
 
-  // Every `stride`-th column lies beside the next, as they are read together. 128 bytes, four columns, span all banks; the
-  // next four have their two chunks exchanged, hence any eight columns that are read together share no bank.
+  // Columns that are read together, every `stride`-th, lie side by side in one of `stride` groups. 128 bytes, four columns,
+  // span all banks; the next four have their two chunks exchanged, hence any eight successive ones share no bank.
   __host__ __device__ static constexpr int index(int y, int x, int k) {
-    const int place = x % stride * kHalf + x / stride;
-    return ((y * stride * kHalf + place) * 2 + (k / kChunk<T> ^ place / 4 % 2)) * kChunk<T> + k % kChunk<T>;
+    const int place = x % stride * kGroup + x / stride;
+    return ((y * stride * kGroup + place) * 2 + (k / kChunk<T> ^ place / 4 % 2)) * kChunk<T> + k % kChunk<T>;
   }
   static_assert(is_conflict_free<T>([](int i) { return index(0, i * stride, 0); }) &&
                 is_conflict_free<T>([](int i) { return index(1, i * stride + 1, 0); }) &&
                 is_conflict_free<T>([](int i) { return index(2, i * stride + 2, 0); }));
 };
 
-// Floor on an H100 of 128 to 128 maps of 1024x768 at stride 1: 232 GFLOP or 0.23 ms, which become 0.35 ms by mma (two thirds
-// of the peak, which takes wgmma); 403 MB or 0.12 ms. The second-level cache is asked for 1.4 GB, 0.26 ms at 5.5 TB/s.
+// Floor on an H100 of 128 to 128 maps of 1024x768 at stride 1: 232 GFLOP or 0.23 ms, 0.35 ms where mma attains two thirds
+// of the peak (the rest takes wgmma); 403 MB or 0.12 ms. The second-level cache is asked for 1.4 GB, 0.26 ms at 5.5 TB/s.
 // ptxas limits: registers 128, shared 49152
 template <typename T, int stride, int tile_H>
 __global__ void __launch_bounds__(kThreads, 2) guided_conv3x3_kernel(const Conv3x3Problem<T> problem) {
@@ -112,7 +112,8 @@ __global__ void __launch_bounds__(kThreads, 2) guided_conv3x3_kernel(const Conv3
       multiply_slice<T, Tile>(
           sums,
           [&](int row, int chunk) {
-            return patch + Pixels::index(row / kConvW * stride + step % kTaps, row % kConvW * stride + tap, chunk * kChunk<T>);
+            const int patch_y = row / kConvW * stride + step % kTaps, patch_x = row % kConvW * stride + tap;
+            return patch + Pixels::index(patch_y, patch_x, chunk * kChunk<T>);
           },
           weights[step % kStages][tap], Weights(), 0);
   });

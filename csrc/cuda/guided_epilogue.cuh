@@ -82,7 +82,8 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&word)[4]) {
 // where the row lies outside; `packed`: addresses and `columns_left` are multiples of 16 bytes. Four lanes then write 64
 // bytes of a row, whole sectors: of 16-bit elements, of which a lane has two neighbours, after an exchange among the four.
 template <bool packed, typename T, typename A, int row_tiles, typename RowAddress>
-__device__ __forceinline__ void store_sums(const A (&sums)[row_tiles][4][4], int columns_left, const RowAddress& row_address) {
+__device__ __forceinline__ void store_sums(const A (&sums)[row_tiles][4][4], int columns_left,
+                                           const RowAddress& row_address) {
   const int lane = threadIdx.x % 32, quad = lane % 4;
 #pragma unroll
   for (int row = 0; row < 2 * row_tiles; ++row) {

@@ -10,8 +10,9 @@ using namespace guided_modulation;
 namespace kernels = asnet::cuda::guided_conv;
 using torch::headeronly::MemoryFormat;
 
-Tensor guided_pointwise_conv2d(const Tensor& x1_, const Tensor& x2_, const Tensor& weight_, const OptionalTensor& multiplier,
-                               const OptionalTensor& shift, const OptionalTensor& conv_bias, bool relu) {
+Tensor guided_pointwise_conv2d(const Tensor& x1_, const Tensor& x2_, const Tensor& weight_,
+                               const OptionalTensor& multiplier, const OptionalTensor& shift,
+                               const OptionalTensor& conv_bias, bool relu) {
   constexpr const char* op = "guided_pointwise_conv2d";
   check_maps(op, "x1", x1_);
   check_maps(op, "x2", x2_);

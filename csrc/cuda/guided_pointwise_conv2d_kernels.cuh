@@ -2,8 +2,8 @@
 //   out[n, o, pixel] = act((sum_c W[o, c] [x1; x2][n, c, pixel] + c[o]) * (1 + m[n, o]) + b[n, o])
 // A matrix product whose depth runs through the channels of x1, then through those of x2, each where it lies.
 //
-// Contiguous maps: rows are output channels, columns are pixels. Channels-last: rows are pixels, columns are output channels.
-// Either way a row of the product is contiguous in the output, and the first factor, W or a pixel's channels, along the
+// Contiguous maps: rows are output channels, columns are pixels. Channels-last: rows are pixels, columns are output
+// channels. Either way a row of the product is contiguous in the output, and the first factor, W or a pixel's channels, along the
 // depth.
 #pragma once
 
@@ -66,8 +66,8 @@ __global__ void __launch_bounds__(kThreads, 2) guided_pointwise_conv2d_kernel(co
     const T* const x = is_second ? x2 : x1;
     const int C = is_second ? C2 : C1, k = (is_second ? step - steps1 : step) * kPointwiseDepth<T>;
     const int stage = step % kStages;
-    Weights::template load<kCount>(weights[stage], weight + int64_t(channel) * (C1 + C2) + (is_second ? C1 : 0) + k, C1 + C2,
-                                   channels_left, C - k);
+    const T* const from = weight + int64_t(channel) * (C1 + C2) + (is_second ? C1 : 0) + k;
+    Weights::template load<kCount>(weights[stage], from, C1 + C2, channels_left, C - k);
     if constexpr (channels_last)
       Maps::template load<kCount>(maps[stage], x + (n * pixels + pixel) * C + k, C, pixels_left, C - k);
     else
@@ -83,8 +83,8 @@ __global__ void __launch_bounds__(kThreads, 2) guided_pointwise_conv2d_kernel(co
 #pragma unroll (sizeof(T) == 4 ? 1 : kPointwiseSlices)
     for (int slice = 0; slice < kPointwiseSlices; ++slice)
       multiply_slice<T, Tile>(
-          sums, [&](int row, int chunk) { return first + First::index(row, slice * kSlice<T> + chunk * kChunk<T>); }, second,
-          Second(), slice);
+          sums, [&](int row, int chunk) { return first + First::index(row, slice * kSlice<T> + chunk * kChunk<T>); },
+          second, Second(), slice);
   });
 
   const int row = Tile::warp_row(), column = Tile::warp_column();
@@ -103,7 +103,8 @@ template <typename T, bool channels_last, int out_channels, bool packed>
 void launch_guided_pointwise_conv2d(const PointwiseProblem<T>& problem, cudaStream_t stream) {
   const int64_t blocks = problem.N * ceil_divide(problem.pixels, kPointwisePixels) *
                          ceil_divide(problem.out_channels, out_channels);
-  ASNET_LAUNCH((guided_pointwise_conv2d_kernel<T, channels_last, out_channels, packed>), blocks, kThreads, 0, stream, problem);
+  const auto kernel = guided_pointwise_conv2d_kernel<T, channels_last, out_channels, packed>;
+  ASNET_LAUNCH(kernel, blocks, kThreads, 0, stream, problem);
 }
 
 template <typename T>
