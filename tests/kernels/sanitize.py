@@ -31,12 +31,16 @@ def environment(sanitizers: str, module: Path) -> dict[str, str]:
     The runtime of a sanitizer has to be there before anything else, hence LD_PRELOAD.
     """
     library = LIBRARIES[sanitizers.split(",")[0]]
-    path = run([*compiler(), f"-print-file-name={library}"], "the compiler").decode().strip()
-    if not Path(path).is_absolute():
+    # AddressSanitizer looks for the functions behind C++ exceptions as it starts.
+    paths = [
+        run([*compiler(), f"-print-file-name={name}"], "the compiler").decode().strip()
+        for name in (library, "libstdc++.so")
+    ]
+    if not all(Path(path).is_absolute() for path in paths):
         raise CannotRun(f"{compiler()[0]} brings no {library}")
     return {
         **os.environ,
-        "LD_PRELOAD": path,
+        "LD_PRELOAD": " ".join(paths),
         "ASNET_SANITIZE": sanitizers,
         "ASNET_KERNELS_MODULE": str(module),
         "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1",
