@@ -221,7 +221,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
     grad_conv_bias = None
     if ctx.needs_input_grad[3]:
-        grad_conv_bias = (grad_shift if multiplier is None else grad_shift * (1 + multiplier)).sum(0)
+        scaled = grad_shift if multiplier is None else torch.addcmul(grad_shift, grad_shift, multiplier)
+        grad_conv_bias = scaled.sum(0)
     return (
         grad_x,
         grad_multiplier if ctx.needs_input_grad[1] else None,

@@ -34,7 +34,7 @@ constexpr int kBlocksEach = 8;
 struct Rounds {
   int least, most;
 };
-constexpr Rounds kForwardPlaneRounds = {1, 4}, kForwardPixelRounds = {1, 16}, kBackwardRounds = {2, 64};
+constexpr Rounds kForwardPlaneRounds = {1, 8}, kForwardPixelRounds = {1, 16}, kBackwardRounds = {2, 64};
 
 // A plane of at most this many packs is left to a warp: a block would have nothing to do for most of its threads.
 constexpr int kPacksForWarp = 4 * kWarp;
@@ -145,16 +145,34 @@ struct Workspace {
 // ---------------------------------------------------------------------------------------------------------------------
 // 2. Sums over a block, and over blocks
 
-// The sum over all threads, in every thread; `of_warp` has room for one a warp.
+// The sum over all threads, in every thread; `of_warp` has room for one a warp. Between two sums there is a barrier.
 template <typename A>
 __device__ Sums<A> block_sum(const Sums<A>& sums, Sums<A>* of_warp) {
   const Sums<A> mine = {warp_sum(sums.g), warp_sum(sums.gx)};
-  __syncthreads();  // of_warp may still be read from the sum before
   if (threadIdx.x % kWarp == 0) of_warp[threadIdx.x / kWarp] = mine;
   __syncthreads();
   Sums<A> total = {};
   for (int warp = 0; warp < kThreads / kWarp; ++warp) total += of_warp[warp];
   return total;
+}
+
+// The sum of value(first), value(first + step), .. up to `count`, in eight chains: shorter ones round less, and an addition
+// need not wait for the one before it.
+template <typename Index, typename Value>
+__device__ __forceinline__ auto sum_in_chains(Index first, Index count, Index step, const Value& value) {
+  constexpr int chains = 8;
+  decltype(value(first)) sums[chains] = {};
+  for (Index i = first; i < count; i += chains * step) {
+#pragma unroll
+    for (int chain = 0; chain < chains; ++chain)
+      if (i + chain * step < count) sums[chain] += value(i + chain * step);
+  }
+#pragma unroll
+  for (int half = chains / 2; half > 0; half /= 2) {
+#pragma unroll
+    for (int chain = 0; chain < half; ++chain) sums[chain] += sums[chain + half];
+  }
+  return sums[0];
 }
 
 // Whether this block is the last of `count`; what all of them wrote before is then there for each of its threads. The
@@ -213,27 +231,30 @@ __global__ void __launch_bounds__(kThreads, 3)
     modulate_planes(PlaneWork work, ParameterTables<Accumulation<T>> tables, bool relu, const T* x, T* out) {
   const PlanePiece<T, width> piece(work, out);
   if (piece.plane >= work.planes) return;
-  const auto p = tables.of(static_cast<int>(piece.plane) / work.channels, static_cast<int>(piece.plane) % work.channels);
-  x += piece.start;
-  out += piece.start;
-  if (piece.lane < piece.edge) {
-    const int64_t i = piece.edge_element();
-    out[i] = modulate(x[i], p, relu);
-  }
-  x += piece.head;
-  out += piece.head;
-  for (int64_t at = piece.first + piece.lane; at < piece.last; at += kForwardBatch * work.team) {
-    Pack<T, width> packs[kForwardBatch];
+  const T* const from = x + piece.start + piece.head;
+  T* const to = out + piece.start + piece.head;
+  const int step = kForwardBatch * work.team;
+  int64_t at = piece.first + piece.lane;
+  Pack<T, width> packs[kForwardBatch];
+  const auto load = [&] {
 #pragma unroll
     for (int i = 0; i < kForwardBatch; ++i)
-      if (at + i * work.team < piece.last) packs[i] = load_pack<T, width>(x + (at + i * work.team) * width);
+      if (at + i * work.team < piece.last) packs[i] = load_pack<T, width>(from + (at + i * work.team) * width);
+  };
+  load();  // the first packs are on their way while the parameters are fetched
+  const auto p = tables.of(static_cast<int>(piece.plane) / work.channels, static_cast<int>(piece.plane) % work.channels);
+  for (; at < piece.last; at += step, load()) {
 #pragma unroll
     for (int i = 0; i < kForwardBatch; ++i) {
       if (at + i * work.team >= piece.last) break;
 #pragma unroll
       for (int j = 0; j < width; ++j) packs[i].element[j] = modulate(packs[i].element[j], p, relu);
-      store_pack_to_global(out + (at + i * work.team) * width, packs[i]);
+      store_pack_to_global(to + (at + i * work.team) * width, packs[i]);
     }
+  }
+  if (piece.lane < piece.edge) {
+    const int64_t i = piece.start + piece.edge_element();
+    out[i] = modulate(x[i], p, relu);
   }
 }
 
@@ -252,24 +273,23 @@ __global__ void __launch_bounds__(kThreads, 3)
   using A = Accumulation<T>;
   const PlanePiece<T, width> piece(work, to.grad_x);
   if (piece.plane >= work.planes) return;
-  const auto p = tables.of(static_cast<int>(piece.plane) / work.channels, static_cast<int>(piece.plane) % work.channels);
   const bool reads_kept = saved_input || relu;
-  const T *grad = to.grad + piece.start, *kept = reads_kept ? to.kept + piece.start : nullptr;
-  T* grad_x = to.grad_x + piece.start;
-  Sums<A> sums = {};
-  if (piece.lane < piece.edge) {
-    const int64_t i = piece.edge_element();
-    grad_x[i] = differentiate<saved_input>(grad[i], reads_kept ? kept[i] : T(), p, relu, sums);
-  }
-  for (int64_t at = piece.first + piece.lane; at < piece.last; at += kBackwardBatch * work.team) {
-    Pack<T, width> grads[kBackwardBatch], kepts[kBackwardBatch];
+  const int64_t start = piece.start + piece.head;
+  const int step = kBackwardBatch * work.team;
+  int64_t at = piece.first + piece.lane;
+  Pack<T, width> grads[kBackwardBatch], kepts[kBackwardBatch];
+  const auto load = [&] {
 #pragma unroll
     for (int i = 0; i < kBackwardBatch; ++i) {
-      const int64_t element = piece.head + (at + i * work.team) * width;
       if (at + i * work.team >= piece.last) break;
-      grads[i] = load_pack<T, width>(grad + element);
-      if (reads_kept) kepts[i] = load_pack<T, width>(kept + element);
+      grads[i] = load_pack<T, width>(to.grad + start + (at + i * work.team) * width);
+      if (reads_kept) kepts[i] = load_pack<T, width>(to.kept + start + (at + i * work.team) * width);
     }
+  };
+  load();
+  const auto p = tables.of(static_cast<int>(piece.plane) / work.channels, static_cast<int>(piece.plane) % work.channels);
+  Sums<A> sums = {};
+  for (; at < piece.last; at += step, load()) {
 #pragma unroll
     for (int i = 0; i < kBackwardBatch; ++i) {
       if (at + i * work.team >= piece.last) break;
@@ -279,8 +299,12 @@ __global__ void __launch_bounds__(kThreads, 3)
         grads[i].element[j] =
             differentiate<saved_input>(grads[i].element[j], kepts[i].element[j], p, relu, of_pack);
       sums += of_pack;
-      store_pack_to_global(grad_x + piece.head + (at + i * work.team) * width, grads[i]);
+      store_pack_to_global(to.grad_x + start + (at + i * work.team) * width, grads[i]);
     }
+  }
+  if (piece.lane < piece.edge) {
+    const int64_t i = piece.start + piece.edge_element();
+    to.grad_x[i] = differentiate<saved_input>(to.grad[i], reads_kept ? to.kept[i] : T(), p, relu, sums);
   }
 
   if (work.team == kWarp) {
@@ -312,24 +336,23 @@ struct PixelWork {
   int64_t per_piece;   // pixels
 };
 
-// The pack of channels that this thread keeps to, and the pixels that it visits: first, first + rows, .. before last.
+// The pack of channels that this thread keeps to, and the pixels that it visits: first, first + rows, .. before last;
+// none, for a thread that has no pack.
 template <int width>
 struct PixelPiece {
   int64_t n, first, last;
-  int tile, piece, rows, row, column, channel;
-  bool active;
+  int tile, piece, rows, column, channel;
 
   __device__ explicit PixelPiece(const PixelWork& work) {
     tile = blockIdx.x % work.tiles;
     piece = blockIdx.x / work.tiles % work.pieces;
     n = blockIdx.x / work.tiles / work.pieces;
     rows = kThreads / work.columns;
-    row = threadIdx.x / work.columns;
     column = threadIdx.x % work.columns;
     channel = (tile * work.columns + column) * width;
-    active = row < rows && channel < work.channels;
+    const int row = threadIdx.x / work.columns;
     first = piece * work.per_piece + row;
-    last = min((piece + 1) * work.per_piece, work.pixels);
+    last = row < rows && channel < work.channels ? min((piece + 1) * work.per_piece, work.pixels) : 0;
   }
 };
 
@@ -347,7 +370,6 @@ __device__ __forceinline__ void load_parameters(const PixelWork& work, const Par
     staged[2][i] = one.b;
   }
   __syncthreads();
-  if (!piece.active) return;
 #pragma unroll
   for (int j = 0; j < width; ++j) {
     const int i = piece.column * width + j;
@@ -360,16 +382,18 @@ template <typename T, int width>
 __global__ void __launch_bounds__(kThreads, 3)
     modulate_pixels(PixelWork work, ParameterTables<Accumulation<T>> tables, bool relu, const T* x, T* out) {
   const PixelPiece<width> piece(work);
-  Parameters<Accumulation<T>> p[width];
-  load_parameters<width, kForwardColumns>(work, tables, piece, p);
-  if (!piece.active) return;
   const int64_t stride = static_cast<int64_t>(piece.rows) * work.channels;
-  int64_t at = (piece.n * work.pixels + piece.first) * work.channels + piece.channel;
-  for (int64_t pixel = piece.first; pixel < piece.last; pixel += kForwardBatch * piece.rows, at += kForwardBatch * stride) {
-    Pack<T, width> packs[kForwardBatch];
+  int64_t pixel = piece.first, at = (piece.n * work.pixels + piece.first) * work.channels + piece.channel;
+  Pack<T, width> packs[kForwardBatch];
+  const auto load = [&] {
 #pragma unroll
     for (int i = 0; i < kForwardBatch; ++i)
       if (pixel + i * piece.rows < piece.last) packs[i] = load_pack<T, width>(x + at + i * stride);
+  };
+  load();
+  Parameters<Accumulation<T>> p[width];
+  load_parameters<width, kForwardColumns>(work, tables, piece, p);
+  for (; pixel < piece.last; pixel += kForwardBatch * piece.rows, at += kForwardBatch * stride, load()) {
 #pragma unroll
     for (int i = 0; i < kForwardBatch; ++i) {
       if (pixel + i * piece.rows >= piece.last) break;
@@ -393,21 +417,23 @@ __global__ void __launch_bounds__(kThreads, 2)
   using A = Accumulation<T>;
   constexpr int kinds = saved_input ? 2 : 1, most_columns = kBackwardColumns<T, width>;
   const PixelPiece<width> piece(work);
-  Parameters<A> p[width];
-  load_parameters<width, most_columns>(work, tables, piece, p);
   const bool reads_kept = saved_input || relu;
   const int64_t stride = static_cast<int64_t>(piece.rows) * work.channels;
-  int64_t at = (piece.n * work.pixels + piece.first) * work.channels + piece.channel;
-  Sums<A> sums[width] = {};
-  for (int64_t pixel = piece.active ? piece.first : piece.last; pixel < piece.last;
-       pixel += kBackwardBatch * piece.rows, at += kBackwardBatch * stride) {
-    Pack<T, width> grads[kBackwardBatch], kepts[kBackwardBatch];
+  int64_t pixel = piece.first, at = (piece.n * work.pixels + piece.first) * work.channels + piece.channel;
+  Pack<T, width> grads[kBackwardBatch], kepts[kBackwardBatch];
+  const auto load = [&] {
 #pragma unroll
     for (int i = 0; i < kBackwardBatch; ++i) {
       if (pixel + i * piece.rows >= piece.last) break;
       grads[i] = load_pack<T, width>(to.grad + at + i * stride);
       if (reads_kept) kepts[i] = load_pack<T, width>(to.kept + at + i * stride);
     }
+  };
+  load();
+  Parameters<A> p[width];
+  load_parameters<width, most_columns>(work, tables, piece, p);
+  Sums<A> sums[width] = {};
+  for (; pixel < piece.last; pixel += kBackwardBatch * piece.rows, at += kBackwardBatch * stride, load()) {
 #pragma unroll
     for (int i = 0; i < kBackwardBatch; ++i) {
       if (pixel + i * piece.rows >= piece.last) break;
@@ -431,10 +457,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   __syncthreads();
   const int column = threadIdx.x % work.columns, element = threadIdx.x / work.columns;  // of a sum, if below count
   A sum = 0;
-  if (threadIdx.x < count) {
-#pragma unroll 8
-    for (int row = 0; row < piece.rows; ++row) sum += exchange[element * length + row * work.columns + column];
-  }
+  if (threadIdx.x < count)
+    sum = sum_in_chains(0, piece.rows, 1,
+                        [&](int row) { return exchange[element * length + row * work.columns + column]; });
 
   if (work.pieces > 1) {
     const int64_t group = piece.n * work.tiles + piece.tile;
@@ -444,10 +469,10 @@ __global__ void __launch_bounds__(kThreads, 2)
     // Several threads share the pieces of one sum: every shares-th each, their sums then in order.
     const int shares = kThreads / count, share = threadIdx.x / count;
     A part = 0;
-    if (share < shares) {
-#pragma unroll 8
-      for (int64_t i = share; i < work.pieces; i += shares) part += of_pieces[i * count + threadIdx.x % count];
-    }
+    if (share < shares)
+      part = sum_in_chains(share, work.pieces, shares, [&](int i) {
+        return of_pieces[static_cast<int64_t>(i) * count + threadIdx.x % count];
+      });
     exchange[threadIdx.x] = part;
     __syncthreads();
     sum = 0;

@@ -32,7 +32,9 @@ def in_float64(argument: Any) -> Any:
     return argument.double() if is_real else argument
 
 
-def assert_like_cpu(operator: str, arguments: Sequence[Any], *, same_strides: bool = True) -> None:
+def assert_like_cpu(
+    operator: str, arguments: Sequence[Any], *, same_strides: bool = True, partial_sums: Sequence[float] = ()
+) -> None:
     """Both libraries' `operator` give the same shapes, dtypes and, within the budget of accuracy.py, numbers.
 
     Parameters
@@ -40,6 +42,7 @@ def assert_like_cpu(operator: str, arguments: Sequence[Any], *, same_strides: bo
     operator : a name in ``torch.ops.asnet``; one that writes into its arguments is compared by them as well.
     arguments : as the operator takes them; they stay as they are.
     same_strides : whether the results have to lie in memory alike.
+    partial_sums : of each result, as `assert_as_accurate` takes it; zeros where none are given.
     """
 
     def run(library: str, values: Sequence[Any]) -> list[Tensor]:
@@ -51,8 +54,9 @@ def assert_like_cpu(operator: str, arguments: Sequence[Any], *, same_strides: bo
     expected = run("asnet", arguments)
     exact = run("asnet", [in_float64(argument) for argument in arguments])
     assert len(results) == len(expected)
-    for result, eager, truth in zip(results, expected, exact, strict=True):
+    sizes = [*partial_sums, *[0.0] * (len(results) - len(partial_sums))]
+    for result, eager, truth, size in zip(results, expected, exact, sizes, strict=True):
         assert result.dtype == eager.dtype
         assert result.shape == eager.shape
         assert not same_strides or result.stride() == eager.stride()
-        assert_as_accurate(result, eager, truth)
+        assert_as_accurate(result, eager, truth, partial_sums=size)
