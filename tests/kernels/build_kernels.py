@@ -162,8 +162,21 @@ def link(
     return target
 
 
-def build_module(bindings: Sequence[Path] | None = None) -> Path:
-    """The module `kernels` with the given bindings, all of tests/kernels/bindings otherwise.
+def in_two(sources: Sequence[Path]) -> list[Path]:
+    """Two sources that include the given ones: sanitizers make what all have of pybind11 slow to compile."""
+    halves = []
+    for part in (sources[0::2], sources[1::2]):
+        text = "".join(f'#include "{source}"\n' for source in part)
+        half = cache_folder() / f"bindings-{hashlib.sha256(text.encode()).hexdigest()[:32]}.cpp"
+        unfinished = half.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(text)
+        unfinished.replace(half)
+        halves.append(half)
+    return halves
+
+
+def build_module() -> Path:
+    """The module `kernels` with all of tests/kernels/bindings.
 
     Raises
     ------
@@ -177,10 +190,10 @@ def build_module(bindings: Sequence[Path] | None = None) -> Path:
     folders = [ROOT / "csrc", FOLDER]
     system = [Path(pybind11.get_include()), Path(sysconfig.get_path("include"))]
     flags = [*(f"-I{folder}" for folder in folders), *(f"-isystem{folder}" for folder in system)]
-    chosen = sorted((FOLDER / "bindings").glob("*.cpp")) if bindings is None else [*bindings]
-    main = FOLDER / "bindings" / "module.cpp"
-    sources = [main, *(source for source in chosen if source != main)]
-    return link("kernels", sources, flags, prefix=FOLDER / "bindings" / "prefix.h")
+    bindings = FOLDER / "bindings"
+    sources = sorted(bindings.glob("*.cpp"))
+    sources = in_two(sources) if sanitizers() else sources
+    return link("kernels", sources, flags, prefix=bindings / "prefix.h")
 
 
 def build_operators() -> Path:

@@ -61,7 +61,6 @@ class SanitizedPython:
     Parameters
     ----------
     sanitizers : as in ``ASNET_SANITIZE``.
-    bindings : sources of the module, all of them if None.
 
     Raises
     ------
@@ -69,11 +68,11 @@ class SanitizedPython:
         If the sanitizer does not run on this machine.
     """
 
-    def __init__(self, sanitizers: str, bindings: Sequence[Path] | None = None) -> None:
+    def __init__(self, sanitizers: str) -> None:
         before = os.environ.get("ASNET_SANITIZE")
         os.environ["ASNET_SANITIZE"] = sanitizers
         try:
-            module = build_module(bindings)
+            module = build_module()
         finally:
             if before is None:
                 del os.environ["ASNET_SANITIZE"]

@@ -123,7 +123,7 @@ for name in names:
 def sanitized(request: pytest.FixtureRequest, kernels: object) -> tuple[str, SanitizedPython]:
     """Sanitizers, and a Python with the faulty kernels built under them."""
     try:
-        return request.param, SanitizedPython(request.param, [FOLDER / "bindings" / "faults.cpp"])
+        return request.param, SanitizedPython(request.param)
     except CannotRun as error:
         pytest.skip(f"no faults are looked for under {request.param}: {error}")
 

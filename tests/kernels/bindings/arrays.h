@@ -29,10 +29,13 @@ struct Registration {
   explicit Registration(Binding binding) { all_bindings().push_back(binding); }
 };
 
-#define ASNET_BINDINGS(module)                                             \
-  static void add_bindings(py::module_& module);                          \
-  static const ::asnet::bindings::Registration registration(add_bindings); \
-  static void add_bindings([[maybe_unused]] py::module_& module)
+// Numbered, as several files may be compiled as one.
+#define ASNET_BINDINGS(module) ASNET_COUNTED_BINDINGS(module, __COUNTER__)
+#define ASNET_COUNTED_BINDINGS(module, number) ASNET_NUMBERED_BINDINGS(module, number)
+#define ASNET_NUMBERED_BINDINGS(module, number)                                               \
+  static void add_bindings_##number(py::module_& module);                                    \
+  static const ::asnet::bindings::Registration registration_##number(add_bindings_##number); \
+  static void add_bindings_##number([[maybe_unused]] py::module_& module)
 
 template <typename T>
 py::dtype element_type() {
