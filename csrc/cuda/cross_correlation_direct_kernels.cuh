@@ -234,7 +234,7 @@ void cross_correlation_direct(const CorrelationSizes& sizes, const T* features, 
                               cudaStream_t stream) {
   const direct::ForwardPlan plan = direct::forward_plan<T>(sizes, multiprocessors);
   char* const maps = static_cast<char*>(workspace);
-  auto* const products = reinterpret_cast<direct::Accumulation<T>*>(maps + plan.division.images * plan.maps_bytes);
+  auto* const products = reinterpret_cast<Accumulation<T>*>(maps + plan.division.images * plan.maps_bytes);
   for (int64_t n = 0; n < sizes.count; n += plan.division.images)
     direct::correlate(sizes, plan, std::min(plan.division.images, sizes.count - n),
                       features + n * sizes.channels * sizes.pixels(), maps, products, out + n * sizes.pairs() * sizes.window(),
@@ -247,7 +247,7 @@ void cross_correlation_direct_backward(const CorrelationSizes& sizes, const T* g
   const direct::BackwardPlan plan = direct::backward_plan<T>(sizes, multiprocessors);
   char* const maps = static_cast<char*>(workspace);
   char* const weights = maps + plan.division.images * plan.maps_bytes;
-  auto* const parts = reinterpret_cast<direct::Accumulation<T>*>(weights + plan.division.images * plan.weights_bytes);
+  auto* const parts = reinterpret_cast<Accumulation<T>*>(weights + plan.division.images * plan.weights_bytes);
   for (int64_t n = 0; n < sizes.count; n += plan.division.images)
     direct::convolve(sizes, plan, std::min(plan.division.images, sizes.count - n),
                      gradient + n * sizes.pairs() * sizes.window(), features + n * sizes.channels * sizes.pixels(), maps, weights,

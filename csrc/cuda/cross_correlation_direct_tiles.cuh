@@ -2,16 +2,11 @@
 // last for the tensor cores, and tiles of maps in shared memory for the plain multiply-adds.
 #pragma once
 
-#include <cstring>
-
 #include "cuda/cross_correlation_sizes.h"
 
 namespace asnet::cuda::direct {
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
-
-template <typename T>
-using Accumulation = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 // Channels that a block of the tensor-core kernels takes at a time.
 constexpr int kMaps = 32;
@@ -42,31 +37,16 @@ __device__ __forceinline__ int inside_image(int position, int size, bool circula
   return position;
 }
 
-template <typename To, typename From>
-__device__ __forceinline__ To same_bits(const From& from) {
-  static_assert(sizeof(To) == sizeof(From));
-  To to;
-  memcpy(&to, &from, sizeof(To));
-  return to;
-}
-
-// A float as the sum of two TF32 numbers, but for its last two bits.
-struct Tf32Pair {
-  uint32_t high, low;
-};
-
 // An operand's register of an mma; floats go in three products of their TF32 parts.
 template <typename T>
 using Operand = std::conditional_t<sizeof(T) == 4, Tf32Pair, uint32_t>;
 
 template <typename T>
 __device__ __forceinline__ Operand<T> operand(uint32_t bits) {
-  if constexpr (sizeof(T) == 4) {
-    const uint32_t high = to_tf32(same_bits<float>(bits));
-    return {high, to_tf32(same_bits<float>(bits) - same_bits<float>(high))};
-  } else {
+  if constexpr (sizeof(T) == 4)
+    return to_tf32_pair(bits);
+  else
     return bits;
-  }
 }
 
 // sum += a b. Of the parts high + low of floats low low is left out, at most 2^-22 of a product. Tensor cores truncate what

@@ -149,6 +149,29 @@ __device__ __forceinline__ void store_bytes_to_global(void* to, const void* from
 
 namespace asnet::cuda {
 
+// In what sums of T are made.
+template <typename T>
+using Accumulation = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+template <typename To, typename From>
+__device__ __forceinline__ To same_bits(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof(To));
+  return to;
+}
+
+// A float, given by its bits, as the sum of two TF32 numbers of 11 bits each, which leaves out its last two bits at most. An
+// infinity becomes NaN: it has no remainder.
+struct Tf32Pair {
+  uint32_t high, low;
+};
+__device__ __forceinline__ Tf32Pair to_tf32_pair(uint32_t bits) {
+  const float x = same_bits<float>(bits);
+  const uint32_t high = to_tf32(x);
+  return {high, to_tf32(x - same_bits<float>(high))};
+}
+
 // `count` elements that are loaded and stored at once: at most 16 bytes, its address a multiple of its size.
 template <typename T, int count>
 struct alignas(sizeof(T) * count) Pack {

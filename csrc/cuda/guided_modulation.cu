@@ -21,7 +21,7 @@ void modulate(const char* op, const Tensor& x, const OptionalTensor& multiplier,
   const kernels::MapShape shape = kernel_shape(op, x);
   dispatch_type<bfloat16, float16>(op, x, [&](auto element) {
     using T = decltype(element);
-    using A = kernels::Accumulation<T>;
+    using A = cuda::Accumulation<T>;
     const auto tables = parameter_tables<kernels::ParameterTables<A>>(op, x, multiplier, shift, conv_bias);
     const cuda::DeviceGuard guard(x);
     if (x.numel() == 0) return;
@@ -37,7 +37,7 @@ void differentiate(const char* op, const BackwardTensors& tensors, const Optiona
   const kernels::MapShape shape = kernel_shape(op, grad);
   dispatch_type<bfloat16, float16>(op, grad, [&](auto element) {
     using T = decltype(element);
-    using A = kernels::Accumulation<T>;
+    using A = cuda::Accumulation<T>;
     const auto tables = parameter_tables<kernels::ParameterTables<A>>(op, grad, multiplier, shift, conv_bias);
     const cuda::DeviceGuard guard(grad);
     const bool pixels = walk_pixels(tensors.kept);

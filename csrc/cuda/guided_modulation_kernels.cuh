@@ -46,9 +46,6 @@ constexpr int kForwardColumns = 64;
 constexpr int kBackwardColumnBytes = 64, kSectorBytes = 32;
 
 template <typename T>
-using Accumulation = std::conditional_t<std::is_same_v<T, double>, double, float>;
-
-template <typename T>
 constexpr int kFullPack = 16 / sizeof(T);
 
 // ---------------------------------------------------------------------------------------------------------------------

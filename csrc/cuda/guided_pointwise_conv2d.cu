@@ -37,7 +37,7 @@ Tensor guided_pointwise_conv2d(const Tensor& x1_, const Tensor& x2_, const Tenso
 
   dispatch_type<cuda::bfloat16, cuda::float16>(op, x1, [&](auto element) {
     using T = decltype(element);
-    using Tables = kernels::ParameterTables<kernels::Accumulation<T>>;
+    using Tables = kernels::ParameterTables<cuda::Accumulation<T>>;
     const kernels::PointwiseProblem<T> problem = {
         const_pointer<T>(x1),
         const_pointer<T>(x2),

@@ -7,8 +7,6 @@
 // CPU could not show and is_conflict_free does.
 #pragma once
 
-#include <cstring>
-
 #include "cuda/device.cuh"
 
 namespace asnet::cuda::guided_conv {
@@ -25,9 +23,6 @@ template <typename T>
 constexpr int kChunk = kChunkBytes / sizeof(T);
 template <typename T>
 constexpr int kSlice = kSliceBytes / sizeof(T);
-
-template <typename T>
-using Accumulation = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 // Whether the chunks at the elements index_of(0) .. index_of(7) of a tile share no bank.
 template <typename T, typename IndexOf>
@@ -143,14 +138,6 @@ struct BlockTile {
 template <typename T, typename Tile>
 using Sums = Accumulation<T>[Tile::warp_rows / 16][4][4];
 
-template <typename To, typename From>
-__device__ __forceinline__ To same_bits(const From& from) {
-  static_assert(sizeof(To) == sizeof(From));
-  To to;
-  memcpy(&to, &from, sizeof(To));
-  return to;
-}
-
 // A slice of 32 columns from `column` on, as four right factors of an mma. Floats along the depth take the way of 16-bit
 // elements: one is a pair of those to load_matrices, and reaches the lane that an mma in TF32 asks for.
 template <typename T, int lines, int depth>
@@ -189,18 +176,6 @@ __device__ __forceinline__ void load_columns(uint32_t (&b)[4][2], const T* tile,
       }
   }
 }
-
-// A float as the sum of two TF32 numbers of 11 bits each, which leaves out its last two bits at most. An infinity becomes
-// NaN: it has no remainder.
-struct Tf32Pair {
-  uint32_t high, low;
-
-  __device__ __forceinline__ explicit Tf32Pair(uint32_t bits) {
-    const float x = same_bits<float>(bits);
-    high = to_tf32(x);
-    low = to_tf32(x - same_bits<float>(high));
-  }
-};
 
 // sum += a b as high high + high low + low high of the pairs. Tensor cores truncate what they add up, always towards zero;
 // hence a sum of its own for these eight k, and an ordinary addition to the others. With tensor cores modelled like that,
@@ -252,15 +227,15 @@ __device__ __forceinline__ void multiply_slice(Sums<T, Tile>& sums, const First&
         for (int j = 0; j < 4; ++j) mma_m16n8k16<T>(sums[i][j], a, b[j]);
       }
     } else {
-      Tf32Pair b_pairs[4][2] = {{Tf32Pair(b[0][0]), Tf32Pair(b[0][1])},
-                                {Tf32Pair(b[1][0]), Tf32Pair(b[1][1])},
-                                {Tf32Pair(b[2][0]), Tf32Pair(b[2][1])},
-                                {Tf32Pair(b[3][0]), Tf32Pair(b[3][1])}};
+      Tf32Pair b_pairs[4][2] = {{to_tf32_pair(b[0][0]), to_tf32_pair(b[0][1])},
+                                {to_tf32_pair(b[1][0]), to_tf32_pair(b[1][1])},
+                                {to_tf32_pair(b[2][0]), to_tf32_pair(b[2][1])},
+                                {to_tf32_pair(b[3][0]), to_tf32_pair(b[3][1])}};
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i) {
         uint32_t a[4];
         load_matrices(a, first(warp_row + 16 * i + lane % 16, lane / 16));
-        const Tf32Pair a_pairs[4] = {Tf32Pair(a[0]), Tf32Pair(a[1]), Tf32Pair(a[2]), Tf32Pair(a[3])};
+        const Tf32Pair a_pairs[4] = {to_tf32_pair(a[0]), to_tf32_pair(a[1]), to_tf32_pair(a[2]), to_tf32_pair(a[3])};
 #pragma unroll
         for (int j = 0; j < 4; ++j) multiply_floats(sums[i][j], a_pairs, b_pairs[j]);
       }

@@ -22,7 +22,8 @@ ASNET_BINDINGS(module) {
                                      const py::array& out) {
     dispatch(x, [&]<typename T>() {
       launch_forward<T>(shape_of(x, channels_last), channels_last,
-                        parameter_tables<Accumulation<T>>(multiplier, shift, conv_bias), relu, pointer<const T>(x),
+                        parameter_tables<asnet::cuda::Accumulation<T>>(multiplier, shift, conv_bias), relu,
+                        pointer<const T>(x),
                         pointer<T>(out), multiprocessors, nullptr);
     });
   });
@@ -35,7 +36,7 @@ ASNET_BINDINGS(module) {
                 const py::array& grad_x, const py::object& grad_multiplier, const py::array& grad_shift) {
                int64_t shared = 0;
                dispatch(grad, [&]<typename T>() {
-                 using A = Accumulation<T>;
+                 using A = asnet::cuda::Accumulation<T>;
                  const MapShape shape = shape_of(grad, channels_last);
                  const Gradients<T> to = {pointer<const T>(grad), optional_pointer<const T>(kept), pointer<T>(grad_x),
                                           optional_pointer<A>(grad_multiplier), pointer<A>(grad_shift)};

@@ -23,7 +23,7 @@ void run(const py::array& x1, const py::array& x2, const py::array& weight, cons
       static_cast<int>(x1.shape(channel_axis)),
       static_cast<int>(x2.shape(channel_axis)),
       static_cast<int>(weight.shape(0)),
-      parameter_tables<Accumulation<T>>(multiplier, shift, bias),
+      parameter_tables<asnet::cuda::Accumulation<T>>(multiplier, shift, bias),
       relu,
   };
   if (channels_last)
