@@ -6,6 +6,7 @@ As a script: checks the one that is named on the command line and in ASNET_ISA.
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,7 +50,14 @@ def test_every_instruction_set(instruction_set: str) -> None:
     best = torch.ops.asnet.instruction_set()
     if INSTRUCTION_SETS.index(best) < INSTRUCTION_SETS.index(instruction_set):
         pytest.skip(f"this processor does not offer {instruction_set}")
-    environment = {**os.environ, "ASNET_ISA": instruction_set, "MALLOC_PERTURB_": "1"}
+    # The modules beside this one are found where Python takes no folder for granted, too.
+    modules = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    environment = {
+        **os.environ,
+        "ASNET_ISA": instruction_set,
+        "MALLOC_PERTURB_": "1",
+        "PYTHONPATH": modules,
+    }
     command = [sys.executable, __file__, instruction_set]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
