@@ -27,9 +27,9 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return figures
 
 
-@pytest.mark.parametrize("name", ["fidelity.md", "evaluation.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/fidelity.md", "docs/evaluation.md"])
 def test_every_figure_is_that_of_its_file(figures: ModuleType, name: str) -> None:
-    found = list(figures.figures((PAGE.parent / name).read_text(encoding="utf-8")))
+    found = list(figures.figures((ROOT / name).read_text(encoding="utf-8")))
     assert len(found) > 10
     for figure in found:
         assert figure.updated(figures.RESULTS) == figure.cell, (figure.file, figure.path)
