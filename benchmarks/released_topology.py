@@ -10,11 +10,11 @@ process, libraries included.
 import argparse
 import json
 import resource
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,12 @@ class TensorFlow:
     def run(self, stage: str) -> dict[str, Any]:
         """Run one stage there; its seconds and the process' peak memory."""
         assert self.process.stdin is not None
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.write(stage + "\n")
         self.process.stdin.flush()
         answer = self._answer()
-        # Its threads keep looking for work for a while.
-        time.sleep(1)
+        # Its threads keep looking for work, which would slow down ours.
+        self.process.send_signal(signal.SIGSTOP)
         return answer
 
 
@@ -109,6 +110,7 @@ def main() -> None:
             times["tensorflow"][stage].append(answer["seconds"])
             for precision in PRECISIONS:
                 times[precision][stage].append(seconds_of(lambda s=stage, p=precision: run(s, p, kernel)))  # type: ignore[misc]
+    other.process.kill()
     medians = {
         name: {stage: statistics.median(seconds) for stage, seconds in stages.items()}
         for name, stages in times.items()
