@@ -10,7 +10,6 @@ its time costs no other part its result.
 """
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -113,7 +112,7 @@ def run(part: Part, environment: dict[str, str]) -> dict[str, Any]:
     return result | {"status": status, "seconds": seconds, "exit_code": code, "output": text[-KEPT_OUTPUT:]}
 
 
-def describe_device() -> tuple[dict[str, str], str]:
+def describe_device() -> tuple[dict[str, Any], str]:
     """Device and versions, and the device's architecture ("90" for 9.0), or end with one sentence."""
     try:
         import torch
@@ -121,26 +120,11 @@ def describe_device() -> tuple[dict[str, str], str]:
         sys.exit(f"{sys.executable} has no torch; run this with a Python that has torch with CUDA")
     if not torch.cuda.is_available():
         sys.exit(f"torch {torch.__version__} finds no CUDA device; this suite is for machines with one")
+    from measure import environment
+
     major, minor = torch.cuda.get_device_capability()
-    revision = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
-    facts = {
-        "device": torch.cuda.get_device_name(),
-        "torch": str(torch.__version__),
-        "cuda": str(torch.version.cuda),
-        "revision": revision or "unknown",
-        "date": time.strftime("%Y-%m-%d"),
-    }
+    facts = environment() | {"cuda": torch.version.cuda}
     return facts, f"{major}{minor}"
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Write the report whole or not at all, after every part anew."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n")
-    unfinished.replace(path)
 
 
 def main() -> None:
@@ -150,6 +134,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="parts whose name contains one of these")
     options = parser.parse_args()
     facts, architecture = describe_device()
+    # Only now: it imports torch, whose absence describe_device says in one sentence.
+    from measure import RESULTS, write_json
+
     with tempfile.TemporaryDirectory() as folder:
         # The packages of this Python, and asnet; nothing is installed outside of it.
         subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", folder], check=True)
@@ -176,13 +163,13 @@ def main() -> None:
             result = run(part, environment)
             report["parts"].append(result)
             report["seconds"] = round(sum(entry["seconds"] for entry in report["parts"]), 1)
-            write(options.output / "gpu_suite.json", report)
+            write_json(options.output / "gpu_suite.json", report)
             print(f"{part.name}: {result['status']} in {result['seconds']} s", flush=True)
             if result["status"] != "passed":
                 print(result["output"], flush=True)
-    if options.output.resolve() != (ROOT / "benchmarks" / "results").resolve():
+    if options.output.resolve() != RESULTS.resolve():
         for name in ("cross_correlation_cuda", "guided_conv_cuda", "runtime_cuda"):
-            found = ROOT / "benchmarks" / "results" / f"{name}.json"
+            found = RESULTS / f"{name}.json"
             if found.is_file():
                 shutil.copy(found, options.output)
     failed = [entry["name"] for entry in report["parts"] if entry["status"] != "passed"]

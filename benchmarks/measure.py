@@ -200,14 +200,19 @@ def print_table(results: Sequence[dict[str, Any]]) -> None:
 
 def save(benchmark: str, results: Sequence[dict[str, Any]], **facts: Any) -> Path:
     """Write ``benchmarks/results/<benchmark>.json`` and return its path."""
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{benchmark}.json"
-    content = {"benchmark": benchmark, "environment": environment(), **facts, "results": list(results)}
-    # Written aside first: an interrupted benchmark leaves the old file as it was.
+    write_json(
+        path, {"benchmark": benchmark, "environment": environment(), **facts, "results": list(results)}
+    )
+    return path
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file and, where missing, its folder; an interrupted benchmark leaves the old file as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(content, indent=1) + "\n")
     unfinished.replace(path)
-    return path
 
 
 def geometric_mean(values: Sequence[float]) -> float:

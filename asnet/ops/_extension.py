@@ -63,6 +63,12 @@ def has_kernel(operator: str, device: str) -> bool:
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"asnet::{operator}", device))
 
 
+def devices_with_kernel(operator: str) -> frozenset[str]:
+    """Types of device, as `torch.device.type` has them, for which ``operator`` has a hand-written kernel."""
+    load()
+    return frozenset(device for device in ("cpu", "cuda") if has_kernel(operator, device.upper()))
+
+
 def _devices() -> str:
     processor = f"CPU ({torch.get_num_threads()} threads)"
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

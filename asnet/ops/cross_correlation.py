@@ -14,17 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.errors import AsnetError, InputError
-from asnet.ops._extension import has_kernel, load
+from asnet.ops._extension import devices_with_kernel
 
 Boundary = Literal["zero", "circular"]
 Method = Literal["auto", "direct", "spectral"]
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
-load()
-_DEVICES_WITH_KERNEL = frozenset(
-    device for device in ("cpu", "cuda") if has_kernel("cross_correlation", device.upper())
-)
+_DEVICES_WITH_KERNEL = devices_with_kernel("cross_correlation")
 
 
 def cross_correlation(

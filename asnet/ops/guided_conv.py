@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.errors import AsnetError, InputError
-from asnet.ops._extension import has_kernel, load
+from asnet.ops._extension import devices_with_kernel
 from asnet.ops.guided_modulation import (
     Activation,
     check_maps,
@@ -20,12 +20,9 @@ from asnet.ops.guided_modulation import (
     modulate_in_place,
     parameter_tables,
 )
-from asnet.ops.winograd_conv2d import convolve, wants_gradient
+from asnet.ops.winograd_conv2d import autocast, convolve, is_autocast, wants_gradient
 
-load()
-_DEVICES_WITH_POINTWISE_KERNEL = frozenset(
-    device for device in ("cpu", "cuda") if has_kernel("guided_pointwise_conv2d", device.upper())
-)
+_DEVICES_WITH_POINTWISE_KERNEL = devices_with_kernel("guided_pointwise_conv2d")
 
 
 def guided_conv2d(
@@ -145,7 +142,7 @@ def guided_pointwise_conv2d(
     _check_weight(x1, weight, x1.shape[1] + x2.shape[1], activation, multiplier, shift, bias)
     _check_companion(x1, "x2", x2)
 
-    factors = _autocast(x1, x2, weight[:, :, 0, 0])
+    factors = autocast(x1, x2, weight[:, :, 0, 0])
     if wants_gradient(x1, x2, weight, bias, multiplier, shift):
         return modulate(_pointwise_product(*factors), multiplier, shift, bias, activation)
     if x1.device.type in _DEVICES_WITH_POINTWISE_KERNEL:
@@ -184,19 +181,6 @@ def _fold(
     return folded_weight, None if folded_bias is None else folded_bias.to(weight.dtype)
 
 
-def _is_autocast(x: Tensor) -> bool:
-    # float64 takes no part in autocast.
-    return torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
-
-
-def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in autocast's dtype where it is on; it does not know the in-place products."""
-    if not _is_autocast(tensors[0]):
-        return tensors
-    dtype = torch.get_autocast_dtype(tensors[0].device.type)
-    return tuple(tensor.to(dtype) for tensor in tensors)
-
-
 def _pair(name: str, value: int | tuple[int, int], minimum: int) -> tuple[int, int]:
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or not all(isinstance(number, int) and number >= minimum for number in pair):
@@ -225,7 +209,7 @@ def _check_companion(x: Tensor, name: str, tensor: Tensor) -> None:
     """Raise `InputError` unless a convolution takes `tensor` together with the maps x."""
     if tensor.device != x.device:
         raise InputError(f"{name} is on {tensor.device}, the feature maps are on {x.device}")
-    if tensor.dtype != x.dtype and not _is_autocast(x):
+    if tensor.dtype != x.dtype and not is_autocast(x):
         raise InputError(f"{name} must have the dtype of the feature maps, {x.dtype}, got {tensor.dtype}")
 
 

@@ -13,16 +13,13 @@ from torch import Tensor
 
 from asnet.errors import AsnetError, InputError
 from asnet.ops import reference
-from asnet.ops._extension import has_kernel, load
+from asnet.ops._extension import devices_with_kernel
 
 Activation = Literal["relu"] | None
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
-load()
-_DEVICES_WITH_KERNEL = frozenset(
-    device for device in ("cpu", "cuda") if has_kernel("guided_modulation", device.upper())
-)
+_DEVICES_WITH_KERNEL = devices_with_kernel("guided_modulation")
 
 
 def guided_modulation(

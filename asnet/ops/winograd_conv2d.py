@@ -55,10 +55,9 @@ def convolve(
     Tensor
         (N, C_out, H_out, W_out), in the dtype and memory format that `torch.nn.functional.conv2d` gives.
     """
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight = x.to(dtype), weight.to(dtype)
-        bias, addend = (None if tensor is None else tensor.to(dtype) for tensor in (bias, addend))
+    if is_autocast(x):
+        x, weight = autocast(x, weight)
+        bias, addend = (None if tensor is None else tensor.to(x.dtype) for tensor in (bias, addend))
     if wants_gradient(x, weight, bias, addend):
         out = F.conv2d(x, weight, bias, stride, padding)
         out = out if addend is None else out + addend
@@ -85,6 +84,19 @@ def convolve(
 def wants_gradient(*tensors: Tensor | None) -> bool:
     """Whether autograd records what is computed from these tensors."""
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def is_autocast(x: Tensor) -> bool:
+    """Whether autocast decides in what dtype x is convolved; float64 takes no part in it."""
+    return torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+
+
+def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in autocast's dtype where it is on; it does not know in-place products and operators."""
+    if not is_autocast(tensors[0]):
+        return tensors
+    dtype = torch.get_autocast_dtype(tensors[0].device.type)
+    return tuple(tensor.to(dtype) for tensor in tensors)
 
 
 def _pays(x: Tensor, weight: Tensor, padding: int) -> bool:

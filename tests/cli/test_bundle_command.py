@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from messages import one_sentence
 from PIL import Image
 
 from asnet import Deblurrer
@@ -55,14 +56,6 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def bundled(*arguments: str | Path) -> int:
     return main(["bundle", *map(str, arguments)])
-
-
-def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("asnet: ")
-    assert "\n" not in error
-    assert "Traceback" not in error
-    return error
 
 
 def test_a_bundle_deblurs_photographs_by_its_own_choice(parts: list[Path], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from messages import one_sentence
 from PIL import ExifTags, Image
 
 from asnet import __version__
@@ -48,14 +49,6 @@ def model(small_weights: Path) -> list[str]:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("asnet: ")
-    assert "\n" not in error
-    assert "Traceback" not in error
-    return error
 
 
 def test_a_photograph_is_deblurred_to_the_same_size(tmp_path: Path, photo: Path, model: list[str]) -> None:

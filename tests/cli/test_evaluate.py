@@ -17,6 +17,7 @@ from benchmark_data import (
     save,
     scene,
 )
+from messages import one_sentence
 
 from asnet.cli.main import main
 from asnet.deblurrer import Deblurrer
@@ -52,14 +53,6 @@ def deblurred(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("asnet: ")
-    assert "\n" not in error
-    assert "Traceback" not in error
-    return error
 
 
 def test_levin_is_deblurred_and_scored(

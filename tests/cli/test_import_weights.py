@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from messages import one_sentence
 from PIL import Image
 from torch import Tensor
 
@@ -115,14 +116,6 @@ def keras_files(tmp_path: Path, network: DeblurNetwork) -> tuple[Path, Path]:
 
 def imported(*arguments: str | Path) -> int:
     return main(["import-weights", *map(str, arguments)])
-
-
-def one_sentence(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("asnet: ")
-    assert "\n" not in error
-    assert "Traceback" not in error
-    return error
 
 
 def test_every_array_arrives_at_its_place(
