@@ -2,7 +2,7 @@
 
 The libraries hold no Python symbol and use the stable ABI of LibTorch alone: torch is needed as headers and
 as a name to link against and is never imported here, and one wheel serves every Python and every torch from
-2.10 on.
+2.11 on.
 
 Environment
 -----------
@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT / "build_backend"))
 from asnet_build import TorchInstallation, find_torch  # noqa: E402
 
 CSRC = Path("csrc")
-COMMON_FLAGS = ["-std=c++20", "-O3", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+COMMON_FLAGS = ["-std=c++20", "-O3", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
 CXX_FLAGS = [
     "-fPIC",
     "-fvisibility=hidden",
@@ -148,7 +148,7 @@ class BuildLibraries(build_ext):
         torch = find_torch()
         if torch is None:
             raise stop(
-                "no torch 2.10 or later to build against; "
+                "no torch 2.11 or later to build against; "
                 "install torch first or name its folder in ASNET_TORCH_DIR."
             )
         if platform.system() != "Linux":

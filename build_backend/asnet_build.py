@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from setuptools import build_meta as _setuptools
 from setuptools.build_meta import *  # noqa: F403  (every hook that is not replaced below)
 
-MINIMUM_TORCH = (2, 10)
+MINIMUM_TORCH = (2, 11)
 
 
 class TorchInstallation(NamedTuple):
@@ -83,7 +83,7 @@ def _with_torch(requirements: list[str]) -> list[str]:
     if found is not None:
         print(f"asnet: building against the installed torch {found.version}", file=sys.stderr)
         return requirements
-    print("asnet: no torch 2.10 or later is installed, asking for one for the build", file=sys.stderr)
+    print("asnet: no torch 2.11 or later is installed, asking for one for the build", file=sys.stderr)
     return [*requirements, "torch>={}.{}".format(*MINIMUM_TORCH)]
 
 

@@ -24,4 +24,7 @@ ASNET_SCHEMAS(ASNET_LIBRARY, m) {
       "guided_conv3x3(Tensor x, Tensor weight, Tensor? multiplier, Tensor? shift, Tensor? conv_bias, int stride, "
       "bool relu) -> Tensor");
   m.def("winograd_conv2d(Tensor x, Tensor weight, Tensor? bias, Tensor? addend, int padding, bool relu) -> Tensor");
+  m.def("open_reused_memory() -> ()");
+  m.def("close_reused_memory() -> ()");
+  m.def("empty_maps(Tensor like, int[] size) -> Tensor");
 }

@@ -79,8 +79,8 @@ def test_environment_variables_of_virtual_environments_are_followed(backend, tmp
 def test_torch_is_asked_for_only_where_none_is_installed(backend, monkeypatch):
     assert not any("torch" in name for name in backend.get_requires_for_build_wheel())
     monkeypatch.setattr(backend, "find_torch", lambda: None)
-    assert "torch>=2.10" in backend.get_requires_for_build_wheel()
-    assert "torch>=2.10" in backend.get_requires_for_build_editable()
+    assert "torch>=2.11" in backend.get_requires_for_build_wheel()
+    assert "torch>=2.11" in backend.get_requires_for_build_editable()
 
 
 @pytest.mark.parametrize(

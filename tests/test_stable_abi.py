@@ -1,6 +1,6 @@
 """One binary for every torch: the library built here passes opcheck under another torch.
 
-``ASNET_OTHER_PYTHON`` names an interpreter whose environment holds torch 2.10 or later, of another version
+``ASNET_OTHER_PYTHON`` names an interpreter whose environment holds torch 2.11 or later, of another version
 than this one, and numpy; without it the test is skipped.
 """
 

@@ -8,15 +8,15 @@
 #include <sys/mman.h>
 #endif
 
-namespace asnet {
+#include "cpu/reused_memory.h"
 
-inline constexpr std::size_t large_page = std::size_t{2} << 20;
+namespace asnet {
 
 // Asks for large pages for memory that was not touched yet, where they pay: the first touch of a page costs more than
 // computing on what it holds.
 inline void advise_large_pages(void* data, std::size_t bytes) {
 #if defined(__linux__)
-  if (bytes < 4 * large_page) return;
+  if (bytes < smallest_large_block) return;
   const auto first = (reinterpret_cast<std::uintptr_t>(data) + large_page - 1) / large_page * large_page;
   const auto last = (reinterpret_cast<std::uintptr_t>(data) + bytes) / large_page * large_page;
   madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
@@ -26,14 +26,20 @@ inline void advise_large_pages(void* data, std::size_t bytes) {
 template <typename T>
 class Workspace {
  public:
-  explicit Workspace(int64_t size) : size_(size) {
-    const std::size_t needed = static_cast<std::size_t>(size) * sizeof(T), alignment = needed < 4 * large_page ? 64 : large_page;
-    const std::size_t bytes = (needed + alignment - 1) / alignment * alignment;
-    data_ = static_cast<T*>(std::aligned_alloc(alignment, bytes ? bytes : alignment));
+  explicit Workspace(int64_t size) : size_(size), bytes_(static_cast<std::size_t>(size) * sizeof(T)) {
+    if (bytes_ >= smallest_large_block) {
+      data_ = static_cast<T*>(acquire_large_block(bytes_));
+      return;
+    }
+    data_ = static_cast<T*>(std::aligned_alloc(alignment, (bytes_ / alignment + 1) * alignment));
     if (!data_) throw std::bad_alloc();
-    advise_large_pages(data_, bytes);
   }
-  ~Workspace() { std::free(data_); }
+  ~Workspace() {
+    if (bytes_ >= smallest_large_block)
+      release_large_block(data_);
+    else
+      std::free(data_);
+  }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
 
@@ -42,8 +48,11 @@ class Workspace {
   int64_t size() const { return size_; }
 
  private:
+  static constexpr std::size_t alignment = 64;
+
   T* data_;
   int64_t size_;
+  std::size_t bytes_;
 };
 
 }  // namespace asnet

@@ -208,7 +208,7 @@ def build_operators() -> Path:
 
     packages = Path(torch.__file__).parent
     flags = [
-        "-DTORCH_TARGET_VERSION=0x020a000000000000",
+        "-DTORCH_TARGET_VERSION=0x020b000000000000",
         "-DASNET_LIBRARY=asnet_cuda_on_cpu",
         f"-I{ROOT / 'csrc'}",
         f"-isystem{packages / 'include'}",
