@@ -10,8 +10,10 @@
 
 #include <algorithm>
 
-#include "cuda/cross_correlation_direct_backward_kernels.cuh"
-#include "cuda/cross_correlation_direct_forward_kernels.cuh"
+#include "cuda/cross_correlation_direct_backward_plain_kernels.cuh"
+#include "cuda/cross_correlation_direct_backward_tensor_kernels.cuh"
+#include "cuda/cross_correlation_direct_forward_plain_kernels.cuh"
+#include "cuda/cross_correlation_direct_forward_tensor_kernels.cuh"
 
 namespace asnet::cuda {
 namespace direct {

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "cuda/cross_correlation_sizes.h"
-#include "cuda/cross_correlation_spectral_kernels.cuh"
+#include "cuda/cross_correlation_spectral_pairs_kernels.cuh"
 
 namespace asnet::cuda {
 
@@ -33,7 +33,7 @@ constexpr int64_t most_rows = 2048;     // of a transform along columns: what cu
 constexpr int64_t most_columns = 2048;  // of a transform along the rows of a tile, where twice the halo is not larger
 
 // The maps of `images` images, cut into strips of core_y rows and tiles of core_x columns (see
-// cross_correlation_spectral_kernels.cuh); a group holds `tiles` tiles of a strip, a block so many `frequencies`.
+// cross_correlation_spectral_layout.cuh); a group holds `tiles` tiles of a strip, a block so many `frequencies`.
 struct SpectralPlan {
   int64_t size_y = 0, core_y = 0, size_x = 0, core_x = 0;
   bool whole_y = false, whole_x = false;  // the core is its own halo

@@ -2,7 +2,7 @@
 // store of the result, which is written once and never read.
 #pragma once
 
-#include "cuda/guided_modulation_kernels.cuh"
+#include "cuda/guided_modulation_formula.cuh"
 #include "cuda/matrix_tiles.cuh"
 
 namespace asnet::cuda::guided_conv {
