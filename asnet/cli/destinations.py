@@ -95,8 +95,10 @@ def check_outputs(inputs: Inputs, outputs: Iterable[Path]) -> None:
 
 
 def check_absent(outputs: Iterable[Path], *, overwrite: bool) -> None:
-    """Raise `ImageFileError` if an output exists and is not to be overwritten."""
+    """Raise `ImageFileError` if an output exists and is not to be overwritten, or is a folder."""
     for output in outputs:
+        if output.is_dir():
+            raise ImageFileError(f"{output} is a folder; give the file to write")
         if output.exists() and not overwrite:
             raise ImageFileError(f"{output} exists already; --overwrite replaces it")
 

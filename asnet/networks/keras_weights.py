@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -70,23 +72,24 @@ def read_keras_file(path: str | Path) -> KerasFile:
         import h5py
     except ImportError:
         raise WeightsError("reading Keras weights needs h5py: pip install 'asnet[import-weights]'") from None
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder, not a weights file")
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}")
     numbered: dict[str, list[tuple[int, KerasLayer]]] = {}
     try:
         with h5py.File(path) as file:
             root = file.get("model_weights", file)
-            for name in map(_text, root.attrs["layer_names"]):
-                datasets = [f"{name}/{_text(entry)}" for entry in root[name].attrs["weight_names"]]
-                for dataset in datasets:
-                    if dataset not in root:
-                        raise WeightsError(f"{path} lacks the dataset {dataset}, which it lists")
-                arrays = tuple(KerasArray(entry, torch.from_numpy(root[entry][()])) for entry in datasets)
+            for name in map(_text, _listed(path, root, "layer_names")):
+                if name not in root:
+                    raise WeightsError(f"{path} lacks the layer {name}, which it lists")
+                datasets = [f"{name}/{_text(entry)}" for entry in _listed(path, root[name], "weight_names")]
+                arrays = tuple(KerasArray(entry, _values(path, root, entry)) for entry in datasets)
                 match = re.fullmatch(r"(.+?)(?:_(\d+))?", name)
                 if arrays and match:
                     numbered.setdefault(match[1], []).append((int(match[2] or 0), KerasLayer(name, arrays)))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path} is damaged or not a Keras HDF5 weights file: {error}") from None
+        raise WeightsError(f"{path} is damaged or not a Keras HDF5 weights file: {_reason(error)}") from None
     if not numbered:
         raise WeightsError(f"{path} holds no weights")
     return KerasFile(
@@ -96,6 +99,35 @@ def read_keras_file(path: str | Path) -> KerasFile:
             for kind, found in numbered.items()
         },
     )
+
+
+def _listed(path: Path, group: Any, attribute: str) -> Any:
+    """The names that an attribute of a file or of a layer lists."""
+    if attribute not in group.attrs:
+        of = "a Keras 2 weights file" if attribute == "layer_names" else f"the layer {group.name.strip('/')}"
+        raise WeightsError(f"{path} lacks the list {attribute} of {of}")
+    return group.attrs[attribute]
+
+
+def _values(path: Path, root: Any, dataset: str) -> Tensor:
+    """The values of a dataset as float32."""
+    if dataset not in root:
+        raise WeightsError(f"{path} lacks the dataset {dataset}, which it lists")
+    try:
+        array = numpy.asarray(root[dataset][()])
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
+        raise WeightsError(f"{path}: the dataset {dataset} cannot be read: {_reason(error)}") from None
+    if array.dtype.kind not in "fiu":
+        raise WeightsError(f"{path}: the dataset {dataset} holds no real numbers")
+    values = torch.from_numpy(numpy.require(array, numpy.float32, "W"))
+    if not bool(values.isfinite().all()):
+        raise WeightsError(f"{path}: the dataset {dataset} holds infinite numbers or NaN")
+    return values
+
+
+def _reason(error: Exception) -> str:
+    """What h5py says, without the quotes that a `KeyError` puts around it."""
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
 
 
 def _text(name: str | bytes) -> str:

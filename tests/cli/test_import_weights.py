@@ -233,6 +233,78 @@ def test_a_file_that_ends_early_is_named(
     assert not output.exists()
 
 
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (numpy.float32(1), "has the shape (), expected (7, 7, 1, any)"),
+        (numpy.full((7, 7, 1, 3), numpy.nan, numpy.float32), "holds infinite numbers or NaN"),
+        (numpy.ones((7, 7, 1, 3), numpy.complex64), "holds no real numbers"),
+        ("text", "holds no real numbers"),
+        (None, "cannot be read: "),
+    ],
+)
+def test_a_dataset_that_holds_no_weights_is_named(
+    keras_files: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    values: object,
+    sentence: str,
+) -> None:
+    with h5py.File(keras_files[0], "r+") as file:
+        layer = file["conv2d"]["conv2d"]
+        del layer["kernel:0"]
+        if values is None:
+            layer.create_group("kernel:0")
+        else:
+            layer["kernel:0"] = values
+    output = tmp_path / "released.safetensors"
+    assert imported(*keras_files, "-o", output) == 1
+    assert f"{keras_files[0]}: the dataset conv2d/conv2d/kernel:0 {sentence}" in one_sentence(capsys)
+    assert not output.exists()
+
+
+def test_numbers_of_another_type_or_byte_order_are_converted(
+    keras_files: tuple[Path, Path], tmp_path: Path, network: DeblurNetwork
+) -> None:
+    with h5py.File(keras_files[0], "r+") as file:
+        layer = file["conv2d"]["conv2d"]
+        values = layer["kernel:0"][()]
+        del layer["kernel:0"]
+        layer["kernel:0"] = values.astype(">f8")
+    output = tmp_path / "released.safetensors"
+    assert imported(*keras_files, "-o", output) == 0
+    torch.testing.assert_close(load_network(output).state_dict(), network.state_dict(), rtol=0, atol=0)
+
+
+def test_files_of_another_layout_are_named(
+    keras_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "released.safetensors"
+    later = tmp_path / "keras3.weights.h5"
+    with h5py.File(later, "w") as file:
+        file["layers/conv2d/vars/0"] = numpy.zeros((7, 7, 1, 3), numpy.float32)
+    assert imported(later, keras_files[1], "-o", output) == 1
+    assert one_sentence(capsys).endswith(f"{later} lacks the list layer_names of a Keras 2 weights file")
+    assert imported(tmp_path, keras_files[1], "-o", output) == 1
+    assert one_sentence(capsys).endswith(f"{tmp_path} is a folder, not a weights file")
+    with h5py.File(keras_files[0], "r+") as file:
+        del file["conv2d_4"].attrs["weight_names"]
+    assert imported(*keras_files, "-o", output) == 1
+    assert "lacks the list weight_names of the layer conv2d_4" in one_sentence(capsys)
+    with h5py.File(keras_files[0], "r+") as file:
+        del file["conv2d_4"]
+    assert imported(*keras_files, "-o", output) == 1
+    assert one_sentence(capsys).endswith("lacks the layer conv2d_4, which it lists")
+
+
+def test_a_folder_is_no_place_for_the_file(
+    keras_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in ([], ["--overwrite"]):
+        assert imported(*keras_files, "-o", tmp_path, *options) == 1
+        assert one_sentence(capsys).endswith(f"{tmp_path} is a folder; give the file to write")
+
+
 def test_nothing_is_overwritten_unasked(
     keras_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
