@@ -12,6 +12,8 @@
 #include <tuple>
 #include <type_traits>
 
+#include "tensor_pointers.h"
+
 namespace asnet::guided_modulation {
 
 using torch::headeronly::ScalarType;
@@ -122,15 +124,6 @@ void dispatch_type(const char* op, const Tensor& x, const Body& body) {
     case ScalarType::Half: return body(Float16());
     default: STD_TORCH_CHECK(false, op, ": feature maps must be float32, float64, bfloat16 or float16");
   }
-}
-
-template <typename T>
-T* pointer(const Tensor& t) {
-  return static_cast<T*>(t.mutable_data_ptr());
-}
-template <typename T>
-const T* const_pointer(const Tensor& t) {
-  return static_cast<const T*>(t.const_data_ptr());
 }
 
 // modulate(name of the operator, x, multiplier, shift, conv_bias, relu, out) checks the parameters

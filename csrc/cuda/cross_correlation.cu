@@ -10,21 +10,13 @@
 #include "cuda/cross_correlation_plan.h"
 #include "cuda/cross_correlation_spectral_kernels.cuh"
 #include "cuda/host.h"
+#include "tensor_pointers.h"
 
 namespace asnet::cuda {
 namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-template <typename T>
-const T* const_pointer(const Tensor& tensor) {
-  return static_cast<const T*>(tensor.const_data_ptr());
-}
-template <typename T>
-T* pointer(const Tensor& tensor) {
-  return static_cast<T*>(tensor.mutable_data_ptr());
-}
 
 // torch's transforms along the last dimension, without factors. Their plans live in torch's cache; on a GPU they are cuFFT's,
 // on the current stream.

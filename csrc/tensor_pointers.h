@@ -1,0 +1,19 @@
+// A tensor's memory as elements of T, which the caller knows to be those of the tensor. T may also be a type that torch's own
+// typed accessors do not take: void, or the 16-bit types of the kernels.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+namespace asnet {
+
+template <typename T>
+T* pointer(const torch::stable::Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+template <typename T>
+const T* const_pointer(const torch::stable::Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+}  // namespace asnet
