@@ -10,7 +10,18 @@ import asnet
 PACKAGE = Path(asnet.__file__).parent
 
 #: Top to bottom.
-LAYERS = ("cli", "training", "evaluation", "deblurrer", "imaging", "data", "networks", "ops", "errors")
+LAYERS = (
+    "cli",
+    "training",
+    "evaluation",
+    "deblurrer",
+    "imaging",
+    "data",
+    "networks",
+    "ops",
+    "files",
+    "errors",
+)
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,18 +1,16 @@
 """What all image files have in common: suffixes, the errors of opening them, and writing in one step."""
 
-import os
 import struct
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
 from asnet.errors import AsnetError, ImageFileError
+from asnet.files import replaced_in_one_step
 
 #: File name suffixes of photographs that are read and written, with Pillow's name of the format.
 PHOTOGRAPH_SUFFIXES = {
@@ -68,35 +66,8 @@ def write_in_one_step(path: Path) -> Iterator[BinaryIO]:
     ImageFileError
         If the file cannot be written; the message names the cause.
     """
-    if path.is_dir():
-        raise ImageFileError(f"cannot write {path}: there is a folder of that name")
-    partial = None
-    try:
-        # In the same folder, so that replacing is one step of the file system.
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".partial", dir=path.parent)
-        partial = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
-    except OSError as error:
-        raise ImageFileError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-
-
-_umask_lock = Lock()
-
-
-def _umask() -> int:
-    """What new files are not permitted; it can only be read by setting it, which all threads share."""
-    with _umask_lock:
-        mask = os.umask(0o077)
-        os.umask(mask)
-    return mask
+    with replaced_in_one_step(path, ImageFileError) as partial, partial.open("wb") as file:
+        yield file
 
 
 def write_picture(path: Path, picture: Image.Image, **options: Any) -> None:

@@ -1,7 +1,5 @@
 """Safetensors files of tensors and a header of text, written in one step; nothing is ever unpickled."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from asnet.errors import WeightsError
+from asnet.files import replaced_in_one_step
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
@@ -26,22 +25,11 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    partial = None
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        partial = Path(name)
-        os.close(descriptor)
-        save_file(separate, partial, metadata=metadata)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner may read.
-        partial.chmod(0o644)
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        raise WeightsError(f"cannot write {path}: {reason}") from None
+    with replaced_in_one_step(path, WeightsError) as partial:
+        try:
+            save_file(separate, partial, metadata=metadata)
+        except SafetensorError as error:
+            raise WeightsError(f"cannot write {path}: {error}") from None
 
 
 def read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from asnet.errors import ConfigurationError, WeightsError
+from asnet.files import replaced_in_one_step
 
 
 class Progress:
@@ -33,6 +34,8 @@ class Progress:
     ------
     ConfigurationError
         If TensorBoard is asked for and not installed.
+    WeightsError
+        If "metrics.jsonl" cannot be written.
     """
 
     def __init__(
@@ -170,6 +173,5 @@ def _cut_log(path: Path, step: int) -> None:
             continue  # the last line of a run that was killed
         if record.get("step", 0) <= step:
             kept.append(line + "\n")
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    with replaced_in_one_step(path, WeightsError) as partial:
+        partial.write_text("".join(kept), encoding="utf-8")

@@ -9,7 +9,7 @@ import torch
 from PIL import ExifTags, Image, ImageCms
 
 from asnet.errors import ImageFileError
-from asnet.imaging import read_photograph, write_in_one_step, write_photograph
+from asnet.imaging import read_photograph, write_photograph
 
 RGB = numpy.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=numpy.uint8)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -199,21 +199,6 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(numpy.zeros((20, 20), dtype=numpy.float32)).save(tmp_path / "float.tif")
     with pytest.raises(ImageFileError, match="got Pillow's mode F"):
         read_photograph(tmp_path / "float.tif")
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    target = tmp_path / "target.png"
-    target.write_bytes(b"old")
-
-    def interrupted() -> None:
-        with write_in_one_step(target) as file:
-            file.write(b"half of the new one")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert [path.name for path in tmp_path.iterdir()] == ["target.png"]
-    assert target.read_bytes() == b"old"
 
 
 def test_a_full_device_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
