@@ -122,6 +122,7 @@ def plain_torch() -> Iterator[None]:
         (synthesis, "guided_conv2d", plain_guided_conv2d),
         (synthesis, "guided_pointwise_conv2d", plain_guided_pointwise_conv2d),
         (Convolution, "forward", plain_convolution),
+        (analysis.Projection, "forward", plain_convolution),
         (UpConvolution, "forward", plain_up_convolution),
         (UnpoolConvolution, "forward", plain_unpool_convolution),
     ]

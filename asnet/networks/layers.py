@@ -45,17 +45,18 @@ def standardise(image: Tensor) -> Tensor:
     return centred * torch.rsqrt(centred.square().mean((1, 2, 3), keepdim=True) + STANDARDISE_EPSILON)
 
 
-def normalise_maps(features: Tensor) -> Tensor:
+def normalise_maps(features: Tensor, out: Tensor | None = None) -> Tensor:
     """Return every map of (N, C, H, W) zero-mean and divided by its norm std * sqrt(H W); constant ones as 0.
 
-    The correlation of two such maps is a correlation coefficient at every lag.
+    The correlation of two such maps is a correlation coefficient at every lag. `out`, which may be `features`
+    itself, takes the result; autograd does not follow it there.
     """
-    centred = features - features.mean((2, 3), keepdim=True)
-    power = centred.square().sum((2, 3), keepdim=True)
-    smallest = CONSTANT_MAP_DEVIATION**2 * features.shape[2] * features.shape[3]
+    centred = torch.sub(features, features.mean((2, 3), keepdim=True), out=out)
+    norm = torch.linalg.vector_norm(centred, dim=(2, 3), keepdim=True)
+    smallest = CONSTANT_MAP_DEVIATION * math.sqrt(features.shape[2] * features.shape[3])
     # The clamp keeps the gradient of a constant map finite.
-    scale = torch.where(power < smallest, 0.0, torch.rsqrt(power.clamp(min=smallest)))
-    return centred * scale
+    scale = torch.where(norm < smallest, 0.0, norm.clamp(min=smallest).reciprocal())
+    return torch.mul(centred, scale, out=out)
 
 
 def pad_symmetric(image: Tensor, height: int, width: int) -> Tensor:

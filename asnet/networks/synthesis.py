@@ -18,7 +18,7 @@ from asnet.networks.layers import (
     round_up,
 )
 from asnet.networks.wiener import wiener_deconvolution
-from asnet.ops import convolve, guided_conv2d, guided_pointwise_conv2d
+from asnet.ops import convolve, guided_conv2d, guided_pointwise_conv2d, reused_memory
 
 #: The blurred image and its Wiener copies differ by less than the image varies; this brings both to one size.
 DIFFERENCE_SCALE = 2.5
@@ -255,23 +255,24 @@ class SynthesisNetwork(nn.Module):
 
     def _estimate(self, inputs: list[Tensor], kernel: Tensor) -> Tensor:
         """Run the U-Net on images (N, C, H, W); the result covers them padded to `config.size_multiple`."""
-        config = self.config
-        height, width = (round_up(length, config.size_multiple) for length in inputs[0].shape[2:])
-        dtype = self.output.weight.dtype
-        kernel = kernel.to(dtype)
-        x = gather_inputs([pad_symmetric(i, height, width) for i in inputs], config.space_to_depth, dtype)
-        if config.image_scale != 1:
-            x = x * config.image_scale
-        if self.stem is not None:
-            x = self.stem(x)
-        skips = []
-        for encoder in self.encoder:
-            assert isinstance(encoder, EncoderLevel)
-            x = encoder(x, kernel)
-            if encoder.down is not None:
-                skips.append(x)
-                x = encoder.down(x)
-        for decoder in reversed(self.decoder):
-            x = decoder(x, skips, kernel)
-        x = F.pixel_shuffle(self.output(x), config.space_to_depth)
-        return x / config.image_scale if config.image_scale != 1 else x
+        with reused_memory(inputs[0]):
+            config = self.config
+            height, width = (round_up(length, config.size_multiple) for length in inputs[0].shape[2:])
+            dtype = self.output.weight.dtype
+            kernel = kernel.to(dtype)
+            x = gather_inputs([pad_symmetric(i, height, width) for i in inputs], config.space_to_depth, dtype)
+            if config.image_scale != 1:
+                x = x * config.image_scale
+            if self.stem is not None:
+                x = self.stem(x)
+            skips = []
+            for encoder in self.encoder:
+                assert isinstance(encoder, EncoderLevel)
+                x = encoder(x, kernel)
+                if encoder.down is not None:
+                    skips.append(x)
+                    x = encoder.down(x)
+            for decoder in reversed(self.decoder):
+                x = decoder(x, skips, kernel)
+            x = F.pixel_shuffle(self.output(x), config.space_to_depth)
+            return x / config.image_scale if config.image_scale != 1 else x

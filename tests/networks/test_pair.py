@@ -1,10 +1,16 @@
 """The pair of networks."""
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pytest
 import torch
 from small_networks import small_pair
 
-from asnet.networks import AnalysisNetwork, DeblurNetwork, IteratedAnalysisNetwork, preset
+from asnet.networks import AnalysisConfig, AnalysisNetwork, DeblurNetwork, IteratedAnalysisNetwork, preset
+from asnet.networks import analysis as analysis_module
+from asnet.networks import synthesis as synthesis_module
+from asnet.ops import empty_maps, reused_memory
 
 
 @pytest.mark.parametrize("name", ["paper", "official", "compact"])
@@ -28,6 +34,31 @@ def test_a_known_kernel_is_used() -> None:
         result = network(blurred, kernel)
         assert result.kernel is kernel
         torch.testing.assert_close(result.image, network.synthesis(blurred, kernel))
+
+
+@pytest.mark.parametrize("name", ["paper", "official"])
+@torch.inference_mode()
+def test_reused_memory_leaves_no_trace_in_the_results(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    config = small_pair(name)
+    assert isinstance(config.analysis, AnalysisConfig)
+    # Wide enough for maps that do not come from the ordinary allocator.
+    network = DeblurNetwork(
+        replace(
+            config,
+            analysis=replace(config.analysis, feature_channels=40),
+            synthesis=replace(config.synthesis, channels=(40, 40)),
+        )
+    ).eval()
+    blurred = torch.rand(1, 3, 240, 250)
+    with reused_memory(blurred):
+        empty_maps(blurred, (25_000_000,)).fill_(torch.nan)
+        result = network(blurred)
+    for module in (analysis_module, synthesis_module):
+        monkeypatch.setattr(module, "reused_memory", lambda _: nullcontext())
+    expected = network(blurred)
+    assert torch.equal(result.kernel, expected.kernel)
+    assert torch.equal(result.image, expected.image)
 
 
 @pytest.mark.parametrize("name", ["paper", "official"])
