@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asnet.errors import InputError
-from asnet.ops import convolve
+from asnet.ops import convolve, empty_maps
 
 #: Weights of R, G and B in the luma Y that the analysis works on.
 LUMA_WEIGHTS = (0.2989, 0.5870, 0.1140)
@@ -95,7 +95,7 @@ def gather_inputs(parts: Sequence[Tensor], factor: int, dtype: torch.dtype) -> T
     batch, _, height, width = parts[0].shape
     rows, columns = height // factor, width // factor
     channels = sum(part.shape[1] for part in parts)
-    gathered = parts[0].new_empty((batch, rows, columns, channels, factor, factor), dtype=dtype)
+    gathered = empty_maps(parts[0], (batch, rows, columns, channels, factor, factor), dtype)
     start = 0
     for part in parts:
         blocks = part.unflatten(3, (columns, factor)).unflatten(2, (rows, factor))  # type: ignore[no-untyped-call]

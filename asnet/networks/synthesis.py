@@ -262,7 +262,7 @@ class SynthesisNetwork(nn.Module):
             kernel = kernel.to(dtype)
             x = gather_inputs([pad_symmetric(i, height, width) for i in inputs], config.space_to_depth, dtype)
             if config.image_scale != 1:
-                x = x * config.image_scale
+                x.mul_(config.image_scale)
             if self.stem is not None:
                 x = self.stem(x)
             skips = []

@@ -20,6 +20,7 @@ from asnet.ops.guided_modulation import (
     modulate_in_place,
     parameter_tables,
 )
+from asnet.ops.reused_memory import empty_maps
 from asnet.ops.winograd_conv2d import autocast, convolve, is_autocast, wants_gradient
 
 _DEVICES_WITH_POINTWISE_KERNEL = devices_with_kernel("guided_pointwise_conv2d")
@@ -156,13 +157,16 @@ def _pointwise_product(x1: Tensor, x2: Tensor, weight: Tensor) -> Tensor:
     """W [x1; x2]. Two products are faster than a convolution in either layout: it would reorder its input."""
     weight1, weight2 = weight[:, : x1.shape[1]], weight[:, x1.shape[1] :]
     (N, _, H, W), C_out = x1.shape, weight.shape[0]
+    recorded = wants_gradient(x1, x2, weight)
     if x1.is_contiguous():
         x2 = x2.contiguous()
-        product = torch.bmm(weight1.expand(N, -1, -1), x1.flatten(2))
+        out = None if recorded else empty_maps(x1, (N, C_out, H * W))
+        product = torch.bmm(weight1.expand(N, -1, -1), x1.flatten(2), out=out)
         return product.baddbmm_(weight2.expand(N, -1, -1), x2.flatten(2)).view(N, C_out, H, W)
     # In channels-last memory a pixel is a row.
     rows1, rows2 = (x.permute(0, 2, 3, 1).flatten(0, 2) for x in (x1, x2))
-    product = torch.mm(rows1, weight1.t()).addmm_(rows2, weight2.t())
+    out = None if recorded else empty_maps(x1, (N * H * W, C_out))
+    product = torch.mm(rows1, weight1.t(), out=out).addmm_(rows2, weight2.t())
     return product.view(N, H, W, C_out).permute(0, 3, 1, 2)
 
 

@@ -40,19 +40,22 @@ def reused_memory(x: Tensor) -> Iterator[None]:
         torch.ops.asnet.close_reused_memory()
 
 
-def empty_maps(like: Tensor, size: Sequence[int]) -> Tensor:
+def empty_maps(like: Tensor, size: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
     """Return an uninitialised contiguous tensor, within `reused_memory` of memory that dead maps have left.
 
     Parameters
     ----------
     like : Tensor
-        Whose dtype and device the result has.
+        Whose device and, unless another is asked for, dtype the result has.
     size : sequence of int
         Its shape.
+    dtype : torch.dtype, optional
+        Its dtype.
     """
     if torch.compiler.is_compiling():
-        return like.new_empty(size)
-    maps: Tensor = torch.ops.asnet.empty_maps(like.detach(), size)
+        return like.new_empty(size, dtype=dtype)
+    # Of no element and outside of any autograd graph: the operator looks at dtype and device alone.
+    maps: Tensor = torch.ops.asnet.empty_maps(like.new_empty(0, dtype=dtype), size)
     return maps
 
 
