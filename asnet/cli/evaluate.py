@@ -68,6 +68,11 @@ class Plan:
     largest_pixels: int
 
     @property
+    def given(self) -> dict[str, dict[str, Path] | None]:
+        """The files that are not the data set's, by what they are."""
+        return {"results": self.results, "twins": self.twins, "kernels": self.kernels}
+
+    @property
     def uses_model(self) -> bool:
         """Whether anything is deblurred."""
         return self.results is None or (
@@ -135,7 +140,7 @@ def _add_options(parser: argparse.ArgumentParser, benchmark: Benchmark) -> None:
     else:
         parser.set_defaults(twins=None)
     parser.add_argument(
-        "--save-images", action="store_true", help=f"keep the deblurred images in OUT/{IMAGES}"
+        "--save-images", action="store_true", help=f"keep the deblurred images in OUT/{IMAGES}, as PNG"
     )
     parser.add_argument(
         "--jobs",
@@ -151,8 +156,9 @@ def run(arguments: argparse.Namespace) -> int:
     plan = _plan(arguments)
     deblurrer = load_deblurrer(arguments) if plan.uses_model else None
     identity = _identity(arguments, plan, deblurrer)
-    folder = RunFolder(arguments.output, identity)
-    images = arguments.output / IMAGES if arguments.save_images and plan.results is None else None
+    measures = [measure.key for measure in plan.benchmark.measures]
+    folder = RunFolder(arguments.output, identity, _fingerprints(plan), measures)
+    images = arguments.output / IMAGES if arguments.save_images else None
     if images is not None:
         make_folder(images)
     results, twins = _sources(arguments, plan, deblurrer, images)
@@ -202,6 +208,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         raise InputError("--twins needs --results: deblurred images have twins by the same networks")
     if arguments.rotate_kernels and arguments.kernels is None:
         raise InputError("--rotate-kernels needs --kernels")
+    if arguments.save_images and arguments.results is not None:
+        raise InputError("--save-images keeps deblurred images, but --results deblurs none")
     for folder in (arguments.data, arguments.results, arguments.kernels, arguments.twins):
         if folder is not None and not folder.is_dir():
             raise InputError(f"there is no folder {folder}")
@@ -226,21 +234,10 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _identity(arguments: argparse.Namespace, plan: Plan, deblurrer: Deblurrer | None) -> dict[str, Any]:
-    """Everything that the scores depend on."""
-
-    def contents(files: Mapping[str, Path] | None) -> str | None:
-        return None if files is None else fingerprint(files.values(), contents=True)
-
-    identity: dict[str, Any] = {
-        "benchmark": plan.benchmark.name,
-        "asnet": __version__,
-        # Names and sizes: a data set may be many gigabytes.
-        "data": fingerprint((path for case in plan.cases for path in case.files), contents=False),
-        "results": contents(plan.results),
-        "twins": contents(plan.twins),
-        "kernels": contents(plan.kernels),
-        "rotated kernels": arguments.rotate_kernels,
-    }
+    """Everything that all scores depend on."""
+    identity: dict[str, Any] = {"benchmark": plan.benchmark.name, "asnet": __version__}
+    identity |= {what: None if files is None else "given" for what, files in plan.given.items()}
+    identity["rotated kernels"] = arguments.rotate_kernels
     if deblurrer is not None:
         weights = find_weights(arguments.model)
         identity |= {
@@ -252,6 +249,12 @@ def _identity(arguments: argparse.Namespace, plan: Plan, deblurrer: Deblurrer | 
             "tile size": arguments.tile_size,
         }
     return identity
+
+
+def _fingerprints(plan: Plan) -> dict[str, str]:
+    """What tells the files of each case, so that one that is exchanged is noticed and no other suffers."""
+    given = [files for files in plan.given.values() if files is not None]
+    return {case.name: fingerprint(case.files, [files[case.name] for files in given]) for case in plan.cases}
 
 
 def _sources(
@@ -285,7 +288,12 @@ def _report(
     read = {case.name: folder.read(case.name) for case in plan.cases}
     records = {name: record for name, record in read.items() if record is not None}
     method, notes = _description(arguments, identity)
-    means = write_tables(arguments.output, plan.benchmark, method, records, identity, notes)
+    # What two evaluations have in common can be told by these.
+    hashes = {"data": fingerprint(path for case in plan.cases for path in case.files)} | {
+        what: fingerprint((), files.values()) for what, files in plan.given.items() if files is not None
+    }
+    run = {**identity, **hashes}
+    means = write_tables(arguments.output, plan.benchmark, method, records, run, notes)
     print(f"{plan.benchmark.title}, {method}:")
     for measure in plan.benchmark.summary:
         print(f"  {measure.heading}: {measure.text(means[measure.key])}")
@@ -305,10 +313,12 @@ def _description(arguments: argparse.Namespace, identity: Mapping[str, Any]) -> 
     if arguments.results is not None:
         name = arguments.results.resolve().name
         if arguments.twins is not None:
-            notes.append(f"Results: the images of {name}; twins: those of {arguments.twins.resolve().name}.")
+            notes.append(
+                f"Results: the images in the folder {name}; twins: those in {arguments.twins.resolve().name}."
+            )
         elif "weights" in identity:
             notes.append(
-                f"Results: the images of {name}; their twins, however, are the synthesis network of {model} "
+                f"Results: the images in the folder {name}; their twins, however, are the synthesis network of {model} "
                 "given the true blur kernels, not the method's own non-blind part."
             )
         return name, notes

@@ -24,12 +24,14 @@ KERNEL_FILE_SUFFIXES = (".npy", *RESULT_SUFFIXES)
 
 
 class Inventory:
-    """Collects the files that are needed; `check` names all that are missing or of the wrong size at once."""
+    """Collects the files that are needed; `check` names all that are not there as they must be at once."""
 
     def __init__(self) -> None:
         self._files: dict[Path, dict[str, list[Path]]] = {}
         self._used: set[Path] = set()
         self._missing: list[Path] = []
+        self._ambiguous: list[str] = []
+        self._unreadable: list[str] = []
         self._wrong: list[str] = []
         self._sizes: dict[Path, tuple[int, int] | None] = {}
 
@@ -84,11 +86,18 @@ class Inventory:
         Raises
         ------
         InputError
-            If a file is missing or has another size than it must have.
+            If a file is missing, there in several formats, no picture, or of another size than it must have.
         """
+        # The sizes of pictures that nothing is compared with tell whether they are pictures.
+        for path in self._used:
+            if path.suffix.lower() in RESULT_SUFFIXES:
+                self._size(path)
         parts = []
-        if self._missing:
+        if self._missing and not self._used:
+            parts.append(f"none of its {len(self._missing)} files is there, such as {self._missing[0]}")
+        elif self._missing:
             parts.append(f"{len(self._missing)} missing: {', '.join(_listed(self._missing))}")
+        if self._missing:
             # A misnamed file is missing under one name and present under another.
             folders = {path.parent for path in self._missing}
             unknown = sorted(
@@ -100,6 +109,10 @@ class Inventory:
             )
             if unknown:
                 parts.append(f"not expected under their names: {', '.join(_listed(unknown))}")
+        if self._ambiguous:
+            parts.append(f"several for one name: {', '.join(self._ambiguous)}")
+        if self._unreadable:
+            parts.append(f"unreadable: {', '.join(sorted(self._unreadable))}")
         if self._wrong:
             parts.append(f"of the wrong size: {', '.join(self._wrong)}")
         if parts:
@@ -110,7 +123,7 @@ class Inventory:
         if folder not in self._files:
             listing: dict[str, list[Path]] = {}
             try:
-                entries = sorted(folder.iterdir()) if folder.is_dir() else []
+                entries = sorted(filter(Path.is_file, folder.iterdir())) if folder.is_dir() else []
             except OSError as error:
                 raise ImageFileError(f"cannot read the folder {folder}: {error.strerror}") from None
             for entry in entries:
@@ -121,8 +134,7 @@ class Inventory:
     def _only(self, folder: Path, name: str, paths: Sequence[Path], suffixes: Sequence[str]) -> Path:
         found = [path for path in paths if path.suffix.lower() in suffixes]
         if len(found) > 1:
-            names = ", ".join(path.name for path in found)
-            raise InputError(f"the folder {folder} holds several files for {name}: {names}")
+            self._ambiguous += _listed(found)
         if found:
             self._used.add(found[0])
             return found[0]
@@ -131,19 +143,24 @@ class Inventory:
         return path
 
     def _size(self, path: Path) -> tuple[int, int] | None:
-        """Width and height of a picture, None if it was noted as missing."""
+        """Width and height of a picture, None if it is missing or unreadable, which is noted."""
         if path not in self._sizes:
+            self._sizes[path] = None
             if path in self._used:
-                with opened_picture(path, decode=False) as picture:
-                    width, height = picture.size
-                    # Values from 5 on exchange rows and columns; a PNG would be decoded to find out.
-                    turned = (
-                        picture.format != "PNG" and picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-                    )
-                self._sizes[path] = (height, width) if turned else (width, height)
-            else:
-                self._sizes[path] = None
+                try:
+                    self._sizes[path] = _upright_size(path)
+                except ImageFileError as error:
+                    self._unreadable.append(str(error))
         return self._sizes[path]
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture after its orientation tag is applied."""
+    with opened_picture(path, decode=False) as picture:
+        width, height = picture.size
+        # Values from 5 on exchange rows and columns; a PNG would be decoded to find out.
+        turned = picture.format != "PNG" and picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return (height, width) if turned else (width, height)
 
 
 def file_hash(path: Path) -> str:
@@ -164,8 +181,10 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(paths: Iterable[Path], *, contents: bool) -> str:
-    """Return a hash of files: of their names and contents, or of their names and sizes.
+def fingerprint(data: Iterable[Path], given: Iterable[Path] = ()) -> str:
+    """Return a hash of files: of the names and sizes of a data set's, of the names and contents of others.
+
+    A data set may be many gigabytes.
 
     Raises
     ------
@@ -173,9 +192,10 @@ def fingerprint(paths: Iterable[Path], *, contents: bool) -> str:
         If a file cannot be read.
     """
     digest = hashlib.sha256()
-    for path in paths:
-        what = file_hash(path) if contents else path.stat().st_size
-        digest.update(f"{path.name}\0{what}\0".encode())
+    for path in data:
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+    for path in given:
+        digest.update(f"{path.name}\0{file_hash(path)}\0".encode())
     return digest.hexdigest()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,11 @@ class RunFolder:
     folder : Path
         It is made if it does not exist.
     identity : mapping
-        Everything that the scores depend on, fit for JSON. A folder holds scores of one identity alone.
+        Everything that all scores depend on, fit for JSON. A folder holds scores of one identity alone.
+    files : mapping of str to str
+        Fingerprint of the files that each image's scores depend on.
+    measures : collection of str
+        Keys of the scores that every record has.
 
     Raises
     ------
@@ -51,9 +55,13 @@ class RunFolder:
         If it cannot be written.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], files: Mapping[str, str], measures: Collection[str]
+    ) -> None:
         self.folder = folder
         self._records = folder / RECORDS
+        self._files = files
+        self._measures = measures
         path = folder / RUN
         if path.exists():
             _check_same(folder, _read_json(path), dict(identity))
@@ -74,17 +82,23 @@ class RunFolder:
         Raises
         ------
         InputError
-            If the record is damaged.
+            If the record is damaged or of other files.
         """
         path = self._path(name)
         if not path.exists():
             return None
         try:
             content = _read_json(path)
-            scores = {key: float(value) for key, value in content["scores"].items()}
-            return Record(scores, content["scale"])
-        except (KeyError, TypeError, ValueError, AttributeError):
+            scores = {key: float(content["scores"][key]) for key in self._measures}
+            scale, files = content["scale"], content["files"]
+        except (InputError, KeyError, TypeError, ValueError):
             raise InputError(f"the record {path} is damaged; delete it to have it made again") from None
+        if files != self._files[name]:
+            raise InputError(
+                f"the record {path} is of other files than those of {name} now; delete it to have it made "
+                "again, or give a new output folder"
+            )
+        return Record(scores, scale)
 
     def write(self, name: str, record: Record) -> None:
         """Keep the record of an image, whole or not at all.
@@ -94,7 +108,10 @@ class RunFolder:
         ImageFileError
             If it cannot be written.
         """
-        write_json(self._path(name), {"scores": record.scores, "scale": record.scale})
+        write_json(
+            self._path(name),
+            {"scores": record.scores, "scale": record.scale, "files": self._files[name]},
+        )
 
     def _path(self, name: str) -> Path:
         return self._records / f"{name}.json"

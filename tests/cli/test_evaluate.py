@@ -106,7 +106,7 @@ def test_given_twins_need_no_model(tmp_path: Path, levin: Path) -> None:
     scores = json.loads((out / "scores.json").read_text())
     assert scores["summary"]["error_ratio"] == pytest.approx(4, rel=0.15)
     assert "weights" not in scores["run"]
-    assert "twins: those of mine-with-true-kernels" in (out / "table.md").read_text()
+    assert "twins: those in mine-with-true-kernels" in (out / "table.md").read_text()
 
 
 def test_kernels_may_be_given(tmp_path: Path, levin: Path, model: list[str], deblurred: list[bool]) -> None:
@@ -195,14 +195,35 @@ def test_other_options_are_not_mixed_in(
         (["--scale", "1"], "scale auto instead of 1"),
         (["--dtype", "bfloat16"], "dtype float32 instead of bfloat16"),
         (["--model", str(other)], "model small instead of other"),
-        (["--results", str(levin)], "results none instead of "),
+        (["--results", str(levin)], "results none instead of given"),
     ):
         capsys.readouterr()
         assert main([*command, *options]) == 1
         assert words in one_sentence(capsys)
     save(levin / "im1_kernel1_img.png", scene(48, 48, channels=1, seed=9))
     assert main(command) == 1
-    assert "data " in one_sentence(capsys)
+    assert "im1_kernel1_img.json is of other files than those of im1_kernel1_img now" in one_sentence(capsys)
+    assert contents(out) == before
+
+
+def test_other_results_are_not_mixed_in(
+    tmp_path: Path, levin: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, results = tmp_path / "out", tmp_path / "results"
+    for path in levin.glob("*.png"):
+        save(results / path.name, scene(48, 48, channels=1))
+    command = ["evaluate", "levin", "--data", str(levin), "-o", str(out), "--results", str(results)]
+    command += ["--twins", str(results)]
+    assert main(command) == 0
+    before = contents(out)
+    capsys.readouterr()
+    # Of the same size: what is given is known by its content.
+    path = results / "im2_kernel1_img.png"
+    pixels = bytearray(path.read_bytes())
+    pixels[-20] ^= 1
+    path.write_bytes(pixels)
+    assert main(command) == 1
+    assert "im2_kernel1_img.json is of other files" in one_sentence(capsys)
     assert contents(out) == before
 
 
@@ -211,9 +232,7 @@ def test_a_broken_image_does_not_stop_the_others(
 ) -> None:
     path = levin / "im1_kernel2_img.png"
     whole = path.read_bytes()
-    # Of the same size, so that it is the same run after the repair.
-    start = whole.index(b"IDAT") + 4
-    path.write_bytes(whole[:start] + bytes(len(whole) - start))
+    path.write_bytes(whole[: len(whole) // 2])
     out = tmp_path / "out"
     command = ["evaluate", "levin", "--data", str(levin), "-o", str(out), *model]
     assert main(command) == 1
@@ -240,6 +259,19 @@ def test_missing_files_are_all_named_before_anything_runs(
     assert "3 missing: gt/kernel2.png, results/im2_kernel1_img, results/im2_kernel2_img" in error
     assert "im1_kernel1_img.png has 50x48 pixels instead of 48x48" in error
     assert deblurred == []
+    (levin / "gt" / "kernel1.png").write_text("no picture")
+    (levin / "im1_kernel1_img.png").unlink()
+    (levin / "im1_kernel1_img.png").mkdir()
+    (levin / "im2_kernel2_img.png").write_bytes(b"")
+    assert main(command) == 1
+    error = one_sentence(capsys)
+    assert "2 missing: gt/kernel2.png, levin/im1_kernel1_img.png; " in error
+    for name in ("gt/kernel1.png", "im2_kernel2_img.png"):
+        assert f"{name} is not a JPEG, PNG, TIFF or WebP image" in error
+    assert main(["evaluate", "levin", "--data", str(levin / "gt"), "-o", str(tmp_path / "out"), *model]) == 1
+    error = one_sentence(capsys)
+    assert f"none of its 8 files is there, such as {levin / 'gt' / 'gt' / 'kernel1.png'}" in error
+    assert deblurred == []
     assert not (tmp_path / "out").exists()
 
 
@@ -250,6 +282,7 @@ def test_missing_files_are_all_named_before_anything_runs(
         (["--results", "nowhere"], "there is no folder nowhere"),
         (["--twins", "."], "--twins needs --results"),
         (["--rotate-kernels"], "--rotate-kernels needs --kernels"),
+        (["--results", "levin", "--save-images"], "--results deblurs none"),
         (["-o", "file"], "must be a folder, but it is a file"),
         (["-o", "full"], "holds other files"),
         (["-o", "file/out"], "cannot make the folder"),
@@ -290,7 +323,9 @@ def test_damaged_records_are_named(
     assert main(command) == 0
     capsys.readouterr()
     record = out / "records" / "im1_kernel1_img.json"
-    for content in ('{"scores": {}', "[]", '{"scores": {"psnr": "x"}, "scale": 1}'):
+    whole = json.loads(record.read_text())
+    no_number = whole | {"scores": whole["scores"] | {"psnr": "x"}}
+    for content in ('{"scores": {}', "[]", *map(json.dumps, (no_number, whole | {"scores": {}}))):
         record.write_text(content)
         assert main(command) == 1
         assert "im1_kernel1_img.json" in one_sentence(capsys)

@@ -263,8 +263,11 @@ def test_pairs_without_a_partner_are_named(tmp_path: Path) -> None:
 def test_two_files_for_one_name_are_refused(tmp_path: Path) -> None:
     folder = make_pairs(tmp_path)
     save(folder / "sharp" / "grey.jpg", scene(40, 44))
-    with pytest.raises(InputError, match=r"grey.jpg, grey.png"):
+    (folder / "blurred" / "colour.png").unlink()
+    with pytest.raises(InputError) as raised:
         found(Pairs(), folder)
+    assert "1 missing: blurred/colour; " in str(raised.value)
+    assert "several for one name: sharp/grey.jpg, sharp/grey.png" in str(raised.value)
 
 
 def test_kernel_estimates_under_both_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
