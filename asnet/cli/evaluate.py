@@ -318,8 +318,8 @@ def _description(arguments: argparse.Namespace, identity: Mapping[str, Any]) -> 
             )
         elif "weights" in identity:
             notes.append(
-                f"Results: the images in the folder {name}; their twins, however, are the synthesis network of {model} "
-                "given the true blur kernels, not the method's own non-blind part."
+                f"Results: the images in the folder {name}; their twins, however, are the synthesis network "
+                f"of {model} given the true blur kernels, not the method's own non-blind part."
             )
         return name, notes
     if arguments.kernels is not None:
