@@ -23,7 +23,12 @@ ASNET_SCHEMAS(ASNET_LIBRARY, m) {
   m.def(
       "guided_conv3x3(Tensor x, Tensor weight, Tensor? multiplier, Tensor? shift, Tensor? conv_bias, int stride, "
       "bool relu) -> Tensor");
-  m.def("winograd_conv2d(Tensor x, Tensor weight, Tensor? bias, Tensor? addend, int padding, bool relu) -> Tensor");
+  m.def(
+      "transform_conv2d(Tensor x, Tensor weight, Tensor? bias, int top, int left, SymInt rows, SymInt columns, int stride, "
+      "int interleave, bool relu) -> Tensor");
+  m.def(
+      "transform_conv2d_add_(Tensor(a!) sum, Tensor x, Tensor weight, Tensor? bias, int top, int left, int stride, "
+      "bool relu) -> ()");
   m.def("open_reused_memory() -> ()");
   m.def("close_reused_memory() -> ()");
   m.def("empty_maps(Tensor like, int[] size) -> Tensor");

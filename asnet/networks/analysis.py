@@ -73,7 +73,8 @@ class CorrelationLevel(nn.Module):
     def extract(self, x: Tensor) -> Tensor:
         """Return the level's features, `feature_layers` convolutions without padding deep."""
         for convolution in self.features:
-            x = convolution(x)
+            # One channel lies in both formats at once, of which torch may go on with the other.
+            x = convolution(x).contiguous(memory_format=torch.channels_last)
         return x
 
     def correlate(self, maps: Tensor) -> Tensor:

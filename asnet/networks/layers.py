@@ -121,7 +121,7 @@ class Convolution(nn.Conv2d):
         self, in_channels: int, out_channels: int, size: int, *, padding: int = 0, relu: bool = False
     ) -> None:
         super().__init__(in_channels, out_channels, size, padding=padding)
-        self.border = (padding, padding)
+        self.border = (padding,) * 4
         self.relu = relu
 
     def forward(self, input: Tensor) -> Tensor:
@@ -138,11 +138,17 @@ class DownConvolution(nn.Conv2d):
         super().__init__(in_channels, out_channels, size, stride=2)
 
     def forward(self, input: Tensor) -> Tensor:
-        padding = []
-        for length, size in zip(input.shape[:-3:-1], self.kernel_size[::-1], strict=True):
-            total = max((math.ceil(length / 2) - 1) * 2 + size - length, 0)
-            padding += [total // 2, total - total // 2]
-        return super().forward(F.pad(input, padding) if any(padding) else input)
+        (left, right), (top, bottom) = (
+            _same_padding(length, size)
+            for length, size in zip(input.shape[:-3:-1], self.kernel_size[::-1], strict=True)
+        )
+        return convolve(input, self.weight, self.bias, 2, (left, right, top, bottom))
+
+
+def _same_padding(length: int, size: int) -> tuple[int, int]:
+    """Zeros before and after `length` pixels for a convolution of stride 2."""
+    total = max((math.ceil(length / 2) - 1) * 2 + size - length, 0)
+    return total // 2, total - total // 2
 
 
 def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> Tensor:
@@ -176,19 +182,16 @@ def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool =
     back = 4 * reach + 2 - size - front
     taps = 2 * reach + 1
     padded = F.pad(weight, (front, back, front, back))
-    # Output channels in the order row phase, column phase, channel: the two column phases of a pixel are
-    # neighbours in channels-last memory and stay so when rows are interleaved.
+    # Output channels in the order row phase, column phase, channel, which `interleave` asks for.
     phases = padded.reshape(*weight.shape[:2], taps, 2, taps, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
-    raised = convolve(
+    return convolve(
         x,
         phases.reshape(-1, weight.shape[0], taps, taps),
         None if bias is None else bias.repeat(4),
-        padding=(reach, reach),
+        padding=(reach, reach, reach, reach),
         relu=relu,
+        interleave=True,
     )
-    (N, _, H, W), C = x.shape, weight.shape[1]
-    rows = raised.permute(0, 2, 3, 1).reshape(N, H, W, 2, 2 * C).transpose(2, 3)
-    return rows.reshape(N, 2 * H, 2 * W, C).permute(0, 3, 1, 2)
 
 
 class UpConvolution(nn.ConvTranspose2d):

@@ -127,7 +127,9 @@ class DecoderLevel(nn.Module):
             joined_bias = bias + of_skip[:, :, 0, 0] @ self.skip.bias
             partial = convolve(raised, of_raised, None)
             del raised
-            return convolve(skip, joined, joined_bias, padding=(1, 1), relu=not self.linear, addend=partial)
+            return convolve(
+                skip, joined, joined_bias, padding=(1, 1, 1, 1), relu=not self.linear, onto=partial
+            )
         if self.skip is not None:
             skip = self.skip(skip)
         multiplier, shift = modulation

@@ -21,7 +21,7 @@ from asnet.ops.guided_modulation import (
     parameter_tables,
 )
 from asnet.ops.reused_memory import empty_maps
-from asnet.ops.winograd_conv2d import autocast, convolve, is_autocast, wants_gradient
+from asnet.ops.transform_conv2d import autocast, convolve, is_autocast, wants_gradient
 
 _DEVICES_WITH_POINTWISE_KERNEL = devices_with_kernel("guided_pointwise_conv2d")
 
@@ -81,10 +81,11 @@ def guided_conv2d(
 
     if wants_gradient(x, weight, bias, multiplier, shift):
         return modulate(F.conv2d(x, weight, None, stride, padding), multiplier, shift, bias, activation)
+    border = (padding[1], padding[1], padding[0], padding[0])
     if all(guide is None or guide.shape[0] == 1 for guide in (multiplier, shift)):
         weight, bias = _fold(weight, bias, multiplier, shift)
-        return convolve(x, weight, bias, stride, padding, relu=activation == "relu")
-    return modulate_in_place(convolve(x, weight, None, stride, padding), multiplier, shift, bias, activation)
+        return convolve(x, weight, bias, stride, border, relu=activation == "relu")
+    return modulate_in_place(convolve(x, weight, None, stride, border), multiplier, shift, bias, activation)
 
 
 def guided_pointwise_conv2d(

@@ -29,7 +29,7 @@ inline HalfBits narrow(const BFloat16*, Vector<float> value) {
   const WideBits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   // The rounding would carry a NaN's mantissa into infinity.
   const WideBits quiet_nan = WideBits{} + 0x7fc0;
-  return __builtin_convertvector((bits & 0x7fffffff) > 0x7f800000 ? quiet_nan : rounded, HalfBits);
+  return __builtin_convertvector(value != value ? quiet_nan : rounded, HalfBits);
 }
 
 #if defined(__AVX512F__)

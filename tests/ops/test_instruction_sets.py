@@ -32,16 +32,18 @@ def check_cross_correlation() -> None:
                 assert (direct - spectral).abs().max() < tolerance * direct.abs().max()
 
 
-def check_winograd() -> None:
+def check_transform_conv2d() -> None:
     """Against the convolution in float64."""
-    for kernel in (3, 7):
+    for kernel, stride in ((3, 1), (3, 2), (7, 1)):
         for dtype in (torch.float32, torch.bfloat16):
             x, weight = torch.randn(1, 21, 30, 37).to(dtype), torch.randn(43, 37, kernel, kernel)
-            out = torch.ops.asnet.winograd_conv2d(x, weight.permute(2, 3, 1, 0), None, None, 1, True)
             maps = x.permute(0, 3, 1, 2).double()
-            exact = torch.nn.functional.conv2d(maps, weight.double(), padding=1).relu()
+            exact = torch.nn.functional.conv2d(maps, weight.double(), None, stride, 1).relu()
+            out = torch.ops.asnet.transform_conv2d(
+                x, weight.permute(2, 3, 1, 0), None, 1, 1, *exact.shape[2:], stride, 1, True
+            )
             error = (out.permute(0, 3, 1, 2).double() - exact).abs().max() / exact.max()
-            assert error < (1e-5 if dtype == torch.float32 else 5e-3), (kernel, dtype, float(error))
+            assert error < (1e-5 if dtype == torch.float32 else 5e-3), (kernel, stride, dtype, float(error))
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
@@ -68,4 +70,4 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     check_every_half_precision_number(torch.device("cpu"))
     check_cross_correlation()
-    check_winograd()
+    check_transform_conv2d()

@@ -1,0 +1,246 @@
+"""Convolution for inference on CPUs: by transforms or a matrix product where torch's is slower."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from asnet.errors import AsnetError
+from asnet.ops._extension import load
+from asnet.ops.reused_memory import empty_maps
+
+load()
+
+#: Where the transforms pay, by benchmarks/transform_conv2d.py: (kernel, stride) and the least multiplications
+#: of a direct sum, in float32 and in 16 bits, of which processors multiply twice as many at a time.
+_MULTIPLICATIONS = {(3, 1): (1e8, 2.5e8), (7, 1): (1.5e8, 5e8), (3, 2): (4e8, 1e9)}
+
+#: A convolution of fewer taps a filter, or fewer filters, is more transforming than multiplying.
+_TAPS, _FILTERS = 48, 16
+_THIN_MULTIPLICATIONS = (5e8, 2e9)
+
+#: Whether torch multiplies bfloat16 matrices by AMX, which no saving of multiplications makes up for.
+_HAS_MATRIX_UNITS = torch.cpu._is_amx_tile_supported()
+
+#: Channels of a result that is interleaved as it is written are a multiple of this.
+_INTERLEAVED_CHANNELS = 16
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | tuple[int, int] = 1,
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    *,
+    relu: bool = False,
+    onto: Tensor | None = None,
+    interleave: bool = False,
+) -> Tensor:
+    """Convolution, addition and ReLU, by the fastest way where no gradient is wanted.
+
+    On CPUs, over channels-last maps, that is Winograd's method for kernels of 3x3 with the strides 1 and 2,
+    Fourier's for 7x7 and a matrix product for 1x1. The transforms compute in float32. Rounding errors in
+    float32 are two to three times those of a direct sum for kernels of 3x3, and smaller than those for 7x7;
+    in bfloat16 and float16 the result is closer to the truth than that of torch.
+
+    Parameters
+    ----------
+    x : Tensor
+        (N, C_in, H, W).
+    weight : Tensor
+        (C_out, C_in, K_y, K_x), in the dtype of x (under autocast in any).
+    bias : Tensor or None
+        (C_out,).
+    stride : int or (int, int)
+        Of both directions or (vertical, horizontal).
+    padding : (int, int, int, int)
+        Zeros at the left, right, top and bottom.
+    relu : bool
+        Whether negative values become zero at the end.
+    onto : Tensor or None
+        Of the shape of the result, added before the ReLU; it may be overwritten. Not with `interleave`.
+    interleave : bool
+        Whether the channels of an output pixel are the four pixels of a square, in the order row, column,
+        channel.
+
+    Returns
+    -------
+    Tensor
+        (N, C_out, H_out, W_out), in the dtype and memory format that `torch.nn.functional.conv2d` gives; with
+        `interleave` (N, C_out / 4, 2 H_out, 2 W_out), channels-last.
+    """
+    if is_autocast(x):
+        x, weight = autocast(x, weight)
+        bias, onto = (None if tensor is None else tensor.to(x.dtype) for tensor in (bias, onto))
+    steps = (stride, stride) if isinstance(stride, int) else stride
+    if wants_gradient(x, weight, bias, onto):
+        out = _by_torch(x, weight, bias, steps, padding)
+        out = out if onto is None else out + onto
+        out = out.relu() if relu else out
+        return _interleave(out) if interleave else out
+    if _pays(x, weight, steps, padding):
+        return _by_transforms(x, weight, bias, steps[0], padding, relu, onto, interleave)
+    if _is_product(x, weight, steps, padding):
+        out = _product(x, weight[:, :, 0, 0], bias)
+    else:
+        out = _by_torch(x, weight, bias, steps, padding)
+    if onto is not None:
+        out.add_(onto)
+    out = out.relu_() if relu else out
+    return _interleave(out) if interleave else out
+
+
+def wants_gradient(*tensors: Tensor | None) -> bool:
+    """Whether autograd records what is computed from these tensors."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def is_autocast(x: Tensor) -> bool:
+    """Whether autocast decides in what dtype x is convolved; float64 takes no part in it."""
+    return torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+
+
+def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in autocast's dtype where it is on; it does not know in-place products and operators."""
+    if not is_autocast(tensors[0]):
+        return tensors
+    dtype = torch.get_autocast_dtype(tensors[0].device.type)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def _pays(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int, int, int]) -> bool:
+    """Whether the transforms are there for this convolution, and faster."""
+    if x.device.type != "cpu" or x.dtype != weight.dtype:
+        return False
+    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return False
+    sixteen_bits = x.dtype != torch.float32
+    height, width = weight.shape[2:]
+    if height != width or stride[0] != stride[1] or (sixteen_bits and _HAS_MATRIX_UNITS):
+        return False
+    rows, columns = _output_size(x, height, stride[0], padding)
+    multiplications = x.shape[0] * rows * columns * weight.numel()
+    if multiplications < _MULTIPLICATIONS.get((height, stride[0]), (math.inf, math.inf))[sixteen_bits]:
+        return False
+    is_thin = weight[0].numel() < _TAPS or weight.shape[0] < _FILTERS
+    if is_thin and multiplications < _THIN_MULTIPLICATIONS[sixteen_bits]:
+        return False
+    return x.permute(0, 2, 3, 1).is_contiguous()
+
+
+def _output_size(x: Tensor, kernel: int, stride: int, padding: tuple[int, int, int, int]) -> tuple[int, int]:
+    left, right, top, bottom = padding
+    return (x.shape[2] + top + bottom - kernel) // stride + 1, (
+        x.shape[3] + left + right - kernel
+    ) // stride + 1
+
+
+def _by_transforms(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: tuple[int, int, int, int],
+    relu: bool,
+    onto: Tensor | None,
+    interleave: bool,
+) -> Tensor:
+    operands = (
+        x.permute(0, 2, 3, 1),
+        weight.permute(2, 3, 1, 0).float(),
+        None if bias is None else bias.float(),
+        padding[2],
+        padding[0],
+    )
+    if onto is not None:
+        total = onto.permute(0, 2, 3, 1).contiguous()
+        torch.ops.asnet.transform_conv2d_add_(total, *operands, stride, relu)
+        return total.permute(0, 3, 1, 2)
+    at_once = interleave and weight.shape[0] % (4 * _INTERLEAVED_CHANNELS) == 0
+    size = _output_size(x, weight.shape[2], stride, padding)
+    pixels: Tensor = torch.ops.asnet.transform_conv2d(*operands, *size, stride, 2 if at_once else 1, relu)
+    out = pixels.permute(0, 3, 1, 2)
+    return _interleave(out) if interleave and not at_once else out
+
+
+def _by_torch(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+) -> Tensor:
+    left, right, top, bottom = padding
+    if left == right and top == bottom:
+        return F.conv2d(x, weight, bias, stride, (top, left))
+    return F.conv2d(F.pad(x, padding), weight, bias, stride)
+
+
+def _is_product(
+    x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int, int, int]
+) -> bool:
+    """Whether a convolution of 1x1 is one matrix product as the maps lie: a pixel is a row."""
+    if stride != (1, 1) or any(padding) or weight.shape[2:] != (1, 1):
+        return False
+    return x.device.type == "cpu" and x.permute(0, 2, 3, 1).is_contiguous()
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    rows = x.permute(0, 2, 3, 1)
+    out = empty_maps(x, (*rows.shape[:3], weight.shape[0]))
+    if bias is None:
+        torch.mm(rows.flatten(0, 2), weight.t(), out=out.flatten(0, 2))
+    else:
+        torch.addmm(bias, rows.flatten(0, 2), weight.t(), out=out.flatten(0, 2))
+    return out.permute(0, 3, 1, 2)
+
+
+def _interleave(out: Tensor) -> Tensor:
+    """Make the channels of a pixel (row phase, column phase, channel) the pixels of a square."""
+    # Neighbours in channels-last memory, the two column phases of a pixel stay so when rows are interleaved.
+    (N, C, H, W), pixels = out.shape, out.permute(0, 2, 3, 1)
+    rows = pixels.reshape(N, H, W, 2, C // 2).transpose(2, 3)
+    return rows.reshape(N, 2 * H, 2 * W, C // 4).permute(0, 3, 1, 2)
+
+
+def _fake(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    top: int,
+    left: int,
+    rows: int,
+    columns: int,
+    stride: int,
+    interleave: int,
+    relu: bool,
+) -> Tensor:
+    channels = weight.shape[3] // interleave**2
+    return x.new_empty((x.shape[0], rows * interleave, columns * interleave, channels))
+
+
+def _add_fake(
+    total: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    top: int,
+    left: int,
+    stride: int,
+    relu: bool,
+) -> None:
+    return None
+
+
+def _refuse_derivative(ctx: object, *gradients: Tensor) -> None:
+    raise AsnetError(
+        "asnet::transform_conv2d and asnet::transform_conv2d_add_ have no derivative, being for inference; "
+        "asnet.ops.convolve has."
+    )
+
+
+torch.library.register_fake("asnet::transform_conv2d", _fake)
+torch.library.register_fake("asnet::transform_conv2d_add_", _add_fake)
+torch.library.register_autograd("asnet::transform_conv2d", _refuse_derivative)

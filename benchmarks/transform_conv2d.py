@@ -1,0 +1,107 @@
+"""Time of the convolution by transforms against torch's, bias and ReLU included, over channels-last maps.
+
+    python benchmarks/transform_conv2d.py [--threads 1] [--repeats 9] [--only 7x7]
+
+Convolutions of the released topology and of `compact` at 1024x768, and some at the edge of where
+`asnet.ops.convolve` chooses the transforms.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from measure import Case, Contender, arguments, geometric_mean, measure, print_table, save
+from torch import Tensor
+from torch.nn import functional as F
+
+from asnet.ops import convolve
+
+#: Channels in and out, height, width, side of the kernel, stride, zeros at the left, right, top and bottom.
+CONVOLUTIONS = [
+    (128, 128, 768, 1024, 3, 1, (1, 1, 1, 1)),
+    (128, 128, 192, 256, 3, 1, (1, 1, 1, 1)),
+    (128, 128, 96, 128, 3, 1, (1, 1, 1, 1)),
+    (128, 512, 192, 256, 3, 1, (1, 1, 1, 1)),
+    (3, 128, 768, 1024, 3, 1, (1, 1, 1, 1)),
+    (128, 3, 768, 1024, 3, 1, (1, 1, 1, 1)),
+    (48, 48, 384, 512, 3, 1, (1, 1, 1, 1)),
+    (96, 96, 192, 256, 3, 1, (1, 1, 1, 1)),
+    (128, 128, 36, 48, 3, 1, (1, 1, 1, 1)),
+    (128, 128, 768, 1024, 3, 2, (0, 1, 0, 1)),
+    (128, 128, 192, 256, 3, 2, (0, 1, 0, 1)),
+    (64, 64, 762, 1018, 7, 1, (0, 0, 0, 0)),
+    (64, 64, 90, 122, 7, 1, (0, 0, 0, 0)),
+    (1, 64, 768, 1024, 7, 1, (0, 0, 0, 0)),
+]
+
+#: Torch rounds every sum to bfloat16, we once.
+TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
+GOAL = "faster than torch wherever the transforms are chosen"
+
+
+def cases() -> Iterator[Case]:
+    """Every case, made when it is its turn."""
+    for (C_in, C_out, H, W, size, stride, padding), dtype in itertools.product(CONVOLUTIONS, TOLERANCES):
+        torch.manual_seed(0)
+        x = torch.randn(1, C_in, H, W).to(dtype).to(memory_format=torch.channels_last)
+        weight = (torch.randn(C_out, C_in, size, size) / (size * C_in**0.5)).to(dtype)
+        bias = torch.randn(C_out).to(dtype)
+        precision = str(dtype).removeprefix("torch.")
+
+        def ours(
+            x: Tensor = x,
+            weight: Tensor = weight,
+            bias: Tensor = bias,
+            stride: int = stride,
+            padding: tuple[int, int, int, int] = padding,
+        ) -> list[Tensor]:
+            return [convolve(x, weight, bias, stride, padding, relu=True)]
+
+        def torchs(
+            x: Tensor = x,
+            weight: Tensor = weight,
+            bias: Tensor = bias,
+            stride: int = stride,
+            padding: tuple[int, int, int, int] = padding,
+        ) -> list[Tensor]:
+            same_sides = padding[0] == padding[1] and padding[2] == padding[3]
+            padded = x if same_sides else F.pad(x, padding)
+            inner = (padding[2], padding[0]) if same_sides else (0, 0)
+            return [F.conv2d(padded, weight, bias, stride, inner).relu_()]
+
+        yield Case(
+            f"{size}x{size} stride {stride} {C_in} to {C_out} maps of {H}x{W} {precision}",
+            [Contender("asnet", ours), Contender("torch", torchs, TOLERANCES[dtype])],
+            {
+                "channels": [C_in, C_out],
+                "size": [H, W],
+                "kernel": size,
+                "stride": stride,
+                "dtype": precision,
+                "gigaflop": round(2e-9 * C_in * C_out * size**2 * H * W / stride**2, 2),
+            },
+        )
+
+
+def main() -> None:
+    """Measure the cases, print a table and a summary, write the results."""
+    options = arguments("The convolution by transforms against torch's.").parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    results = []
+    with torch.inference_mode():
+        for case in cases():
+            if options.only in case.name:
+                results.append(measure(case, repeats=options.repeats, budget=options.budget))
+                print_table(results[-1:])
+    summary = {}
+    for precision in sorted({result["dtype"] for result in results}):
+        ratios = [r["contenders"]["torch"]["ratio"] for r in results if r["dtype"] == precision]
+        summary[precision] = {"least_ratio": min(ratios), "mean_ratio": round(geometric_mean(ratios), 2)}
+        print(f"{precision}: torch takes {summary[precision]['mean_ratio']} times as long on average")
+    name = "_".join(["transform_conv2d", *options.only.split()])
+    print("written to", save(name, results, goal=GOAL, summary=summary).name)
+
+
+if __name__ == "__main__":
+    main()
