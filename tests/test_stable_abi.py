@@ -24,13 +24,15 @@ package = types.ModuleType("asnet")
 package.__path__ = [sys.argv[1] + "/asnet"]
 sys.modules["asnet"] = package
 import torch
-from asnet.ops import cross_correlation, guided_modulation
+from asnet.ops import cross_correlation, empty_maps, guided_modulation, reused_memory
 x = torch.randn(2, 3, 9, 8, requires_grad=True)
 checked = torch.library.opcheck(torch.ops.asnet.cross_correlation.default, (x, 3, 2, True, "auto"))
 table = torch.randn(2, 3)
 checked |= torch.library.opcheck(torch.ops.asnet.guided_modulation.default, (x, table, table, None, True))
 double = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
 assert torch.autograd.gradcheck(lambda features: cross_correlation(features, 2), double)
+with torch.no_grad(), reused_memory(x):
+    assert empty_maps(x, (3, 1 << 20)).fill_(2).sum() == 3 << 21
 assert set(checked.values()) == {"SUCCESS"}, checked
 print(torch.__version__)
 """
