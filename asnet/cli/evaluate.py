@@ -228,7 +228,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     kernels = None
     if arguments.kernels is not None:
         kernels = {case.name: benchmark.kernel_file(case, arguments.kernels, inventory) for case in cases}
-    inventory.check(benchmark.title)
+    for note in inventory.check(benchmark.title):
+        say(f"asnet: note: {note}")
     largest = max(inventory.pixels(case.blurred) for case in cases)
     return Plan(benchmark, cases, results, twins, kernels, largest)
 

@@ -12,6 +12,7 @@ from PIL import ExifTags
 from asnet.errors import ImageFileError, InputError
 from asnet.imaging import PHOTOGRAPH_SUFFIXES
 from asnet.imaging.files import opened_picture
+from asnet.imaging.photographs import reading_notes
 
 #: Data sets are lossless.
 DATA_SUFFIXES = (".png",)
@@ -33,6 +34,7 @@ class Inventory:
         self._ambiguous: list[str] = []
         self._unreadable: list[str] = []
         self._wrong: list[str] = []
+        self._notes: list[str] = []
         self._sizes: dict[Path, tuple[int, int] | None] = {}
 
     def find(self, folder: Path, stem: str, suffixes: Sequence[str] = DATA_SUFFIXES) -> Path:
@@ -75,13 +77,18 @@ class Inventory:
         width, height = self._size(path) or (0, 0)
         return width * height
 
-    def check(self, what: str) -> None:
+    def check(self, what: str) -> list[str]:
         """Raise one error for everything that was noted.
 
         Parameters
         ----------
         what : str
             What the files belong to, as the message names it.
+
+        Returns
+        -------
+        list of str
+            What reading the pictures loses of their files, one sentence for each that loses anything.
 
         Raises
         ------
@@ -117,16 +124,20 @@ class Inventory:
             parts.append(f"of the wrong size: {', '.join(self._wrong)}")
         if parts:
             raise InputError(f"{what} cannot be evaluated; {'; '.join(parts)}")
+        return sorted(self._notes)
 
     def _listing(self, folder: Path) -> dict[str, list[Path]]:
         """The files of a folder by their names without suffix; none of a folder that does not exist."""
         if folder not in self._files:
             listing: dict[str, list[Path]] = {}
             try:
-                entries = sorted(filter(Path.is_file, folder.iterdir())) if folder.is_dir() else []
+                entries = sorted(folder.iterdir()) if folder.is_dir() else []
             except OSError as error:
                 raise ImageFileError(f"cannot read the folder {folder}: {error.strerror}") from None
             for entry in entries:
+                # Beside "name.png" some systems keep "._name.png", which is no picture.
+                if entry.name.startswith(".") or not entry.is_file():
+                    continue
                 listing.setdefault(entry.stem, []).append(entry)
             self._files[folder] = listing
         return self._files[folder]
@@ -148,19 +159,20 @@ class Inventory:
             self._sizes[path] = None
             if path in self._used:
                 try:
-                    self._sizes[path] = _upright_size(path)
+                    self._sizes[path], notes = _size_and_notes(path)
+                    self._notes += notes
                 except ImageFileError as error:
                     self._unreadable.append(str(error))
         return self._sizes[path]
 
 
-def _upright_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture after its orientation tag is applied."""
+def _size_and_notes(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """Width and height of a picture after its orientation tag is applied, and what reading it loses."""
     with opened_picture(path, decode=False) as picture:
         width, height = picture.size
         # Values from 5 on exchange rows and columns; a PNG would be decoded to find out.
         turned = picture.format != "PNG" and picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return (height, width) if turned else (width, height)
+        return (height, width) if turned else (width, height), reading_notes(path, picture)
 
 
 def file_hash(path: Path) -> str:

@@ -111,4 +111,5 @@ def _texts(measures: Sequence[Measure], values: Mapping[str, float]) -> list[str
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = ["---", *["---:"] * (len(headings) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, rule, *rows))
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (headings, rule, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

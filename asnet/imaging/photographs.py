@@ -101,16 +101,21 @@ def read_photograph(path: str | Path) -> Photograph:
     """
     path = Path(path)
     with opened_picture(path) as picture:
-        notes = []
-        # MPO is a JPEG followed by further pictures, as telephones write it; the first is the photograph.
-        if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-            notes.append(f"{path} holds several pictures, only the first is taken")
-        if not picture.mode.startswith("I") and _sample_bits(path, picture) == 16:
-            notes.append(f"{path} has 16 bits a channel in colour, of which only the upper 8 can be read")
         try:
-            return replace(photograph_from_picture(picture), notes=tuple(notes))
+            return replace(photograph_from_picture(picture), notes=reading_notes(path, picture))
         except InputError as error:
             raise ImageFileError(f"cannot use {path}: {error}") from None
+
+
+def reading_notes(path: Path, picture: Image.Image) -> tuple[str, ...]:
+    """Return what reading a photograph loses of its file, by the file's opened picture, one sentence each."""
+    notes = []
+    # MPO is a JPEG followed by further pictures, as telephones write it; the first is the photograph.
+    if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
+        notes.append(f"{path} holds several pictures, only the first is taken")
+    if not picture.mode.startswith("I") and _sample_bits(path, picture) == 16:
+        notes.append(f"{path} has 16 bits a channel in colour, of which only the upper 8 can be read")
+    return tuple(notes)
 
 
 def photograph_from_picture(picture: Image.Image) -> Photograph:

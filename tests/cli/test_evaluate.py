@@ -371,3 +371,30 @@ def test_identical_pairs_are_infinitely_good(tmp_path: Path) -> None:
         images = json.loads((tmp_path / "out" / "scores.json").read_text())["images"]
         assert [image["psnr"] for image in images] == ["inf", "inf"]
         assert all(image["ssim"] == pytest.approx(1) for image in images)
+
+
+def test_what_reading_a_picture_loses_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    data = make_pairs(tmp_path / "data")
+    results = tmp_path / "results"
+    save(results / "grey.png", scene(40, 44, channels=1))
+    deep = (65535 * scene(40, 44).permute(1, 2, 0)).to(torch.int32).numpy().astype("uint16")
+    tifffile.imwrite(results / "colour.tif", deep, photometric="rgb")
+    command = ["evaluate", "pairs", "--data", str(data), "--results", str(results)]
+    assert main([*command, "-o", str(tmp_path / "out")]) == 0
+    note = f"asnet: note: {results / 'colour.tif'} has 16 bits a channel in colour"
+    assert note in capsys.readouterr().err
+
+
+def test_names_are_kept_whole_in_every_table(tmp_path: Path) -> None:
+    data, name = tmp_path / "data", 'a, b|c "d"'
+    for part in ("blurred", "sharp"):
+        save(data / part / f"{name}.png", scene(40, 44))
+        (data / part / f"._{name}.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    command = ["evaluate", "pairs", "--data", str(data), "--results", str(data / "blurred")]
+    assert main([*command, "-o", str(out)]) == 0
+    with (out / "scores.csv").open() as file:
+        assert [row["image"] for row in csv.DictReader(file)] == [name]
+    assert json.loads((out / "scores.json").read_text())["images"][0]["image"] == name
+    assert '| a, b\\|c "d" |' in (out / "table.md").read_text()
