@@ -256,6 +256,7 @@ def report(ablation: Ablation, size: str) -> None:
     """Score every row whose runs are finished; write and print the table."""
     records = [ablation.record(row) for row in ROWS if all(map(ablation.is_finished, row.runs))]
     if not records:
+        print(f"no row is finished in {ablation.folder}, so there is no table", file=sys.stderr)
         return
     compare(records)
     config = ablation.validation
@@ -298,13 +299,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of photographs to train on")
     parser.add_argument("--validation", type=Path, required=True, help="folder of photographs to score on")
     parser.add_argument("--output", type=Path, required=True, help="folder of the training runs")
-    parser.add_argument("--size", choices=list(RECIPES), default="reduced")
+    parser.add_argument(
+        "--size",
+        choices=list(RECIPES),
+        default="reduced",
+        help="small networks for a CPU, or the paper's, for a GPU (default: reduced)",
+    )
     parser.add_argument(
         "--rows", nargs="*", choices=[row.name for row in ROWS], help="train these alone; default: all"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--hours", type=float, help="stop after so many hours; the same command goes on")
     options = parser.parse_args(arguments)
+    if options.hours is not None and not options.hours > 0:
+        parser.error(f"--hours must be above 0, got {options.hours:g}")
 
     interrupted = threading.Event()
     previous = signal.signal(signal.SIGINT, lambda *_: interrupted.set())

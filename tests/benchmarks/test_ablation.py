@@ -169,6 +169,18 @@ def test_a_class_s_pair_gets_the_photographs_of_that_class(
         assert together.measures["psnr"][index] == alone.measures["psnr"][0]
 
 
+def test_no_time_and_no_row_are_said(
+    ablation: ModuleType, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        run(ablation, photographs, tmp_path / "runs", "--hours", "-1")
+    assert raised.value.code == 2
+    assert "--hours must be above 0, got -1" in capsys.readouterr().err
+    assert run(ablation, photographs, tmp_path / "runs", "--rows") == 0
+    assert f"no row is finished in {tmp_path / 'runs'}" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
 def test_the_full_size_is_the_paper_s(ablation: ModuleType, photographs: Path) -> None:
     recipe = ablation.read_toml(BENCHMARKS.parent / "configurations" / "paper.toml")
     runs = ablation.planned_runs(recipe | {"data": str(photographs)})
