@@ -47,10 +47,14 @@ def read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str
     WeightsError
         If the file is missing, damaged or no safetensors file.
     """
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder, not a {what}")
     if not path.is_file():
         raise WeightsError(f"there is no {what} {path}")
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from None
+        keras = path.suffix.lower() in (".h5", ".hdf5")
+        hint = "; `asnet import-weights` converts the Keras files of the released code" if keras else ""
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}{hint}") from None

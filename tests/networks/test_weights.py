@@ -131,3 +131,12 @@ def test_an_unwritable_place_leaves_nothing_behind(tmp_path: Path, network: Debl
     with pytest.raises(WeightsError, match=r"cannot write .*folder\.safetensors"):
         save_weights(tmp_path / "folder.safetensors", network, training_data="", revision="")
     assert [path.name for path in tmp_path.iterdir()] == ["folder.safetensors"]
+
+
+def test_a_folder_and_a_keras_file_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="is a folder, not a weights file"):
+        load_network(tmp_path)
+    keras = tmp_path / "analysis_weights.h5"
+    keras.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
+    with pytest.raises(WeightsError, match="`asnet import-weights` converts the Keras files"):
+        load_network(keras)
