@@ -16,6 +16,10 @@ LUMA_WEIGHTS = (0.2989, 0.5870, 0.1140)
 #: Inside the square root of `standardise`.
 STANDARDISE_EPSILON = 1e-7
 
+#: So many pixels at a time are mixed: products of less than this waste the start of each, and larger results
+#: leave the cache before they are written back.
+PIXELS_AT_ONCE = 8192
+
 #: A feature map of smaller standard deviation than this counts as constant.
 CONSTANT_MAP_DEVIATION = 1e-9
 
@@ -102,6 +106,19 @@ def gather_inputs(parts: Sequence[Tensor], factor: int, dtype: torch.dtype) -> T
         gathered[:, :, :, start : start + part.shape[1]] = blocks.permute(0, 2, 4, 1, 3, 5)
         start += part.shape[1]
     return gathered.flatten(3).permute(0, 3, 1, 2)
+
+
+def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
+    """Convolve channels-last maps (N, C, H, W) with a kernel (C, C, 1, 1); for inference.
+
+    On CPUs the result takes the place of x: of the largest maps there is then one less.
+    """
+    if x.device.type != "cpu":
+        return convolve(x, weight, None)
+    rows, columns = x.permute(0, 2, 3, 1).view(-1, x.shape[1]), weight[:, :, 0, 0].t().to(x.dtype)
+    for pixels in torch.split(rows, PIXELS_AT_ONCE):
+        pixels.copy_(pixels @ columns)
+    return x
 
 
 def round_up(value: int, multiple: int) -> int:

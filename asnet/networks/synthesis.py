@@ -14,6 +14,7 @@ from asnet.networks.layers import (
     UpConvolution,
     gather_inputs,
     initialise_he,
+    mix_channels,
     pad_symmetric,
     round_up,
 )
@@ -41,9 +42,13 @@ class GuidedBlock(nn.Module):
             for index in range(count)
         )
 
-    def forward(self, x: Tensor, modulations: list[Modulation]) -> Tensor:
-        """Apply the block; `modulations` holds one entry for each guided convolution, from the first on."""
-        features = x
+    def forward(self, maps: list[Tensor], modulations: list[Modulation]) -> Tensor:
+        """Apply the block to the one in `maps`, which is taken out: maps are large, and a caller would keep it.
+
+        `modulations` holds one entry for each guided convolution, from the first on.
+        """
+        features = maps.pop()
+        added = features if self.residual else None
         for index, convolution in enumerate(self.convolutions):
             assert isinstance(convolution, nn.Conv2d)
             multiplier, shift = modulations[index] if index < len(modulations) else NO_MODULATION
@@ -58,7 +63,7 @@ class GuidedBlock(nn.Module):
                 activation=None if linear else "relu",
             )
         # In place: nobody else needs the last convolution's output.
-        return features.add_(x) if self.residual else features
+        return features if added is None else features.add_(added)
 
 
 class EncoderLevel(nn.Module):
@@ -81,7 +86,7 @@ class EncoderLevel(nn.Module):
                 self.down = DownConvolution(channels, next_channels, config.downsampling_size)
 
     def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
-        features: Tensor = self.block(x, self.guide(kernel) if self.guide is not None else [])
+        features: Tensor = self.block([x], self.guide(kernel) if self.guide is not None else [])
         return features
 
 
@@ -104,13 +109,15 @@ class DecoderLevel(nn.Module):
         self.merge = nn.Conv2d(2 * channels, channels, 1)
         self.block = GuidedBlock(channels, channels, config.convolutions_per_block, residual=self.linear)
 
-    def forward(self, coarse: Tensor, skips: list[Tensor], kernel: Tensor) -> Tensor:
-        """Return the features of this level, with the last of `skips`, which is taken out: maps are large."""
+    def forward(self, maps: list[Tensor], kernel: Tensor) -> Tensor:
+        """Return the features of this level from the last two of `maps`, the skip connection and the coarser
+        level's features, which are taken out."""
         modulations = self.guide(kernel) if self.guide is not None else []
         modulation = NO_MODULATION
         if self.guides_merge and modulations:
             modulation, modulations = modulations[0], modulations[1:]
-        features: Tensor = self.block(self._join(self.up(coarse), skips.pop(), modulation), modulations)
+        joined = [self._join(self.up(maps.pop()), maps.pop(), modulation)]
+        features: Tensor = self.block(joined, modulations)
         return features
 
     def _join(self, raised: Tensor, skip: Tensor, modulation: Modulation) -> Tensor:
@@ -125,11 +132,9 @@ class DecoderLevel(nn.Module):
             of_raised, of_skip = weight.chunk(2, dim=1)
             joined = torch.einsum("om,mcyx->ocyx", of_skip[:, :, 0, 0], self.skip.weight)
             joined_bias = bias + of_skip[:, :, 0, 0] @ self.skip.bias
-            partial = convolve(raised, of_raised, None)
+            mixed = mix_channels(raised, of_raised)
             del raised
-            return convolve(
-                skip, joined, joined_bias, padding=(1, 1, 1, 1), relu=not self.linear, onto=partial
-            )
+            return convolve(skip, joined, joined_bias, padding=(1, 1, 1, 1), relu=not self.linear, onto=mixed)
         if self.skip is not None:
             skip = self.skip(skip)
         multiplier, shift = modulation
@@ -267,14 +272,14 @@ class SynthesisNetwork(nn.Module):
                 x.mul_(config.image_scale)
             if self.stem is not None:
                 x = self.stem(x)
-            skips = []
+            maps = []
             for encoder in self.encoder:
                 assert isinstance(encoder, EncoderLevel)
-                x = encoder(x, kernel)
+                maps.append(encoder(x, kernel))
                 if encoder.down is not None:
-                    skips.append(x)
-                    x = encoder.down(x)
+                    x = encoder.down(maps[-1])
             for decoder in reversed(self.decoder):
-                x = decoder(x, skips, kernel)
-            x = F.pixel_shuffle(self.output(x), config.space_to_depth)
+                maps.append(decoder(maps, kernel))
+            x = self.output(maps.pop())
+            x = F.pixel_shuffle(x, config.space_to_depth)
             return x / config.image_scale if config.image_scale != 1 else x

@@ -11,6 +11,7 @@ from asnet.networks.layers import (
     UpConvolution,
     gather_inputs,
     luma,
+    mix_channels,
     normalise_maps,
     pad_symmetric,
     standardise,
@@ -84,6 +85,15 @@ def test_standardise_removes_scale_and_offset() -> None:
     image = torch.rand(2, 1, 16, 16)
     torch.testing.assert_close(standardise(image), standardise(200 * image + 30), atol=1e-4, rtol=1e-4)
     assert standardise(torch.full((1, 1, 4, 4), 0.5)).abs().max() == 0
+
+
+@torch.no_grad()
+def test_channels_are_mixed_as_by_a_convolution() -> None:
+    # More pixels than are mixed at once.
+    x = torch.randn(2, 5, 70, 121, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(5, 5, 1, 1, dtype=torch.float64)
+    expected = F.conv2d(x, weight)
+    torch.testing.assert_close(mix_channels(x, weight), expected)
 
 
 def test_normalised_maps_have_unit_norm_and_constant_ones_vanish() -> None:
