@@ -40,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AsnetError as error:
         print(f"asnet: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        # Folders that may not be looked into, a full disk: what no place that knows more has said.
+        place = f"cannot reach {error.filename}: " if error.filename else ""
+        print(f"asnet: {place}{error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("asnet: interrupted", file=sys.stderr)
         return INTERRUPTED

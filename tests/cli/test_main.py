@@ -1,0 +1,38 @@
+"""What all subcommands have in common: help, and a sentence for what the system refuses."""
+
+from pathlib import Path
+
+import pytest
+from messages import one_sentence
+
+from asnet.cli.main import main
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["deblur", "photo.jpg", "-o", "{}/sharp.png"],
+        ["import-weights", "{}", "synthesis.h5", "-o", "released.safetensors"],
+        ["bundle", "classifier.safetensors", "{}", "-o", "bundle.safetensors"],
+        ["evaluate", "levin", "--data", "{}", "-o", "out"],
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    # Longer than a name may be, which not every function of the system that is asked first says gently.
+    assert main([argument.format("n" * 300) for argument in arguments]) == 1
+    one_sentence(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["bundle"], ["import-weights"], ["evaluate"], ["evaluate", "levin"], ["evaluate", "pairs"]]
+)
+def test_help_of_every_level(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*arguments, "--help"])
+    assert exit_.value.code == 0
+    assert f"usage: asnet {' '.join(arguments)}" in capsys.readouterr().out
