@@ -43,7 +43,7 @@ class GuidedBlock(nn.Module):
         )
 
     def forward(self, maps: list[Tensor], modulations: list[Modulation]) -> Tensor:
-        """Apply the block to the one in `maps`, which is taken out: maps are large, and a caller would keep it.
+        """Apply the block to the one in `maps`, which is taken out: a caller would keep it in memory.
 
         `modulations` holds one entry for each guided convolution, from the first on.
         """
