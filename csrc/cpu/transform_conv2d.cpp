@@ -48,7 +48,7 @@ TransformShape plan(const Tensor& x, const Tensor& weight, const Window& window)
   shape.stride = window.stride;
   shape.top = window.top;
   shape.left = window.left;
-  shape.method = transform_method(shape.kernel, shape.stride, x.element_size() == 2);
+  shape.method = transform_method(shape.kernel, shape.stride, x.scalar_type() == ScalarType::BFloat16);
   shape.block_columns = kBlockColumns;
   for (shape.block_rows = kMaximumBlockRows; shape.block_rows > 1; --shape.block_rows)
     if (ASNET_DISPATCH(workspace_size(shape)) <= kBlockFloats) break;

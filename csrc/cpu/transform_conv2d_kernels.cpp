@@ -183,7 +183,7 @@ template <typename Function>
 inline void with_transform(const TransformShape& shape, const Function& function) {
   switch (shape.method.algorithm) {
     case TransformAlgorithm::winograd_4: return function.template operator()<Winograd<winograd_4>>();
-    case TransformAlgorithm::winograd_6: return function.template operator()<Winograd<winograd_6>>();
+    case TransformAlgorithm::winograd_8: return function.template operator()<Winograd<winograd_8>>();
     case TransformAlgorithm::winograd_stride: return function.template operator()<Winograd<winograd_stride>>();
     case TransformAlgorithm::fourier: return function.template operator()<Fourier>();
   }

@@ -9,7 +9,7 @@ namespace asnet {
 // How tiles are convolved: F(m x m, r x r) is Winograd's method for m x m outputs and kernels of r x r.
 enum class TransformAlgorithm {
   winograd_4,       // F(4x4, 3x3)
-  winograd_6,       // F(6x6, 3x3)
+  winograd_8,       // F(8x8, 3x3)
   winograd_stride,  // stride 2: F(4x4, 3x3) of the even and odd samples together
   fourier,          // of 16x16 pixels, kernels of up to 8x8
 };
@@ -23,11 +23,11 @@ struct TransformMethod {
 
 inline constexpr int64_t smallest_transform_kernel = 2, largest_transform_kernel = 8;
 
-// Maps of 16 bits have so much rounding of their own that the larger error of F(6x6, 3x3) is nothing beside it.
-constexpr TransformMethod transform_method(int64_t kernel, int64_t stride, bool sixteen_bits) {
+// A bfloat16 is rounded so much that the larger error of F(8x8, 3x3) is nothing beside it.
+constexpr TransformMethod transform_method(int64_t kernel, int64_t stride, bool bfloat16) {
   if (stride == 2) return {TransformAlgorithm::winograd_stride, 9, 4, 9 * 9};
   if (kernel > 3) return {TransformAlgorithm::fourier, 16, 17 - kernel, 382};
-  if (sixteen_bits) return {TransformAlgorithm::winograd_6, 8, 6, 8 * 8};
+  if (bfloat16) return {TransformAlgorithm::winograd_8, 10, 8, 10 * 10};
   return {TransformAlgorithm::winograd_4, 6, 4, 6 * 6};
 }
 

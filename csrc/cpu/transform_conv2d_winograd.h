@@ -1,6 +1,6 @@
 // Winograd's transforms of tiles for transform_conv2d_kernels.cpp.
 //
-// Multiplications per output pixel and pair of channels: F(4x4, 3x3) 36/16 = 2.25 and F(6x6, 3x3) 64/36 = 1.78 instead of
+// Multiplications per output pixel and pair of channels: F(4x4, 3x3) 36/16 = 2.25 and F(8x8, 3x3) 100/64 = 1.56 instead of
 // 9; stride 2 81/16 = 5.06 instead of 9. Each value here is a register of channels.
 #pragma once
 
@@ -66,9 +66,9 @@ constexpr Bilinear<n + m, m, 3> winograd_of_stride_two(const double (&points)[n 
   return made;
 }
 
-// Points of small rounding error: 4x4 has twice that of direct summation (0, +-1, +-2 seven times), 6x6 nine times.
+// Points of small rounding error: 4x4 has twice that of direct summation (0, +-1, +-2 seven times), 8x8 thirty times.
 inline constexpr auto winograd_4 = winograd<4, 3>({0, 0.625, -0.625, 1.5, -1.5});
-inline constexpr auto winograd_6 = winograd<6, 3>({0, 0.5, -0.5, 1, -1, 2, -2});
+inline constexpr auto winograd_8 = winograd<8, 3>({0, 0.5, -0.5, 0.75, -0.75, 1.25, -1.25, 2, -2});
 inline constexpr auto winograd_stride = winograd_of_stride_two<4>({0, 1, -1, 0.5});
 
 // Two neighbouring points p and -p share half of the multiplications: their rows of `in` and `weights`, and their columns
