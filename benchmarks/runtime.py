@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from asnet.networks import DeblurNetwork, analysis, iterated_analysis, preset, synthesis
+from asnet.networks import DeblurNetwork, analysis, iterated_analysis, layers, preset, synthesis
+from asnet.networks.guidance import Modulation
 from asnet.networks.layers import Convolution, UnpoolConvolution, UpConvolution
 
 CONFIGURATIONS = ("paper", "official", "compact")
@@ -92,10 +93,36 @@ def plain_guided_pointwise_conv2d(
     )
 
 
+def plain_convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int = 1,
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    *,
+    relu: bool = False,
+) -> Tensor:
+    """Padding, the convolution of torch, and a ReLU."""
+    out = F.conv2d(F.pad(x, padding) if any(padding) else x, weight, bias, stride)
+    return F.relu(out) if relu else out
+
+
 def plain_convolution(layer: Convolution, x: Tensor) -> Tensor:
     """The convolution of torch, and a ReLU."""
-    out = F.conv2d(x, layer.weight, layer.bias, padding=layer.border)
+    out = F.conv2d(x, layer.weight, layer.bias, padding=layer.padding)
     return F.relu(out) if layer.relu else out
+
+
+def plain_join(
+    level: synthesis.DecoderLevel, raised: Tensor, skip: Tensor, modulation: Modulation
+) -> Tensor:
+    """The skip connection's convolution, concatenation, and the convolution of 1x1."""
+    if level.skip is not None:
+        skip = level.skip(skip)
+    activation = None if level.linear else "relu"
+    return plain_guided_pointwise_conv2d(
+        raised, skip, level.merge.weight, level.merge.bias, *modulation, activation=activation
+    )
 
 
 def plain_up_convolution(layer: UpConvolution, x: Tensor) -> Tensor:
@@ -120,7 +147,8 @@ def plain_torch() -> Iterator[None]:
         (analysis, "cross_correlation", plain_cross_correlation),
         (iterated_analysis, "cross_correlation", plain_cross_correlation),
         (synthesis, "guided_conv2d", plain_guided_conv2d),
-        (synthesis, "guided_pointwise_conv2d", plain_guided_pointwise_conv2d),
+        (layers, "convolve", plain_convolve),
+        (synthesis.DecoderLevel, "_join", plain_join),
         (Convolution, "forward", plain_convolution),
         (analysis.Projection, "forward", plain_convolution),
         (UpConvolution, "forward", plain_up_convolution),
