@@ -7,6 +7,7 @@ import numpy
 import pytest
 import torch
 from PIL import ExifTags, Image
+from torch.nn import functional
 
 from asnet import Deblurrer
 from asnet.data import BlurKernelConfig, blur, sample_blur_kernels
@@ -14,6 +15,8 @@ from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsErr
 from asnet.imaging.resampling import scale_kernel
 from asnet.imaging.tiles import most_structured_window, tile_spans
 from asnet.networks import load_network
+from asnet.networks.edge_prediction import gaussian_blur
+from asnet.networks.iterated_analysis import KernelEstimate
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,11 @@ def scene(height: int, width: int, seed: int = 0) -> torch.Tensor:
         raised = coarse.repeat_interleave(side, 2).repeat_interleave(side, 3)
         image += raised[0, :, :height, :width] / 3
     return image
+
+
+def blurred_scene(height: int, width: int) -> torch.Tensor:
+    """The scene blurred along both axes."""
+    return blur(scene(height + 4, width + 4)[None], box(5)[None])[0]
 
 
 def box(size: int) -> torch.Tensor:
@@ -83,8 +91,9 @@ def test_pictures_keep_transparency_bits_and_stand_upright(deblurrer: Deblurrer)
 
 
 def test_the_same_input_gives_the_same_bits(deblurrer: Deblurrer, small_weights: Path) -> None:
-    image = scene(75, 90)
+    image = blurred_scene(75, 90)
     first = deblurrer.deblur(image)
+    assert first.finding == "blurred"
     second = Deblurrer.from_pretrained(str(small_weights), device="cpu").deblur(image)
     assert torch.equal(first.image, second.image)
     assert torch.equal(first.kernel, second.kernel)
@@ -167,20 +176,65 @@ def test_a_blur_larger_than_the_grid_is_estimated_at_half_size(
 ) -> None:
     sizes = []
 
-    def analysis(image: torch.Tensor) -> torch.Tensor:
+    def estimate(image: torch.Tensor) -> KernelEstimate:
         """A line of 13 pixels in the full image, as a perfect analysis would see it on its grid of 7."""
         sizes.append(tuple(image.shape[2:]))
         seen = {160: [1.0] * 7, 80: [0.25, 1, 1, 1, 1, 1, 0.25], 40: [0, 0, 1, 1, 1, 0, 0]}
         kernel = torch.zeros(1, 7, 7)
         kernel[0, 3] = torch.tensor(seen[image.shape[2]])
-        return kernel / kernel.sum()
+        return KernelEstimate(kernel / kernel.sum(), torch.tensor([False]), torch.tensor([False]))
 
-    monkeypatch.setattr(deblurrer.network.analysis, "forward", analysis)
+    monkeypatch.setattr(deblurrer.network.analysis, "estimate", estimate)
     result = deblurrer.deblur(scene(160, 140))
     assert sizes == [(160, 140), (80, 70), (40, 35)]
     assert result.scale == 2
     assert result.kernel.shape == (13, 13)
     assert deblurrer.deblur(scene(160, 140), scale=1).scale == 1
+
+
+@pytest.mark.parametrize("name", ["uint8", "uint16"])
+def test_a_sharp_photograph_comes_back_as_it_is(deblurrer: Deblurrer, name: str) -> None:
+    sharp = scene(64, 80)
+    tensor = deblurrer.deblur(sharp)
+    assert tensor.finding == "sharp"
+    assert torch.equal(tensor.image, sharp)
+    assert tensor.kernel[3, 3] == tensor.kernel.sum() == 1
+    values = (sharp.permute(1, 2, 0).numpy() * numpy.iinfo(name).max).astype(name)
+    assert numpy.array_equal(deblurrer.deblur(values).image, values)
+    assert numpy.array_equal(deblurrer.deblur(values[..., 0]).image, values[..., 0])
+    # Who names a kernel or a scale says that there is a blur.
+    assert deblurrer.deblur(sharp, box(3)).finding == "blurred"
+    assert deblurrer.deblur(sharp, scale=2).finding == "blurred"
+
+
+@pytest.mark.parametrize("change", [0.0, 1.0], ids=["small", "large"])
+def test_a_contradictory_estimate_is_used_only_where_it_changes_little(
+    small_weights: Path, change: float
+) -> None:
+    network = load_network(small_weights)
+    with torch.no_grad():
+        network.synthesis.output.weight.zero_()
+        network.synthesis.output.bias.fill_(change)
+    image = blurred_scene(64, 80)
+    kernel = functional.pad(box(3)[None], (2, 2, 2, 2))
+    contradictory = KernelEstimate(kernel, torch.tensor([False]), torch.tensor([True]))
+    network.analysis.estimate = lambda _: contradictory
+    result = Deblurrer(network, device="cpu").deblur(image)
+    assert torch.equal(result.image, image) == bool(change)
+    assert result.finding == ("unclear" if change else "blurred")
+    assert (result.kernel[3, 3] == 1) == bool(change)
+
+
+def test_a_small_blur_is_not_looked_for_at_half_size(
+    deblurrer: Deblurrer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def estimate(image: torch.Tensor) -> KernelEstimate:
+        """Three pixels in the full image, and nonsense at half its size."""
+        kernel = box(7) if image.shape[2] < 160 else functional.pad(box(3), (2, 2, 2, 2))
+        return KernelEstimate(kernel[None], torch.tensor([False]), torch.tensor([False]))
+
+    monkeypatch.setattr(deblurrer.network.analysis, "estimate", estimate)
+    assert deblurrer.deblur(scene(160, 140)).scale == 1
 
 
 @pytest.mark.parametrize(
@@ -233,8 +287,29 @@ def test_shipped_weights_deblur_the_example(known: bool) -> None:
     examples = Path(__file__).parents[1] / "examples"
     blurred, sharp = (Image.open(examples / name).convert("RGB") for name in ("blurred.jpg", "sharp.jpg"))
     kernel = numpy.asarray(Image.open(examples / "kernel.png"), numpy.float64) if known else None
-    result = Deblurrer.from_pretrained(device="cpu").deblur(blurred, kernel).image
+    deblurred = Deblurrer.from_pretrained(device="cpu").deblur(blurred, kernel)
+    assert deblurred.finding == "blurred"
+    result = deblurred.image
     truth = numpy.asarray(sharp, numpy.float64)
     errors = [numpy.square(numpy.asarray(image, numpy.float64) - truth).mean() for image in (result, blurred)]
     # At least 3 dB; what the weights reach on photographs is in benchmarks/results.
     assert errors[0] < 0.5 * errors[1]
+
+
+def test_shipped_weights_leave_a_sharp_photograph_alone() -> None:
+    sharp = Image.open(Path(__file__).parents[1] / "examples/sharp.jpg").convert("RGB")
+    result = Deblurrer.from_pretrained(device="cpu").deblur(sharp)
+    assert result.finding == "sharp"
+    assert numpy.array_equal(numpy.asarray(result.image), numpy.asarray(sharp))
+
+
+def test_shipped_weights_make_a_texture_without_edges_no_worse() -> None:
+    generator = torch.Generator().manual_seed(5)
+    grains = torch.randn(1, 1, 224, 224, generator=generator)
+    texture = 0.5 + 0.6 * gaussian_blur(grains, 1.5).expand(-1, 3, -1, -1)
+    kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=15, minimum_size=15), generator=generator)
+    blurred = blur(texture, kernel)[0]
+    blurred = blurred + 0.01 * torch.randn(blurred.shape, generator=generator)
+    truth = texture[0, :, 7:-7, 7:-7]
+    result = Deblurrer.from_pretrained(device="cpu").deblur(blurred)
+    assert (result.image - truth).square().mean() < 1.02 * (blurred - truth).square().mean()

@@ -29,7 +29,14 @@ _EPILOG = """examples:
   asnet deblur holiday/ -o sharp/
 
 Colour profile, EXIF, transparency and 16 bits of grey are kept; the orientation tag is applied.
+A photograph that is sharp, or whose blur cannot be estimated reliably, stays as it is, and a note says so.
 Inputs are never overwritten."""
+
+#: What is said about a photograph that stays as it is, by the analysis's finding.
+_LEFT = {
+    "sharp": "{} shows no blur: it is left as it is",
+    "unclear": "the blur of {} cannot be estimated reliably: the photograph is left as it is",
+}
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,8 @@ def _deblur(
     photograph = read_photograph(task.photograph)
     deblurred = deblurrer.deblur(photograph.pixels, kernel, scale=arguments.scale)
     notes = list(photograph.notes)
+    if deblurred.finding in _LEFT:
+        notes.append(_LEFT[deblurred.finding].format(task.photograph))
     if deblurred.scale > 1 and arguments.scale == "auto":
         notes.append(
             f"the blur of {task.photograph} is larger than the model's grid of {deblurrer.kernel_size} "

@@ -16,10 +16,10 @@ from asnet.imaging import comparison_size, read_kernel
 
 
 def picture(height: int = 33, width: int = 41, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """Random blocks of a few pixels."""
+    """Random colours that pass into each other over a few pixels, as in a blurred photograph."""
     generator = numpy.random.default_rng(seed)
     coarse = generator.integers(0, 256, (6, 7, 3), dtype=numpy.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.NEAREST).convert(mode)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
 @pytest.fixture
@@ -73,6 +73,17 @@ def test_modes_and_odd_sizes(tmp_path: Path, model: list[str], mode: str, height
         assert sharp.mode == {"P": "RGB", "1": "L"}.get(mode, mode)
         if "A" in mode:
             assert sharp.getchannel("A").getextrema() == (90, 90)
+
+
+def test_a_sharp_photograph_stays_as_it_is_and_this_is_said(
+    tmp_path: Path, model: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, result = tmp_path / "blocks.png", tmp_path / "result.png"
+    picture(6, 7).resize((42, 36), Image.Resampling.NEAREST).save(path)
+    assert main(["deblur", str(path), "-o", str(result), *model]) == 0
+    assert "blocks.png shows no blur: it is left as it is" in one_sentence(capsys)
+    with Image.open(path) as before, Image.open(result) as after:
+        assert numpy.array_equal(numpy.asarray(before), numpy.asarray(after))
 
 
 def test_grey_of_sixteen_bits_stays_so(tmp_path: Path, model: list[str]) -> None:

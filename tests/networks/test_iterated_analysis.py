@@ -141,6 +141,25 @@ def test_an_asymmetric_blur_is_told_from_its_flip_without_any_training() -> None
     assert kernel_similarity(estimate, kernel) > kernel_similarity(estimate.flip(1, 2), kernel) + 0.1
 
 
+def test_an_estimate_says_what_speaks_against_it() -> None:
+    torch.manual_seed(0)
+    network = IteratedAnalysisNetwork(IteratedAnalysisConfig(kernel_size=15))
+    patches = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(3))
+    sharp = torch.nn.functional.interpolate(patches, scale_factor=12, mode="nearest")
+    line = torch.zeros(1, 15, 15)
+    line[0, torch.arange(3, 12), torch.arange(3, 12)] = 1 / 9
+    blurred = blur(sharp, line)
+    both = network.estimate(torch.cat([sharp[..., 7:-7, 7:-7], blurred]))
+    torch.testing.assert_close(both.kernel[1:], network(blurred), atol=1e-5, rtol=1e-3)
+    assert both.sharp.tolist() == [True, False]
+    assert both.contradictory.tolist() == [False, False]
+    # A refiner that answers with a corner, whatever was solved.
+    last = network.refiner.layers[-1]
+    with torch.no_grad():
+        last.weight.normal_(std=30)
+    assert network.estimate(blurred).contradictory.tolist() == [True]
+
+
 def test_scales_grow_by_about_the_square_root_of_two() -> None:
     assert IteratedAnalysisConfig(kernel_size=31).scale_sizes == (5, 7, 11, 15, 21, 31)
 

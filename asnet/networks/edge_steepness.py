@@ -1,0 +1,69 @@
+"""How steep the edges of an image are: what tells a sharp photograph from a blurred one."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+#: Share of the differences along an axis, the largest, that are looked at, and at least so many.
+STEEPEST, FEWEST = 0.001, 20
+
+#: Pixels to both sides of a difference over which its edge may rise.
+REACH = 3
+
+#: Smallest standard deviation of the noise, in the range [0, 1]: half a level of 8 bits.
+SMALLEST_NOISE = 0.5 / 255
+
+#: Standard deviations by which noise is expected to enlarge the largest differences.
+NOISE_MARGIN = 2.0
+
+#: The noise is estimated from every so many pixels.
+NOISE_STRIDE = 7
+
+
+def edge_steepness(image: Tensor) -> Tensor:
+    """Return how much of an edge's rise lies between two neighbouring pixels, for the strongest edges.
+
+    An edge blurred along an axis rises over as many pixels as the blur is long there, whatever its contrast.
+    Motion leaves the edges parallel to it as they are, so the axis with the flatter edges counts.
+
+    Parameters
+    ----------
+    image : Tensor
+        (N, 1, H, W) luma, range [0, 1], H and W at least 16.
+
+    Returns
+    -------
+    Tensor
+        (N,), 0 to 1: the median over the strongest differences of their share in the range of values within
+        `REACH` pixels; 1 for steps from one pixel to the next, 0 without edges above the noise.
+    """
+    noise = noise_deviation(image).clamp(min=SMALLEST_NOISE)
+    ratios = []
+    for axis in (3, 2):
+        difference = image.diff(dim=axis).abs().flatten(1)
+        strongest, places = difference.topk(max(FEWEST, round(STEEPEST * difference.shape[1])), dim=1)
+        rise = _local_range(image, axis).flatten(1).gather(1, places)
+        above_noise = (strongest - NOISE_MARGIN * noise[:, None]).clamp(min=0)
+        ratios.append((above_noise / rise.clamp(min=SMALLEST_NOISE)).median(dim=1).values)
+    return torch.minimum(*ratios)
+
+
+def noise_deviation(image: Tensor) -> Tensor:
+    """Estimate the standard deviation (N,) of white noise in images (N, 1, H, W) (after Immerkaer 1996).
+
+    The mask is blind to planes and edges along the axes; the median to what other structure is left.
+    """
+    second = torch.tensor([1.0, -2.0, 1.0], device=image.device, dtype=image.dtype)
+    response = F.conv2d(image, (second[:, None] * second)[None, None]).flatten(1)
+    # The mask has the Euclidean norm 6; 0.6745 is the median of the absolute value of a normal variable.
+    return response[:, ::NOISE_STRIDE].abs().median(dim=1).values / (6 * 0.6745)
+
+
+def _local_range(image: Tensor, axis: int) -> Tensor:
+    """Range of the values around each difference along an axis, the smaller of the two pixels' windows."""
+    width = 2 * REACH + 1
+    padding, window = ((REACH, REACH, 0, 0), (1, width)) if axis == 3 else ((0, 0, REACH, REACH), (width, 1))
+    padded = F.pad(image, padding, mode="replicate")
+    spread = F.max_pool2d(padded, window, 1) + F.max_pool2d(-padded, window, 1)
+    count = spread.shape[axis] - 1
+    return torch.minimum(spread.narrow(axis, 0, count), spread.narrow(axis, 1, count))
