@@ -1,5 +1,7 @@
 """Prediction of sharp edges from a latent image: a shock filter, and a choice of the strongest gradients."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,11 +29,18 @@ def image_gradients(image: Tensor) -> Tensor:
 def gaussian_blur(image: Tensor, deviation: float) -> Tensor:
     """Blur an image (N, 1, H, W) by a Gaussian of `deviation` pixels; the border repeats the edge pixels."""
     radius = int(3 * deviation + 0.5)
-    offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
-    weights = torch.exp(-offsets.square() / (2 * deviation**2))
-    weights = weights / weights.sum()
-    padded = F.pad(image, (radius,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))
+    weights = [math.exp(-(offset**2) / (2 * deviation**2)) for offset in range(radius + 1)]
+    total = weights[0] + 2 * sum(weights[1:])
+    image = F.pad(image, (radius,) * 4, mode="replicate")
+    # Shifted sums: a convolution of one channel takes libraries five to forty times as long.
+    for axis in (3, 2):
+        count = image.shape[axis] - 2 * radius
+        blurred = image.narrow(axis, radius, count) * (weights[0] / total)
+        for offset in range(1, radius + 1):
+            before, after = (image.narrow(axis, radius + shift, count) for shift in (-offset, offset))
+            blurred = blurred.add(before + after, alpha=weights[offset] / total)
+        image = blurred
+    return image
 
 
 def shock_filter(image: Tensor, steps: int) -> Tensor:
