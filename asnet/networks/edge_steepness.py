@@ -39,10 +39,10 @@ def edge_steepness(image: Tensor) -> Tensor:
     """
     noise = noise_deviation(image).clamp(min=SMALLEST_NOISE)
     ratios = []
-    for axis in (3, 2):
-        difference = image.diff(dim=axis).abs().flatten(1)
+    for lines in (image[:, 0], image[:, 0].transpose(1, 2)):
+        difference = lines.diff(dim=2).abs().flatten(1)
         strongest, places = difference.topk(max(FEWEST, round(STEEPEST * difference.shape[1])), dim=1)
-        rise = _local_range(image, axis).flatten(1).gather(1, places)
+        rise = _local_range(lines, places)
         above_noise = (strongest - NOISE_MARGIN * noise[:, None]).clamp(min=0)
         ratios.append((above_noise / rise.clamp(min=SMALLEST_NOISE)).median(dim=1).values)
     return torch.minimum(*ratios)
@@ -59,11 +59,15 @@ def noise_deviation(image: Tensor) -> Tensor:
     return response[:, ::NOISE_STRIDE].abs().median(dim=1).values / (6 * 0.6745)
 
 
-def _local_range(image: Tensor, axis: int) -> Tensor:
-    """Range of the values around each difference along an axis, the smaller of the two pixels' windows."""
-    width = 2 * REACH + 1
-    padding, window = ((REACH, REACH, 0, 0), (1, width)) if axis == 3 else ((0, 0, REACH, REACH), (width, 1))
-    padded = F.pad(image, padding, mode="replicate")
-    spread = F.max_pool2d(padded, window, 1) + F.max_pool2d(-padded, window, 1)
-    count = spread.shape[axis] - 1
-    return torch.minimum(spread.narrow(axis, 0, count), spread.narrow(axis, 1, count))
+def _local_range(lines: Tensor, places: Tensor) -> Tensor:
+    """Range of the values around differences along the last axis, the smaller of the two pixels' windows.
+
+    `places` (N, count) are those of the differences of lines (N, A, B), counted over (A, B - 1).
+    """
+    length = lines.shape[2]
+    row, column = places // (length - 1), places % (length - 1)
+    offsets = torch.arange(-REACH, REACH + 2, device=lines.device)
+    columns = (column[..., None] + offsets).clamp(0, length - 1)
+    around = lines.flatten(1).gather(1, (row[..., None] * length + columns).flatten(1)).view(columns.shape)
+    windows = around[..., :-1], around[..., 1:]
+    return torch.minimum(*(window.amax(-1) - window.amin(-1) for window in windows))
