@@ -69,7 +69,7 @@ class Deblurred(Generic[ImageType]):
     finding : {"blurred", "sharp", "unclear"}
         A photograph that looks sharp, or that an unreliable estimate would change much, is left as it is; the
         kernel is then a single pixel. Only the iterated analysis (`compact`) judges this, and never where the
-        kernel is given.
+        kernel or the scale is given.
     """
 
     image: ImageType
@@ -186,7 +186,8 @@ class Deblurrer:
             The blur kernel (K, K) if it is known, not negative; any size, any sum.
         scale : int or "auto"
             Deblur the image downscaled by this factor and enlarge the result, for a blur larger than the
-            networks' grid. "auto" is the smallest of 1, 2 and 4 at which the blur fits.
+            networks' grid. "auto" is the smallest of 1, 2 and 4 at which the blur fits, and leaves a
+            photograph alone that shows none.
 
         Returns
         -------
@@ -288,9 +289,10 @@ class Deblurrer:
         clearly exceeds the grid of the larger size. A size classifier gives this away: its largest class
         alone can be larger still.
         """
-        factors = SCALES if scale == "auto" else (scale,)
-        estimate = self._estimate_at(blurred, factors[0])
-        for larger in factors[1:]:
+        if scale != "auto":
+            return self._estimate_at(blurred, scale)._replace(finding="blurred")
+        estimate = self._estimate_at(blurred, SCALES[0])
+        for larger in SCALES[1:]:
             may_exceed = kernel_extent(estimate.kernel) >= FILLED * self.kernel_size
             if estimate.finding == "sharp" or estimate.pair != len(self._pairs) - 1 or not may_exceed:
                 break
@@ -309,10 +311,8 @@ class Deblurrer:
         if not isinstance(analysis, IteratedAnalysisNetwork):
             return _PlacedKernel(analysis(window)[0].float(), pair, factor)
         kernel, sharp, contradictory = (values[0] for values in analysis.estimate(window))
-        finding: Finding = "unclear" if contradictory else "blurred"
         # Downscaling makes edges steep.
-        if factor == 1 and sharp:
-            finding = "sharp"
+        finding: Finding = "sharp" if factor == 1 and sharp else "unclear" if contradictory else "blurred"
         return _PlacedKernel(kernel.float(), pair, factor, finding)
 
     def _fit_to_grid(self, kernel: Tensor, blurred: Tensor, scale: Scale) -> _PlacedKernel:

@@ -29,7 +29,8 @@ _EPILOG = """examples:
   asnet deblur holiday/ -o sharp/
 
 Colour profile, EXIF, transparency and 16 bits of grey are kept; the orientation tag is applied.
-A photograph that is sharp, or whose blur cannot be estimated reliably, stays as it is, and a note says so.
+A photograph that is sharp, or whose blur cannot be estimated reliably, stays as it is, and a note says so;
+with --scale it is deblurred all the same.
 Inputs are never overwritten."""
 
 #: What is said about a photograph that stays as it is, by the analysis's finding.
