@@ -113,9 +113,7 @@ def plain_convolution(layer: Convolution, x: Tensor) -> Tensor:
     return F.relu(out) if layer.relu else out
 
 
-def plain_join(
-    level: synthesis.DecoderLevel, raised: Tensor, skip: Tensor, modulation: Modulation
-) -> Tensor:
+def plain_join(level: synthesis.DecoderLevel, raised: Tensor, skip: Tensor, modulation: Modulation) -> Tensor:
     """The skip connection's convolution, concatenation, and the convolution of 1x1."""
     if level.skip is not None:
         skip = level.skip(skip)
