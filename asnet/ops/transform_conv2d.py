@@ -132,9 +132,8 @@ def _pays(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int
 
 def _output_size(x: Tensor, kernel: int, stride: int, padding: tuple[int, int, int, int]) -> tuple[int, int]:
     left, right, top, bottom = padding
-    return (x.shape[2] + top + bottom - kernel) // stride + 1, (
-        x.shape[3] + left + right - kernel
-    ) // stride + 1
+    height, width = x.shape[2] + top + bottom, x.shape[3] + left + right
+    return (height - kernel) // stride + 1, (width - kernel) // stride + 1
 
 
 def _by_transforms(
