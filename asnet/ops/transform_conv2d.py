@@ -116,16 +116,17 @@ def _pays(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int
         return False
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return False
-    sixteen_bits = x.dtype != torch.float32
+    # No bool: torch.compile of torch 2.11 indexes by integers alone.
+    column = 0 if x.dtype == torch.float32 else 1
     height, width = weight.shape[2:]
-    if height != width or stride[0] != stride[1] or (sixteen_bits and _HAS_MATRIX_UNITS):
+    if height != width or stride[0] != stride[1] or (column == 1 and _HAS_MATRIX_UNITS):
         return False
     rows, columns = _output_size(x, height, stride[0], padding)
     multiplications = x.shape[0] * rows * columns * weight.numel()
-    if multiplications < _MULTIPLICATIONS.get((height, stride[0]), (math.inf, math.inf))[sixteen_bits]:
+    if multiplications < _MULTIPLICATIONS.get((height, stride[0]), (math.inf, math.inf))[column]:
         return False
     is_thin = weight[0].numel() < _TAPS or weight.shape[0] < _FILTERS
-    if is_thin and multiplications < _THIN_MULTIPLICATIONS[sixteen_bits]:
+    if is_thin and multiplications < _THIN_MULTIPLICATIONS[column]:
         return False
     return x.permute(0, 2, 3, 1).is_contiguous()
 
