@@ -25,6 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 from asnet.networks import DeblurNetwork, analysis, iterated_analysis, layers, preset, synthesis
 from asnet.networks.guidance import Modulation
 from asnet.networks.layers import Convolution, UnpoolConvolution, UpConvolution
+from asnet.ops.transform_conv2d import convolve_by_torch
 
 CONFIGURATIONS = ("paper", "official", "compact")
 
@@ -102,15 +103,9 @@ def plain_convolve(
     *,
     relu: bool = False,
 ) -> Tensor:
-    """Padding, the convolution of torch, and a ReLU."""
-    out = F.conv2d(F.pad(x, padding) if any(padding) else x, weight, bias, stride)
-    return F.relu(out) if relu else out
-
-
-def plain_convolution(layer: Convolution, x: Tensor) -> Tensor:
     """The convolution of torch, and a ReLU."""
-    out = F.conv2d(x, layer.weight, layer.bias, padding=layer.padding)
-    return F.relu(out) if layer.relu else out
+    out = convolve_by_torch(x, weight, bias, (stride, stride), padding)
+    return F.relu(out) if relu else out
 
 
 def plain_join(level: synthesis.DecoderLevel, raised: Tensor, skip: Tensor, modulation: Modulation) -> Tensor:
@@ -147,8 +142,7 @@ def plain_torch() -> Iterator[None]:
         (synthesis, "guided_conv2d", plain_guided_conv2d),
         (layers, "convolve", plain_convolve),
         (synthesis.DecoderLevel, "_join", plain_join),
-        (Convolution, "forward", plain_convolution),
-        (analysis.Projection, "forward", plain_convolution),
+        (analysis.Projection, "forward", Convolution.forward),
         (UpConvolution, "forward", plain_up_convolution),
         (UnpoolConvolution, "forward", plain_unpool_convolution),
     ]

@@ -8,13 +8,14 @@ Convolutions of the released topology and of `compact` at 1024x768, and some at 
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from measure import Case, Contender, arguments, geometric_mean, measure, print_table, save
 from torch import Tensor
-from torch.nn import functional as F
 
 from asnet.ops import convolve
+from asnet.ops.transform_conv2d import convolve_by_torch
 
 #: Channels in and out, height, width, side of the kernel, stride, zeros at the left, right, top and bottom.
 CONVOLUTIONS = [
@@ -39,6 +40,19 @@ TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
 GOAL = "faster than torch wherever the transforms are chosen"
 
 
+Padding = tuple[int, int, int, int]
+
+
+def by_asnet(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: Padding) -> list[Tensor]:
+    """The convolution that the networks call."""
+    return [convolve(x, weight, bias, stride, padding, relu=True)]
+
+
+def by_torch(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: Padding) -> list[Tensor]:
+    """What it falls back to."""
+    return [convolve_by_torch(x, weight, bias, (stride, stride), padding).relu_()]
+
+
 def cases() -> Iterator[Case]:
     """Every case, made when it is its turn."""
     for (C_in, C_out, H, W, size, stride, padding), dtype in itertools.product(CONVOLUTIONS, TOLERANCES):
@@ -46,32 +60,14 @@ def cases() -> Iterator[Case]:
         x = torch.randn(1, C_in, H, W).to(dtype).to(memory_format=torch.channels_last)
         weight = (torch.randn(C_out, C_in, size, size) / (size * C_in**0.5)).to(dtype)
         bias = torch.randn(C_out).to(dtype)
+        operands = (x, weight, bias, stride, padding)
         precision = str(dtype).removeprefix("torch.")
-
-        def ours(
-            x: Tensor = x,
-            weight: Tensor = weight,
-            bias: Tensor = bias,
-            stride: int = stride,
-            padding: tuple[int, int, int, int] = padding,
-        ) -> list[Tensor]:
-            return [convolve(x, weight, bias, stride, padding, relu=True)]
-
-        def torchs(
-            x: Tensor = x,
-            weight: Tensor = weight,
-            bias: Tensor = bias,
-            stride: int = stride,
-            padding: tuple[int, int, int, int] = padding,
-        ) -> list[Tensor]:
-            same_sides = padding[0] == padding[1] and padding[2] == padding[3]
-            padded = x if same_sides else F.pad(x, padding)
-            inner = (padding[2], padding[0]) if same_sides else (0, 0)
-            return [F.conv2d(padded, weight, bias, stride, inner).relu_()]
-
         yield Case(
             f"{size}x{size} stride {stride} {C_in} to {C_out} maps of {H}x{W} {precision}",
-            [Contender("asnet", ours), Contender("torch", torchs, TOLERANCES[dtype])],
+            [
+                Contender("asnet", partial(by_asnet, *operands)),
+                Contender("torch", partial(by_torch, *operands), TOLERANCES[dtype]),
+            ],
             {
                 "channels": [C_in, C_out],
                 "size": [H, W],

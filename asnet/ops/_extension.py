@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from asnet.errors import DeviceError
+from asnet.errors import AsnetError, DeviceError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -67,6 +68,19 @@ def devices_with_kernel(operator: str) -> frozenset[str]:
     """Types of device, as `torch.device.type` has them, for which ``operator`` has a hand-written kernel."""
     load()
     return frozenset(device for device in ("cpu", "cuda") if has_kernel(operator, device.upper()))
+
+
+def refuse_derivative(*operators: str, instead: str) -> None:
+    """Have autograd say that operators for inference have no derivative, and that ``instead`` has or have."""
+    names = " and ".join(f"asnet::{operator}" for operator in operators)
+
+    def refuse(ctx: object, *gradients: Tensor) -> None:
+        raise AsnetError(f"{names} have no derivative, being for inference; {instead}.")
+
+    for operator in operators:
+        # For one that changes its argument torch takes no derivative at all.
+        if not operator.endswith("_"):
+            torch.library.register_autograd(f"asnet::{operator}", refuse)
 
 
 def _devices() -> str:

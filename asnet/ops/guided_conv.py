@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asnet.errors import AsnetError, InputError
-from asnet.ops._extension import devices_with_kernel
+from asnet.errors import InputError
+from asnet.ops._extension import devices_with_kernel, refuse_derivative
 from asnet.ops.guided_modulation import (
     Activation,
     check_maps,
@@ -254,14 +254,6 @@ def _conv3x3_fake(
     )
 
 
-def _refuse_derivative(ctx: object, *gradients: Tensor) -> None:
-    raise AsnetError(
-        "asnet::guided_pointwise_conv2d and asnet::guided_conv3x3 have no derivative, being for inference; "
-        "the functions of asnet.ops have."
-    )
-
-
 torch.library.register_fake("asnet::guided_pointwise_conv2d", _pointwise_fake)
 torch.library.register_fake("asnet::guided_conv3x3", _conv3x3_fake)
-torch.library.register_autograd("asnet::guided_pointwise_conv2d", _refuse_derivative)
-torch.library.register_autograd("asnet::guided_conv3x3", _refuse_derivative)
+refuse_derivative("guided_pointwise_conv2d", "guided_conv3x3", instead="the functions of asnet.ops have")

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asnet.errors import AsnetError
-from asnet.ops._extension import load
+from asnet.ops._extension import load, refuse_derivative
 from asnet.ops.reused_memory import empty_maps
 
 load()
@@ -76,7 +75,7 @@ def convolve(
         bias, onto = (None if tensor is None else tensor.to(x.dtype) for tensor in (bias, onto))
     steps = (stride, stride) if isinstance(stride, int) else stride
     if wants_gradient(x, weight, bias, onto):
-        out = _by_torch(x, weight, bias, steps, padding)
+        out = convolve_by_torch(x, weight, bias, steps, padding)
         out = out if onto is None else out + onto
         out = out.relu() if relu else out
         return _interleave(out) if interleave else out
@@ -85,11 +84,25 @@ def convolve(
     if _is_product(x, weight, steps, padding):
         out = _product(x, weight[:, :, 0, 0], bias)
     else:
-        out = _by_torch(x, weight, bias, steps, padding)
+        out = convolve_by_torch(x, weight, bias, steps, padding)
     if onto is not None:
         out.add_(onto)
     out = out.relu_() if relu else out
     return _interleave(out) if interleave else out
+
+
+def convolve_by_torch(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+) -> Tensor:
+    """The convolution of torch, which pads unequal sides only by a copy."""
+    left, right, top, bottom = padding
+    if left == right and top == bottom:
+        return F.conv2d(x, weight, bias, stride, (top, left))
+    return F.conv2d(F.pad(x, padding), weight, bias, stride)
 
 
 def wants_gradient(*tensors: Tensor | None) -> bool:
@@ -165,19 +178,6 @@ def _by_transforms(
     return _interleave(out) if interleave and not at_once else out
 
 
-def _by_torch(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-) -> Tensor:
-    left, right, top, bottom = padding
-    if left == right and top == bottom:
-        return F.conv2d(x, weight, bias, stride, (top, left))
-    return F.conv2d(F.pad(x, padding), weight, bias, stride)
-
-
 def _is_product(
     x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int, int, int]
 ) -> bool:
@@ -234,13 +234,6 @@ def _add_fake(
     return None
 
 
-def _refuse_derivative(ctx: object, *gradients: Tensor) -> None:
-    raise AsnetError(
-        "asnet::transform_conv2d and asnet::transform_conv2d_add_ have no derivative, being for inference; "
-        "asnet.ops.convolve has."
-    )
-
-
 torch.library.register_fake("asnet::transform_conv2d", _fake)
 torch.library.register_fake("asnet::transform_conv2d_add_", _add_fake)
-torch.library.register_autograd("asnet::transform_conv2d", _refuse_derivative)
+refuse_derivative("transform_conv2d", "transform_conv2d_add_", instead="asnet.ops.convolve has")
