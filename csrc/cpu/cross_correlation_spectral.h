@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cpu/fft.h"
+#include "cpu/integers.h"
 
 namespace asnet::ASNET_ISA {
 
@@ -20,7 +21,5 @@ inline int64_t remainder(int64_t value, int64_t period) {
   const int64_t rest = value % period;
   return rest < 0 ? rest + period : rest;
 }
-
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 }  // namespace asnet::ASNET_ISA

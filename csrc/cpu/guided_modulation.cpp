@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cpu/guided_modulation_kernels.h"
+#include "cpu/integers.h"
 #include "guided_modulation_arguments.h"
 
 namespace asnet::guided_modulation {
@@ -24,8 +25,6 @@ constexpr int64_t kRowsPiece = 16384, kMinimumRows = 32;
 
 // Elements that a thread must at least get for it to be worth waking.
 constexpr int64_t kGrain = 32768;
-
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t grain(int64_t elements_in_piece) { return std::max<int64_t>(1, kGrain / elements_in_piece); }
 

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "cpu/integers.h"
 #include "cpu/reused_memory.h"
 #include "cpu/transform_conv2d_kernels.h"
 #include "cpu/workspace.h"
@@ -28,8 +29,6 @@ constexpr int64_t kBlockFloats = 192 * 1024;
 // Tiles in a row of a block: what the product holds in registers.
 constexpr int64_t kBlockColumns = 6;
 constexpr int64_t kMaximumBlockRows = 8;
-
-int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The window of the first output pixel begins at (-top, -left).
 struct Window {

@@ -5,6 +5,7 @@
 // second-level cache. Everything is computed in float32.
 #include "cpu/transform_conv2d_kernels.h"
 
+#include "cpu/integers.h"
 #include "cpu/transform_conv2d_fourier.h"
 #include "cpu/transform_conv2d_winograd.h"
 #include "cpu/vector_elements.h"
@@ -18,9 +19,6 @@ namespace asnet::ASNET_ISA {
 inline constexpr int kTiles = 6;
 inline constexpr int kRegisters = many_registers ? 4 : 2;
 inline constexpr int64_t kPanel = kRegisters * lanes<float>;
-
-inline int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // sums[tile][channel out] = the sum over channels in of spectra[tile][channel in] times weights[channel in][channel out].
 // They may lie in the same place: all is read before anything is written.
@@ -118,10 +116,10 @@ inline int64_t output_position(const TransformShape& shape, int64_t interleave, 
 template <typename Transform, typename T>
 void finish_panel(const TransformShape& shape, const BlockLayout& layout, const float* sums,
                   const TransformEpilogue& epilogue, int64_t row, int64_t column, int64_t first_channel, T* out) {
-  const int64_t channels = smaller(kPanel, shape.channels_out - first_channel), size = shape.method.tile;
+  const int64_t channels = least(kPanel, shape.channels_out - first_channel), size = shape.method.tile;
   for (int64_t tile = 0; tile < shape.block_rows * shape.block_columns; ++tile) {
     const int64_t top = (row + tile / shape.block_columns) * size, left = (column + tile % shape.block_columns) * size;
-    const int64_t rows = smaller(size, shape.height_out - top), columns = smaller(size, shape.width_out - left);
+    const int64_t rows = least(size, shape.height_out - top), columns = least(size, shape.width_out - left);
     if (rows <= 0 || columns <= 0) continue;
     for (int64_t in_panel = 0; in_panel < channels; in_panel += lanes<float>) {
       const float* from = sums + tile * layout.sums_tile_stride + in_panel;
@@ -158,10 +156,10 @@ void convolve_tiles(const TransformShape& shape, const T* x, const float* packed
   float *const spectra = workspace, *const sums = workspace + layout.sums_offset;
   transform_inputs<Transform>(shape, layout, x, row, column, spectra);
 
-  const int64_t rows = smaller(shape.block_rows, ceil_divide(shape.height_out, shape.method.tile) - row);
-  const int64_t columns = smaller(shape.block_columns, ceil_divide(shape.width_out, shape.method.tile) - column);
+  const int64_t rows = least(shape.block_rows, ceil_divide(shape.height_out, shape.method.tile) - row);
+  const int64_t columns = least(shape.block_columns, ceil_divide(shape.width_out, shape.method.tile) - column);
   for (int64_t first = 0; first < shape.channels_out; first += kPanel) {
-    const int64_t registers = ceil_divide(smaller(kPanel, shape.channels_out - first), lanes<float>);
+    const int64_t registers = ceil_divide(least(kPanel, shape.channels_out - first), lanes<float>);
     for (int64_t point = 0; point < shape.method.points; ++point, packed += shape.channels_in * kPanel)
       for (int64_t i = 0; i < rows; ++i)
         for (int64_t j = 0; j < columns; j += kTiles) {
@@ -206,7 +204,7 @@ void transform_weights(const TransformShape& shape, const float* weight, int64_t
   packed += panel * shape.method.points * point_stride;
   for (int64_t in = 0; in < shape.channels_in; ++in)
     for (int64_t channel = 0; channel < kPanel; channel += lanes<float>) {
-      const int64_t there = smaller(lanes<float>, shape.channels_out - first - channel);
+      const int64_t there = least(lanes<float>, shape.channels_out - first - channel);
       with_transform(shape, [&]<typename Transform>() {
         Transform::transform_weight(
             [&](int64_t i, int64_t j) {
