@@ -273,9 +273,10 @@ class Deblurrer:
         if used.scale != 1:
             sharp = functional.interpolate(sharp, size=blurred.shape[2:], mode="bicubic", align_corners=False)
         sharp = sharp[0].clamp_(0, 1)
-        change = (sharp - blurred[0]).square().mean().sqrt()
-        if used.finding == "unclear" and change > MUCH_CHANGE * blurred.std():
-            return _left_alone(pixels, used.kernel, "unclear")
+        if used.finding == "unclear":
+            change = (sharp - blurred[0]).square().mean().sqrt()
+            if change > MUCH_CHANGE * blurred.std():
+                return _left_alone(pixels, used.kernel, "unclear")
         if pixels.shape[0] == 1:
             sharp = sharp.mean(0, keepdim=True)
         return sharp.cpu(), (shown.cpu(), used.scale, "blurred")
