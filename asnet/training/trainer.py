@@ -107,6 +107,8 @@ class Trainer:
             batch_size=config.batch_size,
             crop=config.crop,
             seed=config.seed,
+            halo=config.halo,
+            wrong_share=config.wrong_kernel_share,
             rank=self.processes.rank,
             world_size=self.processes.count,
         )
