@@ -36,6 +36,7 @@ from asnet.imaging import (
     read_photograph,
     write_picture,
 )
+from asnet.imaging.resampling import kernel_extent
 from asnet.imaging.tiles import most_structured_place
 
 #: Similarities from which on an estimate counts as good, and as usable.
@@ -109,8 +110,8 @@ def score(deblurrer: Deblurrer, name: str, photograph: Path, reference: Path) ->
         "similarity": round(float(kernel_similarity(kernel[None], truth[None])), 4),
         "finding": result.finding,
         "scale": result.scale,
-        "kernel_size": kernel.shape[-1],
-        "reference_size": truth.shape[-1],
+        "kernel_size": kernel_extent(kernel),
+        "reference_size": kernel_extent(truth),
         "estimate_s": round(middle - begin, 2),
         "deblur_s": round(end - middle, 2),
     }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
-from asnet.data.degradation import DegradationConfig, degrade
+from asnet.data.degradation import DegradationConfig, degrade, with_lights
 from asnet.data.photographs import Photographs
 from asnet.errors import InputError
 
@@ -87,11 +87,12 @@ class BatchSource:
             kernel = sample_blur_kernels(
                 self.batch_size, self.kernel_config, generator=choices, device=device
             )
+            lit = with_lights(region, self.degradation_config, generator=choices)
             noise = self._generator("noise", index, device)
-            blurred = degrade(region, kernel, self.degradation_config, generator=noise)
+            blurred = degrade(lit, kernel, self.degradation_config, generator=noise)
         margin = self.kernel_config.canvas // 2
         inside = slice(margin, margin + self.crop)
-        return Batch(blurred, region[..., inside, inside].contiguous(), kernel)
+        return Batch(blurred, lit[..., inside, inside].clamp_max(1.0), kernel)
 
     def _generator(self, purpose: str, index: int, device: torch.device) -> torch.Generator:
         # A cryptographic hash, because generators seeded with neighbouring numbers may be correlated.

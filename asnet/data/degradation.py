@@ -11,11 +11,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from asnet.data.random_numbers import RandomNumbers, between
 from asnet.errors import ConfigurationError, InputError
 
 _SMALLEST_SPECTRAL_KERNEL = 9
 # Areas brighter than this are taken as clipped by the camera that made the sharp photograph.
 _BRIGHT = 0.9
+# Share of a light's intensity that each of its channels has.
+_LIGHT_TINT = (0.4, 1.0)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class DegradationConfig:
         clipped at 1. None leaves them.
     saturation_probability
         Share of the images to which `saturation` applies.
+    lights
+        Number of point lights that `with_lights` adds to each image; 0 of both for none.
+    light_radius
+        Their radius in pixels.
+    light_intensity
+        Their intensity, with 1 for white; drawn logarithmically. The blurred image is clipped at 1.
     jpeg
         JPEG quality, 1 to 95; None compresses nothing.
     quantise
@@ -51,7 +60,7 @@ class DegradationConfig:
     Notes
     -----
     The defaults are the paper's (Section 4): Gaussian noise of 0.02, nothing else. Results then
-    leave [0, 1] by the noise; only `saturation` (at 1), `quantise` and `jpeg` (both ends) clip.
+    leave [0, 1] by the noise; only `saturation` and `lights` (at 1), `quantise` and `jpeg` (both ends) clip.
     """
 
     noise: tuple[float, float] = (0.02, 0.02)
@@ -59,6 +68,9 @@ class DegradationConfig:
     poisson: tuple[float, float] | None = None
     saturation: tuple[float, float] | None = None
     saturation_probability: float = 1.0
+    lights: tuple[int, int] = (0, 0)
+    light_radius: tuple[float, float] = (0.7, 3.0)
+    light_intensity: tuple[float, float] = (3.0, 60.0)
     jpeg: tuple[int, int] | None = None
     quantise: bool = False
 
@@ -67,12 +79,15 @@ class DegradationConfig:
             ("noise", 0.0, float("inf")),
             ("poisson", 1e-3, float("inf")),
             ("saturation", 1.0, float("inf")),
+            ("lights", 0, float("inf")),
+            ("light_radius", 0.5, float("inf")),
+            ("light_intensity", 1.0, float("inf")),
             ("jpeg", 1, 95),
         ):
             limits = getattr(self, name)
-            if limits is None and name != "noise":
+            if limits is None and name in ("poisson", "saturation", "jpeg"):
                 continue
-            numbers = int if name == "jpeg" else (int, float)
+            numbers = int if name in ("lights", "jpeg") else (int, float)
             pair = isinstance(limits, (tuple, list)) and len(limits) == 2
             if not (
                 pair
@@ -121,6 +136,52 @@ def blur(sharp: Tensor, kernels: Tensor) -> Tensor:
     return _blur_spectral(sharp, kernels)
 
 
+def with_lights(sharp: Tensor, config: DegradationConfig, *, generator: torch.Generator) -> Tensor:
+    """Add point lights brighter than white to sharp images, before `degrade` smears and clips them.
+
+    A light is a disc with an edge one pixel wide, of one random tint, anywhere in its image.
+
+    Parameters
+    ----------
+    sharp
+        (N, C, H, W) in [0, 1]; C is 3, or 1 for grey images.
+    config
+        `lights`, `light_radius` and `light_intensity`. Without lights nothing is drawn.
+    generator
+        Source of every random number; on the CPU it spares a synchronisation with the device.
+
+    Returns
+    -------
+    Tensor
+        (N, C, H, W), above 1 at the lights; the sharp photograph that a camera would take is this clipped
+        at 1.
+    """
+    fewest, most = config.lights
+    if most == 0:
+        return sharp
+    numbers = RandomNumbers(len(sharp), generator, generator.device)
+    counts = numbers.integer(fewest, most).tolist()
+    height, width = sharp.shape[-2:]
+    lit = sharp.clone()
+    # All are drawn for every image, so that an image's lights do not depend on how many others have.
+    for image, count, places, tints in zip(
+        lit, counts, numbers.uniform(most, 4).tolist(), numbers.uniform(most, sharp.shape[1]), strict=True
+    ):
+        for (down, across, size, glow), tint in zip(places[:count], tints, strict=False):
+            radius = config.light_radius[0] + (config.light_radius[1] - config.light_radius[0]) * size
+            dimmest, brightest = config.light_intensity
+            intensity = dimmest * (brightest / dimmest) ** glow
+            row, column = down * height, across * width
+            top, left = max(0, int(row - radius - 1)), max(0, int(column - radius - 1))
+            part = image[:, top : int(row + radius + 2), left : int(column + radius + 2)]
+            rows = torch.arange(top, top + part.shape[1], device=sharp.device) + 0.5 - row
+            columns = torch.arange(left, left + part.shape[2], device=sharp.device) + 0.5 - column
+            cover = (radius + 0.5 - torch.hypot(rows[:, None], columns[None])).clamp(0.0, 1.0)
+            colour = intensity * between(tint, _LIGHT_TINT).to(sharp)
+            part.copy_(torch.lerp(part, torch.maximum(part, colour[:, None, None]), cover.to(sharp)))
+    return lit
+
+
 def degrade(
     sharp: Tensor, kernels: Tensor, config: DegradationConfig, *, generator: torch.Generator
 ) -> Tensor:
@@ -132,7 +193,8 @@ def degrade(
     Parameters
     ----------
     sharp
-        (N, C, H + K - 1, W + K - 1) in [0, 1]; C is 3, or 1 for grey images.
+        (N, C, H + K - 1, W + K - 1) in [0, 1], or above where `with_lights` added some; C is 3, or 1 for grey
+        images.
     kernels
         (N, K, K), K odd, non-negative, each of sum 1.
     config
@@ -163,7 +225,7 @@ def degrade(
         bright = ((sharp.mean(dim=1, keepdim=True) - _BRIGHT) / (1.0 - _BRIGHT)).clamp(0.0, 1.0)
         light = light * (1.0 + (factor - 1.0) * bright)
     image = blur(light, kernels)
-    if config.saturation is not None:
+    if config.saturation is not None or config.lights[1] > 0:
         image = image.clamp_max(1.0)
     if config.poisson is not None:
         photons = uniform(config.poisson)
