@@ -66,7 +66,9 @@ def distil(old: SynthesisNetwork, new: SynthesisNetwork, generator: torch.Genera
         inputs = guide_inputs(new.config, kernel, torch.full((BATCH,), 0.01))
         loss = torch.stack(
             [
-                F.mse_loss(stacked(pupil(inputs)), stacked(teacher(guide_inputs(old.config, known, None))).detach())
+                F.mse_loss(
+                    stacked(pupil(inputs)), stacked(teacher(guide_inputs(old.config, known, None))).detach()
+                )
                 for pupil, teacher in zip(pupils, teachers, strict=True)
             ]
         ).mean()

@@ -117,9 +117,7 @@ class BatchSource:
             errors = self._generator("kernel errors", index, torch.device("cpu"))
             right = self.batch_size - self._wrong
             given = torch.cat([kernel[:right], mistaken_kernels(kernel[right:], generator=errors)])
-        left, top = (
-            round(2 * halo * share) for share in (_halo_share(choices), _halo_share(choices))
-        )
+        left, top = (round(2 * halo * share) for share in (_halo_share(choices), _halo_share(choices)))
         rows = slice(margin + top, margin + top + self.crop)
         columns = slice(margin + left, margin + left + self.crop)
         sharp = lit[..., rows, columns].clamp_max(1.0)

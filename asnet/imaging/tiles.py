@@ -101,7 +101,7 @@ def most_structured_window(image: Tensor, pixels: int) -> Tensor:
     Parameters
     ----------
     image : Tensor
-        (1, 3, H, W), range [0, 1]. Clipped pixels do not count: blur there is no convolution.
+        (1, C, H, W), range [0, 1].
     pixels : int
         Area of the window; a smaller image is returned whole.
     """
@@ -109,17 +109,33 @@ def most_structured_window(image: Tensor, pixels: int) -> Tensor:
     if height * width <= pixels:
         return image
     shrink = math.sqrt(pixels / (height * width))
-    window = [max(SMALLEST_SIDE, int(side * shrink)) for side in (height, width)]
+    rows, columns = (max(SMALLEST_SIDE, int(side * shrink)) for side in (height, width))
+    top, left = most_structured_place(image, rows, columns)
+    return image[..., top : top + rows, left : left + columns].contiguous()
+
+
+def most_structured_place(image: Tensor, rows: int, columns: int) -> tuple[int, int]:
+    """Return top and left of the window of that size which holds the most edges.
+
+    Parameters
+    ----------
+    image : Tensor
+        (1, C, H, W), range [0, 1]. Clipped pixels do not count: blur there is no convolution.
+    rows, columns : int
+        Size of the window in pixels, at most that of the image.
+    """
+    height, width = image.shape[2:]
     grey = image.mean(1, keepdim=True)
     energy = torch.zeros_like(grey)
     energy[..., :, 1:] += grey.diff(dim=-1).abs()
     energy[..., 1:, :] += grey.diff(dim=-2).abs()
     usable = ((image > 0.01) & (image < 0.99)).all(1, keepdim=True)
     # Sums over cells, then over windows of whole cells: nothing as large as the image is summed twice.
-    cell = max(1, min(window) // 8)
+    cell = max(1, min(rows, columns) // 8)
     cells = functional.avg_pool2d(energy * usable, cell)
-    spans = [min(max(1, side // cell), count) for side, count in zip(window, cells.shape[2:], strict=True)]
+    spans = [
+        min(max(1, side // cell), count) for side, count in zip((rows, columns), cells.shape[2:], strict=True)
+    ]
     sums = functional.avg_pool2d(cells, (spans[0], spans[1]), stride=1)
     row, column = divmod(int(sums.flatten().argmax()), sums.shape[3])
-    top, left = min(row * cell, height - window[0]), min(column * cell, width - window[1])
-    return image[..., top : top + window[0], left : left + window[1]].contiguous()
+    return min(row * cell, height - rows), min(column * cell, width - columns)

@@ -53,7 +53,9 @@ class PhotographStatistics(NamedTuple):
     """What the synthesis network measures on whole photographs, so that their tiles fit together."""
 
     mean: Tensor  # (N, 3): mean colour
-    noise: Tensor | None  # (N,): standard deviation of the noise, None for a network that does not adapt to it
+    noise: (
+        Tensor | None
+    )  # (N,): standard deviation of the noise, None for a network that does not adapt to it
 
 
 class GuidedBlock(nn.Module):

@@ -125,7 +125,10 @@ class Deconvolution:
         self._padded_size = (padded[0], padded[1])
         extra_height, extra_width = (long - short for long, short in zip(padded, self._size, strict=True))
         self._padding = _Padding(
-            extra_width // 2, extra_width - extra_width // 2, extra_height // 2, extra_height - extra_height // 2
+            extra_width // 2,
+            extra_width - extra_width // 2,
+            extra_height // 2,
+            extra_height - extra_height // 2,
         )
         response = transfer_function(kernel, *padded)
         self._power = response.real.square() + response.imag.square()

@@ -75,6 +75,19 @@ def test_noise_is_added(photographs: Photographs) -> None:
     assert abs((noisy.blurred - clean.blurred).std() - 0.1) < 0.005
 
 
+def test_lights_are_in_both_images_and_clipped(photographs: Photographs) -> None:
+    plain = source(photographs, noise=0.0)
+    config = DegradationConfig(noise=(0.0, 0.0), lights=(3, 3), light_radius=(2.0, 2.0))
+    lit = BatchSource(photographs, BlurKernelConfig(canvas=15), config, batch_size=3, crop=32, seed=7)
+    before, after = plain.batch(0), lit.batch(0)
+    assert torch.equal(before.kernel, after.kernel)
+    assert after.sharp.max() == 1
+    assert after.blurred.max() <= 1
+    assert (after.sharp >= before.sharp).all()
+    assert (after.sharp > before.sharp).any()
+    assert after.blurred.mean() > before.blurred.mean()
+
+
 def test_unusable_arguments_are_refused(photographs: Photographs) -> None:
     with pytest.raises(InputError, match=r"0\.png has 80x70 pixels.*71x71"):
         source(photographs, crop=57)
