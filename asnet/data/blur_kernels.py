@@ -60,6 +60,12 @@ class BlurKernelConfig:
     one_class
         Draw the class once for all kernels that are sampled together, so that the kernels of a batch are of
         similar sizes, and the images that they need as well.
+    thin_probability
+        Share of the kernels without a sensor's point-spread function.
+    tail_probability
+        Share of the kernels of which a part is passed in haste and so is faint.
+    loop_probability
+        Share of the kernels whose path goes around once.
 
     Raises
     ------

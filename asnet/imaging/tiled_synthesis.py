@@ -9,6 +9,7 @@ from asnet.imaging.tiles import (
     affordable_side,
     deconvolution_halo,
     extend_span,
+    is_deconvolved_whole,
     tile_margin,
     tile_spans,
 )
@@ -54,19 +55,29 @@ class TiledSynthesis:
         kernel = crop_kernel(kernel[None])
         height, width = blurred.shape[2:]
         if max(height, width) <= self.tile_size:
-            whole: Tensor = self.network(blurred, kernel)
-            return whole
-        statistics = self.network.statistics(blurred, kernel)
-        halo = deconvolution_halo(self.network.config, kernel.shape[-1])
+            restored: Tensor = self.network(blurred, kernel)
+            return restored
+        network = self.network
+        whole = statistics = None
+        if is_deconvolved_whole(height, width):
+            whole = network.prepare(blurred, kernel)
+        else:
+            statistics = network.statistics(blurred, kernel)
+        halo = deconvolution_halo(network.config, kernel.shape[-1])
         result = torch.zeros_like(blurred)
         rows = tile_spans(height, self.tile_size, self._margin, self._multiple)
         columns = tile_spans(width, self.tile_size, self._margin, self._multiple)
         for top, bottom, vertical in rows:
             above, below = extend_span(top, bottom, height, halo)
             for left, right, horizontal in columns:
-                before, after = extend_span(left, right, width, halo)
-                tile = blurred[..., top - above : bottom + below, left - before : right + after]
-                sharp = self.network(tile, kernel, statistics=statistics, halo=(before, after, above, below))
-                weight = vertical.to(sharp)[:, None] * horizontal.to(sharp)
-                result[..., top:bottom, left:right].addcmul_(sharp, weight)
+                if whole is not None:
+                    prepared = whole.window(slice(top, bottom), slice(left, right))
+                else:
+                    before, after = extend_span(left, right, width, halo)
+                    tile = blurred[..., top - above : bottom + below, left - before : right + after]
+                    prepared = network.prepare(
+                        tile, kernel, statistics=statistics, halo=(before, after, above, below)
+                    )
+                weight = vertical.to(blurred)[:, None] * horizontal.to(blurred)
+                result[..., top:bottom, left:right].addcmul_(network.restore(prepared), weight)
         return result

@@ -13,6 +13,13 @@ from asnet.networks.layers import round_up
 #: Aimed at by the size of tiles. It is fixed, so that a photograph gives the same result on every day.
 TILE_MEMORY = 2 * 2**30
 
+#: Bytes that the deconvolution of a photograph takes for each of its pixels: its copies, their spectra and what is
+#: in between.
+DECONVOLUTION_MEMORY = 160
+
+#: Largest halo of a tile in pixels.
+LARGEST_HALO = 512
+
 #: Width in pixels over which neighbouring tiles fade into each other.
 FADE = 32
 
@@ -31,14 +38,20 @@ def tile_margin(config: SynthesisConfig) -> int:
     return round_up(radius, config.size_multiple)
 
 
-def wiener_halo(config: SynthesisConfig) -> int:
-    """Pixels around a tile that its Wiener deconvolution is given beside the U-Net's margin.
+def deconvolution_halo(config: SynthesisConfig, kernel_size: int) -> int:
+    """Pixels around a tile that its deconvolution is given beside the U-Net's margin.
 
-    The response never quite ends, least of all next to frequencies that the kernel removes. With thirteen
-    grids, 403 pixels of `compact`, tiles of 512 pixels differed from the whole by 0.06 grey levels of 255
-    (root mean square; 3.6 at most, and 0.6 and 9 with eight grids) for a kernel of more than 25 pixels.
+    The response never quite ends, least of all next to frequencies that the kernel removes. For kernels of 25 to
+    31 pixels and a noise of 0.01 four hundred pixels leave less than half a grey level of 255 (root mean square)
+    in the weakest of the copies that a network adapts to the noise; larger kernels need more than is worth its
+    time, and leave up to five.
     """
-    return 13 * config.kernel_size if config.wiener_strengths else 0
+    return min(13 * kernel_size, LARGEST_HALO) if config.wiener_strengths else 0
+
+
+def is_deconvolved_whole(height: int, width: int) -> bool:
+    """Tell whether the deconvolution of a whole photograph takes at most about TILE_MEMORY."""
+    return height * width * DECONVOLUTION_MEMORY <= TILE_MEMORY
 
 
 def extend_span(begin: int, end: int, length: int, halo: int) -> tuple[int, int]:
@@ -48,11 +61,11 @@ def extend_span(begin: int, end: int, length: int, halo: int) -> tuple[int, int]
 
 def affordable_side(config: SynthesisConfig) -> int:
     """Side of a square tile for which the synthesis network takes about TILE_MEMORY."""
-    # At the finest level about six feature maps of float32 live at once; an image's Wiener copies and their
+    # At the finest level about six feature maps of float32 live at once; an image's deconvolutions and their
     # spectra, three times as large as the images themselves.
     maps = 6 * 4 * config.channels[0] / config.space_to_depth**2
-    wiener = 3 * 4 * 3 * (2 + len(config.wiener_strengths))
-    side = int(math.sqrt(TILE_MEMORY / (maps + wiener)))
+    images = 3 * 4 * 3 * (1 + config.image_count)
+    side = int(math.sqrt(TILE_MEMORY / (maps + images)))
     return side // config.size_multiple * config.size_multiple
 
 

@@ -58,6 +58,18 @@ class PhotographStatistics(NamedTuple):
     )  # (N,): standard deviation of the noise, None for a network that does not adapt to it
 
 
+class PreparedImages(NamedTuple):
+    """What the U-Net is given of images and their blur kernels."""
+
+    images: tuple[Tensor, ...]  # each (N, 3, H, W): the blurred images and their deconvolutions
+    mean: Tensor  # (N, 3): mean colour of the photographs
+    description: Tensor  # (N, F): what the guiding units read of the kernels
+
+    def window(self, rows: slice, columns: slice) -> "PreparedImages":
+        """Return the same of a part of the images."""
+        return self._replace(images=tuple(image[..., rows, columns] for image in self.images))
+
+
 class GuidedBlock(nn.Module):
     """Successive 3x3 convolutions, each followed by its modulation and ReLU.
 
@@ -260,6 +272,17 @@ class SynthesisNetwork(nn.Module):
         InputError
             If a shape is not one of these.
         """
+        return self.restore(self.prepare(blurred, kernel, statistics=statistics, halo=halo))
+
+    def prepare(
+        self,
+        blurred: Tensor,
+        kernel: Tensor,
+        *,
+        statistics: PhotographStatistics | None = None,
+        halo: tuple[int, int, int, int] = (0, 0, 0, 0),
+    ) -> PreparedImages:
+        """Deconvolve images and describe their kernels: all that comes before the U-Net; see `forward`."""
         config = self.config
         if blurred.dim() != 4 or blurred.shape[1] != 3 or min(blurred.shape[2:]) < 16:
             raise InputError(
@@ -270,22 +293,29 @@ class SynthesisNetwork(nn.Module):
         left, right, top, bottom = halo
         rows, columns = slice(top, blurred.shape[2] - bottom), slice(left, blurred.shape[3] - right)
         core = blurred[..., rows, columns]
-        height, width = core.shape[2:]
         images, noise = [core], None
-        if config.wiener_strengths:
-            with torch.autocast(blurred.device.type, enabled=False):
+        with torch.autocast(blurred.device.type, enabled=False):
+            if config.wiener_strengths:
                 deconvolution = Deconvolution(blurred, kernel.expand(blurred.shape[0], -1, -1))
                 if statistics is not None:
                     noise = statistics.noise
                 elif config.adapts_to_noise:
                     noise = self._noise(blurred, kernel, deconvolution)
                 images += [image[..., rows, columns] for image in self._deconvolved(deconvolution, noise)]
-        description = guide_inputs(config, kernel, noise)
+            description = guide_inputs(config, kernel, noise)
+        mean = core.mean((2, 3)) if statistics is None else statistics.mean
+        return PreparedImages(tuple(images), mean, description)
+
+    def restore(self, prepared: PreparedImages) -> Tensor:
+        """Run the U-Net on what `prepare` gave and return sharp images (N, 3, H, W) as `forward` does."""
+        config = self.config
+        images, mean, description = list(prepared.images), prepared.mean, prepared.description
+        blurred = images[0]
+        height, width = blurred.shape[2:]
         if config.residual == "none":
             return self._estimate(images, description)[..., :height, :width].to(blurred.dtype)
         base = images.pop(0 if config.residual == "blurred" else 1 + config.residual_strength)
         # Differences, not images: ReLUs whose inputs all share the image's mean soon die.
-        mean = core.mean((2, 3)) if statistics is None else statistics.mean
         inputs = [base - mean[:, :, None, None]]
         inputs += [DIFFERENCE_SCALE * (image - base) for image in images]
         estimate = base + self._estimate(inputs, description)[..., :height, :width]
@@ -334,8 +364,7 @@ class SynthesisNetwork(nn.Module):
             factor = 1.0 if noise is None else ((noise / REFERENCE_NOISE) ** exponent)[:, None]
             return deconvolution.for_each_image(values) * factor
 
-        copies = deconvolution.wiener(adapted(config.wiener_strengths, STRENGTH_EXPONENT))
-        images = list(copies.unbind(1))
+        images = deconvolution.wiener(adapted(config.wiener_strengths, STRENGTH_EXPONENT))
         if config.sparse_strengths:
             image = images[0]
             strengths = adapted(config.sparse_strengths, STRENGTH_EXPONENT).unbind(1)

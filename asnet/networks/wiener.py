@@ -165,11 +165,14 @@ class Deconvolution:
         variance = (weight * power.mean(1)).sum((1, 2)) / (weight.sum((1, 2)) * pixels)
         return variance.sqrt()
 
-    def wiener(self, strengths: Tensor) -> Tensor:
-        """Return padded Wiener deconvolutions (N, S, C, ...) for each image's own strengths (N, S)."""
+    def wiener(self, strengths: Tensor) -> list[Tensor]:
+        """Return padded Wiener deconvolutions (N, C, ...), S of them, for each image's own strengths (N, S)."""
         prior = self._difference_power + DIFFERENCE_FLOOR
-        damping = self._power[:, None] + strengths[:, :, None, None] * prior
-        return torch.fft.irfft2(self._matched[:, None] / damping[:, :, None], s=self._padded_size)
+        images = []
+        for strength in strengths.unbind(1):
+            damping = self._power + strength[:, None, None] * prior
+            images.append(torch.fft.irfft2(self._matched / damping[:, None], s=self._padded_size))
+        return images
 
     def sparse(self, padded: Tensor, strength: Tensor, threshold: Tensor) -> Tensor:
         """Deconvolve towards the large differences of an image.
@@ -233,4 +236,5 @@ def wiener_deconvolution(blurred: Tensor, kernel: Tensor, strengths: Sequence[fl
     """
     with torch.autocast(blurred.device.type, enabled=False):
         deconvolution = Deconvolution(blurred, kernel)
-        return deconvolution.crop(deconvolution.wiener(deconvolution.for_each_image(strengths)))
+        images = deconvolution.wiener(deconvolution.for_each_image(strengths))
+        return deconvolution.crop(torch.stack(images, dim=1))
