@@ -1,8 +1,8 @@
 """Make the weights that the training of `compact`'s synthesis starts from out of those of asnet 0.1.
 
-The network of asnet 0.1 knows kernels of at most 31 pixels by their grid, and three Wiener copies. The grown network
-computes nearly the same: what its U-Net reads beyond that has weights of 0, and its guiding units learn here what the
-old ones answer to kernels of 3 to 31 pixels, and to larger ones shrunk to that.
+The network of asnet 0.1 knows kernels of at most 31 pixels by their grid, and three Wiener copies. The grown
+network computes nearly the same: what its U-Net reads beyond that has weights of 0, and its guiding units
+learn here what the old ones answer to kernels of 3 to 31 pixels, and to larger ones shrunk to that.
 
     python configurations/grow_compact.py OLD.safetensors NEW.safetensors
 """

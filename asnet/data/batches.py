@@ -34,8 +34,8 @@ class BatchSource:
     Parameters
     ----------
     photographs
-        Where sharp crops come from; each must measure at least ``crop + 2 * halo + kernel_config.canvas - 1``
-        pixels.
+        Where sharp crops come from; each must measure at least
+        ``crop + 2 * halo + kernel_config.canvas - 1`` pixels.
     kernel_config, degradation_config
         What blurs the crops.
     batch_size
@@ -45,9 +45,9 @@ class BatchSource:
     seed
         Any integer.
     halo
-        Largest number of pixels around the crops that a deconvolution sees besides; the blurred images have as
-        many as the batch's largest kernel is wide. Now and then all of them are on one side, so that the crop
-        lies at the edge of what is seen.
+        Largest number of pixels around the crops that a deconvolution sees besides; the blurred images have
+        as many as the batch's largest kernel is wide. Now and then all of them are on one side, so that the
+        crop lies at the edge of what is seen.
     wrong_share
         Share of each batch, its last images, whose given kernels are wrong (`mistaken_kernels`).
     rank, world_size
@@ -104,7 +104,7 @@ class BatchSource:
             )
             extent = int(support_size(kernel).max())
             halo = min(self.halo, extent)
-            # The canvas may be wider than any of the kernels, and the photographs are no larger than they must.
+            # The canvas may be wider than any of the kernels: the photographs need not fit it.
             margin = extent // 2
             region = self.photographs.crops(
                 self.batch_size, self.crop + 2 * (halo + margin), generator=choices
@@ -131,6 +131,6 @@ class BatchSource:
 
 
 def _halo_share(generator: torch.Generator) -> float:
-    """Share of both sides' halo that lies before the crop: half of it, or with a probability each none or all."""
+    """Share of both sides' halo that lies before the crop: half of it, or now and then none or all."""
     draw = float(torch.rand((), generator=generator))
     return 0.0 if draw < _EDGE_PROBABILITY / 2 else 1.0 if draw < _EDGE_PROBABILITY else 0.5

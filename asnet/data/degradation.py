@@ -231,8 +231,8 @@ def degrade(
         fraction = torch.rand((sharp.shape[0], 1, 1, 1), generator=generator, device=generator.device)
         return (limits[0] + (limits[1] - limits[0]) * fraction).to(sharp)
 
-    def chosen(probability: float) -> Tensor:
-        """Draw (N, 1, 1, 1) bool; nothing is drawn where it is certain."""
+    def among(probability: float) -> Tensor:
+        """Draw which images a property applies to, (N, 1, 1, 1); for a probability of 1 nothing is drawn."""
         if probability == 1.0:
             return torch.ones((len(sharp), 1, 1, 1), dtype=torch.bool, device=sharp.device)
         return uniform((0.0, 1.0)) < probability
@@ -240,7 +240,7 @@ def degrade(
     _check_shapes(sharp, kernels)
     light = sharp
     if config.gamma != 1.0:
-        exponent = torch.where(chosen(config.gamma_probability), config.gamma, 1.0)
+        exponent = torch.where(among(config.gamma_probability), config.gamma, 1.0)
         light = sharp.clamp_min(0.0) ** exponent
     if config.saturation is not None:
         chosen = uniform((0.0, 1.0)) < config.saturation_probability
@@ -259,12 +259,9 @@ def degrade(
     if config.noise[1] > 0.0:
         noise = torch.randn(image.shape, generator=generator, device=generator.device, dtype=image.dtype)
         image = image + uniform(config.noise) * noise.to(image.device)
-    if config.quantise:
-        whole = _to_bytes(image).to(image) / 255.0
-    else:
-        whole = image
+    whole = _to_bytes(image).to(image) / 255.0 if config.quantise else image
     if config.jpeg is not None:
-        compressed = chosen(config.jpeg_probability).flatten().tolist()
+        compressed = among(config.jpeg_probability).flatten().tolist()
         qualities = torch.randint(
             config.jpeg[0], config.jpeg[1] + 1, (len(image),), generator=generator, device=generator.device
         )

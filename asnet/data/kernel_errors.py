@@ -1,4 +1,4 @@
-"""Blur kernels that are wrong in the ways in which estimates are, for the training of non-blind deblurring."""
+"""Blur kernels that are wrong in the ways in which estimates are, to train non-blind deblurring on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _SHARPEN_PROBABILITY, _LARGEST_EXPONENT = 0.3, 1.6
 _DROP_PROBABILITY, _LARGEST_THRESHOLD = 0.5, 0.25
 _GHOST_PROBABILITY, _LARGEST_GHOST = 0.4, 0.2
 
-# Kernels of at most this side are sometimes taken for another one of such a size: a photograph that is sharp, or
-# nearly so, deblurred by what is not its blur.
+# Kernels of at most this side are sometimes taken for another one of such a size: a photograph that is sharp,
+# or nearly so, deblurred by what is not its blur.
 _SMALL_SIDE = 5
 _MISTAKEN_PROBABILITY, _MISTAKEN_DEVIATION = 0.4, (0.4, 1.2)
 
@@ -27,8 +27,9 @@ _MISTAKEN_PROBABILITY, _MISTAKEN_DEVIATION = 0.4, (0.4, 1.2)
 def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
     """Return what an estimate might have made of blur kernels.
 
-    A kernel is, each with a probability of its own: of another scale, shifted by less than a pixel, blurred or
-    sharpened, without its faint parts, and with a faint copy of itself somewhere else. The strengths are uniform.
+    A kernel is, each with a probability of its own: of another scale, shifted by less than a pixel, blurred
+    or sharpened, without its faint parts, and with a faint copy of itself somewhere else. The strengths are
+    uniform.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def _radius(kernels: Tensor) -> Tensor:
 
 
 def _moved(kernels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Enlarge kernels (N, K, K) about their centre by `scale` (N,) and shift them by (N, 2) pixels, x and y."""
+    """Enlarge kernels (N, K, K) about their centre by `scale` (N,) and shift them by (N, 2), x and y."""
     count, size = kernels.shape[:2]
     theta = torch.zeros((count, 2, 3), device=kernels.device)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale

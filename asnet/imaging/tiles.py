@@ -13,8 +13,8 @@ from asnet.networks.layers import round_up
 #: Aimed at by the size of tiles. It is fixed, so that a photograph gives the same result on every day.
 TILE_MEMORY = 2 * 2**30
 
-#: Bytes that the deconvolution of a photograph takes for each of its pixels: its copies, their spectra and what is
-#: in between.
+#: Bytes that the deconvolution of a photograph takes for each of its pixels: its copies, their spectra and
+#: what is in between.
 DECONVOLUTION_MEMORY = 160
 
 #: Largest halo of a tile in pixels.
@@ -41,10 +41,10 @@ def tile_margin(config: SynthesisConfig) -> int:
 def deconvolution_halo(config: SynthesisConfig, kernel_size: int) -> int:
     """Pixels around a tile that its deconvolution is given beside the U-Net's margin.
 
-    The response never quite ends, least of all next to frequencies that the kernel removes. For kernels of 25 to
-    31 pixels and a noise of 0.01 four hundred pixels leave less than half a grey level of 255 (root mean square)
-    in the weakest of the copies that a network adapts to the noise; larger kernels need more than is worth its
-    time, and leave up to five.
+    The response never quite ends, least of all next to frequencies that the kernel removes. For kernels of 25
+    to 31 pixels and a noise of 0.01 four hundred pixels leave less than half a grey level of 255 (root mean
+    square) in the weakest of the copies that a network adapts to the noise; larger kernels need more than is
+    worth its time, and leave up to five.
     """
     return min(13 * kernel_size, LARGEST_HALO) if config.wiener_strengths else 0
 

@@ -34,8 +34,8 @@ Residual = Literal["none", "blurred", "wiener"]
 Block = Literal["plain", "residual"]
 GuideInput = Literal["grid", "description"]
 
-#: Side of the largest kernel all of whose pixels enter a description: the coarsest of its grids reaches 6 pixels of
-#: 8 from the centre, and these are tents of twice that width.
+#: Side of the largest kernel all of whose pixels enter a description: the coarsest of its grids reaches 6
+#: pixels of 8 from the centre, and these are tents of twice that width.
 LARGEST_DESCRIBED = 2 * (6 + 1) * 8 - 1
 
 
@@ -177,8 +177,8 @@ class SynthesisConfig:
         `sparse_strengths` and `sparse_thresholds` are then those for a noise of 0.01. Guiding units that read
         a description read the noise too.
     sparse_strengths, sparse_thresholds : tuple of float
-        Strengths and thresholds of the successive steps of a sparse deconvolution, which starts from the first
-        of the Wiener copies and joins the input as well; empty for none.
+        Strengths and thresholds of the successive steps of a sparse deconvolution, which starts from the
+        first of the Wiener copies and joins the input as well; empty for none.
     block : {"plain", "residual"}
         A ReLU after every convolution, or blocks that add their input to the result of their convolutions,
         with linear layers between the blocks.

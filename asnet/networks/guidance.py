@@ -1,8 +1,9 @@
 """Synthesis-guiding units (section 3.2): linear layers from the blur kernel to multipliers and shifts.
 
-What the units read of the kernel is either its pixels on a grid of fixed size or a description of fixed length: the
-kernel around its centre at resolutions that halve from level to level, and the power of its transfer function, pooled
-over cells of frequencies. The cost of a description follows the kernel's size, not the largest one's.
+What the units read of the kernel is either its pixels on a grid of fixed size or a description of fixed
+length: the kernel around its centre at resolutions that halve from level to level, and the power of its
+transfer function, pooled over cells of frequencies. The cost of a description follows the kernel's size, not
+the largest one's.
 """
 
 import math
@@ -88,8 +89,8 @@ class GuidingUnit(nn.Module):
         assert isinstance(first, nn.Linear)
         assert isinstance(second, nn.Linear)
         if config.guide_input == "grid":
-            # The kernel is no noise of unit variance: its norm, not its number of pixels, sets the size of the
-            # response.
+            # The kernel is no noise of unit variance: its norm, not its number of pixels, sets the size of
+            # the response.
             deviation = math.sqrt(2) / (TYPICAL_KERNEL_NORM * config.guide_input_scale)
             nn.init.normal_(first.weight, std=deviation)
             nn.init.zeros_(first.bias)
@@ -166,7 +167,7 @@ def guide_inputs(config: SynthesisConfig, kernel: Tensor, noise: Tensor | None) 
     config : SynthesisConfig
         Decides which of both it is.
     kernel : Tensor
-        Blur kernels (N, k, k), k odd and at most `config.kernel_size`.
+        Blur kernels (N, k, k) or (1, k, k), k odd and at most `config.kernel_size`.
     noise : Tensor or None
         Standard deviations (N,) of the noise where the network adapts to it.
     """
@@ -175,15 +176,17 @@ def guide_inputs(config: SynthesisConfig, kernel: Tensor, noise: Tensor | None) 
     parts = [config.guide_input_scale * describe_kernel(kernel), describe_spectrum(kernel)]
     if config.adapts_to_noise:
         assert noise is not None
-        parts.append((noise / REFERENCE_NOISE).log()[:, None])
+        # One kernel may serve images of different noise.
+        parts = [part.expand(len(noise), -1) for part in parts]
+        parts.append((noise.float() / REFERENCE_NOISE).log()[:, None])
     return torch.cat(parts, dim=1)
 
 
 def describe_kernel(kernel: Tensor) -> Tensor:
     """Return blur kernels (N, k, k), k odd, at RESOLUTIONS resolutions around the centre, (N, F) float32.
 
-    A pixel of a coarser grid is the sum of the kernel under a tent of twice its own width, so that a kernel within
-    the grid keeps its sum and its centroid.
+    A pixel of a coarser grid is the sum of the kernel under a tent of twice its own width, so that a kernel
+    within the grid keeps its sum and its centroid.
     """
     kernel = kernel.float()
     position = torch.arange(kernel.shape[-1], device=kernel.device) - kernel.shape[-1] // 2
@@ -196,7 +199,7 @@ def describe_kernel(kernel: Tensor) -> Tensor:
 
 
 def describe_spectrum(kernel: Tensor) -> Tensor:
-    """Return the decimal logarithm of |K|^2, averaged over cells of frequencies, (N, F) float32, about -1 to 1."""
+    """Return the logarithm of |K|^2, averaged over cells of frequencies, (N, F) float32, about -1 to 1."""
     response = transfer_function(kernel.float(), FREQUENCIES, FREQUENCIES)
     power = response.real.square() + response.imag.square()
     # Vertical frequencies in ascending order, without the last of the horizontal ones, Nyquist's.

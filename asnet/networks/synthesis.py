@@ -39,12 +39,12 @@ RESIDUAL_BRANCH_SCALE = 0.3
 #: Noise is measured on the middle of a photograph, at most so many pixels a side.
 NOISE_SIDE = 1024
 
-#: Bounds of the noise that strengths adapt to: below the first a photograph's 8 bits show, above the second it
-#: is lost.
+#: Bounds of the noise that strengths adapt to: below the first a photograph's 8 bits show, above the second
+#: it is lost.
 NOISE_RANGE = (0.0015, 0.1)
 
-#: The strengths that restore best grow with this power of the noise, thresholds with the next one; measured on
-#: photographs and noise of 0.002 to 0.05.
+#: The strengths that restore best grow with this power of the noise, thresholds with the next one; measured
+#: on photographs and noise of 0.002 to 0.05.
 STRENGTH_EXPONENT = 1.5
 THRESHOLD_EXPONENT = 0.5
 
@@ -375,7 +375,10 @@ class SynthesisNetwork(nn.Module):
         return [deconvolution.crop(image) for image in images]
 
     def _estimate(self, inputs: list[Tensor], kernel: Tensor) -> Tensor:
-        """Run the U-Net, guided by the description (N, F) of the kernel, on images (N, C, H, W); the result covers them padded to `config.size_multiple`."""
+        """Run the U-Net on images (N, C, H, W), guided by the description (N, F) of the kernel.
+
+        The result covers the images padded to `config.size_multiple`.
+        """
         with reused_memory(inputs[0]):
             config = self.config
             height, width = (round_up(length, config.size_multiple) for length in inputs[0].shape[2:])

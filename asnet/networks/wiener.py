@@ -1,12 +1,12 @@
-"""Wiener deconvolution with tapered edges, and a sparse one: the non-blind deconvolutions `compact` builds on.
+"""Wiener and sparse deconvolution with tapered edges, which the synthesis of `compact` builds on.
 
 The frequency response is conj(K) / (|K|^2 + s (|D|^2 + e)), with K the transfer function of the blur kernel,
 s the regularisation strength and |D|^2 the power response of the first differences, so that high frequencies,
 where photographs hold little power, are regularised more. The small e regularises the mean a little as well.
 
 The sparse deconvolution repeats two steps of half-quadratic splitting (Krishnan and Fergus 2009, with soft
-thresholds): differences of the image so far below a threshold become 0 and all others smaller by it, and the next
-image is the one whose differences are closest to these and whose blur is closest to the photograph.
+thresholds): differences of the image so far below a threshold become 0 and all others smaller by it, and the
+next image is the one whose differences are closest to these and whose blur is closest to the photograph.
 """
 
 from collections.abc import Sequence
@@ -93,8 +93,8 @@ class _Padding(NamedTuple):
 class Deconvolution:
     """Deconvolves images by their blur kernels; what all results share is computed once.
 
-    Images are continued over their edges by at least one kernel's size in all along either axis, and the periodic
-    images that result are called padded.
+    Images are continued over their edges by at least one kernel's size in all along either axis, and the
+    periodic images that result are called padded.
 
     Parameters
     ----------
@@ -139,8 +139,8 @@ class Deconvolution:
     def _tapered(self, blurred: Tensor, response: Tensor) -> Tensor:
         """Continue the image (N, C, H, W) over its edges so that its periodic extension has no step.
 
-        The border repeats the edge pixels and fades into the circularly blurred image, which is what a periodic
-        scene would show there.
+        The border repeats the edge pixels and fades into the circularly blurred image, which is what a
+        periodic scene would show there.
         """
         left, right, top, bottom = self._padding
         continued = F.pad(blurred, self._padding, mode="replicate")
@@ -154,8 +154,8 @@ class Deconvolution:
     def noise_level(self) -> Tensor:
         """Return the standard deviation (N,) of the noise, measured where the blur leaves next to no signal.
 
-        White noise is found to a tenth; a kernel that is not the image's finds structure there too, and takes it
-        for noise. That is as it should be: the deconvolution by such a kernel is then regularised more.
+        White noise is found to a tenth; a kernel that is not the image's finds structure there too, and takes
+        it for noise. That is as it should be: the deconvolution by such a kernel is then regularised more.
         """
         pixels = self._size[0] * self._size[1]
         power = self._spectrum.real.square() + self._spectrum.imag.square()
@@ -163,10 +163,10 @@ class Deconvolution:
         weight = 1 / (1 + signal.square())
         # Beyond the photograph's edges there is no noise; its power comes from the photograph's pixels alone.
         variance = (weight * power.mean(1)).sum((1, 2)) / (weight.sum((1, 2)) * pixels)
-        return variance.sqrt()
+        return cast(Tensor, variance.sqrt())
 
     def wiener(self, strengths: Tensor) -> list[Tensor]:
-        """Return padded Wiener deconvolutions (N, C, ...), S of them, for each image's own strengths (N, S)."""
+        """Return S padded Wiener deconvolutions (N, C, ...) for each image's own strengths (N, S)."""
         prior = self._difference_power + DIFFERENCE_FLOOR
         images = []
         for strength in strengths.unbind(1):
@@ -200,10 +200,10 @@ class Deconvolution:
         weight = strength[:, None, None, None]
         damping = self._power[:, None] + weight * self._difference_power
         spectrum = (self._matched + weight * torch.fft.rfft2(target)) / damping
-        return torch.fft.irfft2(spectrum, s=self._padded_size)
+        return cast(Tensor, torch.fft.irfft2(spectrum, s=self._padded_size))
 
     def for_each_image(self, values: Sequence[float] | Tensor) -> Tensor:
-        """Return values (S,) as the methods take them, (N, S) in the dtype and on the device of the computation."""
+        """Return values (S,) as the methods take them: (N, S), in the dtype of the computation."""
         power = self._power
         return torch.as_tensor(values, device=power.device, dtype=power.dtype).expand(power.shape[0], -1)
 

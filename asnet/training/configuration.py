@@ -76,11 +76,11 @@ class TrainingConfig:
     crop : int
         Side of the training crops in pixels.
     halo : int
-        Largest number of pixels around the crops that the synthesis network's deconvolution sees besides; a batch
-        has no more of them than its largest blur kernel is wide.
+        Largest number of pixels around the crops that the synthesis network's deconvolution sees besides; a
+        batch has no more of them than its largest blur kernel is wide.
     wrong_kernel_share : float
-        Share of each batch for which the synthesis stage is given a wrong kernel, such as an estimate might be
-        (`asnet.data.kernel_errors`); the sharp image stays the goal.
+        Share of each batch for which the synthesis stage is given a wrong kernel, such as an estimate might
+        be (`asnet.data.kernel_errors`); the sharp image stays the goal.
     learning_rate : float
         Of Adam.
     schedule : {"plateau", "cosine", "constant"}
