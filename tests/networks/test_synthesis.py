@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asnet.errors import InputError
 from asnet.networks import SynthesisConfig, SynthesisNetwork
-from asnet.networks.guidance import GuidingUnit, fit_kernel_to_grid
+from asnet.networks.guidance import GuidingUnit, fit_kernel_to_grid, guide_inputs
 from asnet.networks.wiener import wiener_deconvolution
 
 PRESETS = ["paper", "official", "compact"]
@@ -92,7 +92,7 @@ def test_guiding_unit_is_the_paper_s_three_layers(learned_offset: bool) -> None:
     hidden = 3 * kernel.reshape(2, -1)
     for layer in unit.hidden:
         hidden = (hidden @ layer.weight.T + layer.bias).clamp(min=0)
-    modulations = unit(kernel)
+    modulations = unit(guide_inputs(config, kernel, None))
     assert len(modulations) == 2
     for index, (multiplier, shift) in enumerate(modulations):
         head = unit.multipliers[index]
@@ -102,8 +102,9 @@ def test_guiding_unit_is_the_paper_s_three_layers(learned_offset: bool) -> None:
 
 
 def test_guidance_starts_close_to_none() -> None:
-    unit = GuidingUnit(small_synthesis("official"), [16])
-    multiplier, shift = unit(random_kernels(8).float())[0]
+    config = small_synthesis("official")
+    unit = GuidingUnit(config, [16])
+    multiplier, shift = unit(guide_inputs(config, random_kernels(8).float(), None))[0]
     assert 0 < multiplier.abs().max() < 0.2
     assert 0 < shift.abs().max() < 0.2
 
