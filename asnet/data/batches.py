@@ -109,6 +109,7 @@ class BatchSource:
             region = self.photographs.crops(
                 self.batch_size, self.crop + 2 * (halo + margin), generator=choices
             )
+            left, top = (round(2 * halo * _halo_share(choices)) for _ in range(2))
             border = (self.kernel_config.canvas - extent) // 2
             inner = slice(border, border + extent)
             lit = with_lights(region, self.degradation_config, generator=choices)
@@ -117,7 +118,6 @@ class BatchSource:
             errors = self._generator("kernel errors", index, torch.device("cpu"))
             right = self.batch_size - self._wrong
             given = torch.cat([kernel[:right], mistaken_kernels(kernel[right:], generator=errors)])
-        left, top = (round(2 * halo * share) for share in (_halo_share(choices), _halo_share(choices)))
         rows = slice(margin + top, margin + top + self.crop)
         columns = slice(margin + left, margin + left + self.crop)
         sharp = lit[..., rows, columns].clamp_max(1.0)
