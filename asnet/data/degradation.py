@@ -31,6 +31,9 @@ class DegradationConfig:
     ----------
     noise
         Standard deviation of white Gaussian noise, for intensities in [0, 1].
+    noise_exponent
+        Power of the uniform number between 0 and 1 that chooses within the range of `noise`; above 1 there is
+        little noise more often than much.
     gamma
         Exponent by which intensities are made linear before the blur, and encoded again after it (2.2 is
         close to sRGB); 1 blurs the intensities as they are.
@@ -70,6 +73,7 @@ class DegradationConfig:
     """
 
     noise: tuple[float, float] = (0.02, 0.02)
+    noise_exponent: float = 1.0
     gamma: float = 1.0
     gamma_probability: float = 1.0
     poisson: tuple[float, float] | None = None
@@ -108,8 +112,9 @@ class DegradationConfig:
                 )
             # A configuration file brings lists.
             object.__setattr__(self, name, tuple(limits))
-        if not self.gamma > 0.0:
-            raise ConfigurationError(f"gamma must be positive, not {self.gamma}")
+        for name in ("gamma", "noise_exponent"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigurationError(f"{name} must be positive, not {getattr(self, name)}")
         for name in ("saturation_probability", "gamma_probability", "jpeg_probability", "lights_probability"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigurationError(f"{name} must lie within [0, 1], not {getattr(self, name)}")
@@ -258,7 +263,9 @@ def degrade(
         image = image.clamp_min(0.0) ** (1.0 / exponent)
     if config.noise[1] > 0.0:
         noise = torch.randn(image.shape, generator=generator, device=generator.device, dtype=image.dtype)
-        image = image + uniform(config.noise) * noise.to(image.device)
+        lowest, highest = config.noise
+        deviation = lowest + (highest - lowest) * uniform((0.0, 1.0)) ** config.noise_exponent
+        image = image + deviation * noise.to(image.device)
     whole = _to_bytes(image).to(image) / 255.0 if config.quantise else image
     if config.jpeg is not None:
         compressed = among(config.jpeg_probability).flatten().tolist()
