@@ -57,6 +57,12 @@ class BlurKernelConfig:
     class_sizes
         Largest sizes of classes of kernels in pixels, odd and ascending. The class is then drawn first, each
         as often as any other, and the size within its part of the range. Empty for one class.
+    thin_probability
+        Share of the kernels without a sensor's point-spread function: a path one pixel wide.
+    tail_probability
+        Share of the kernels with a faint tail, a long stretch of the path that the camera passes fast.
+    loop_probability
+        Share of the kernels whose path is a loop, or most of one, and not a random walk.
 
     Raises
     ------

@@ -29,6 +29,7 @@ from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfi
 from asnet.networks.layers import initialise_he, luma
 from asnet.networks.wiener import edge_window, fast_fft_length, wiener_deconvolution
 from asnet.ops import cross_correlation
+from asnet.ops.threads import threads_for
 
 #: Keeps divisions finite; far below one grey level or the smallest kernel weight that matters.
 EPSILON = 1e-6
@@ -231,27 +232,28 @@ class IteratedAnalysisNetwork(nn.Module):
         kernel[:, sizes[0] // 2, sizes[0] // 2] = 1
         for size in sizes:
             blurred = _resize_image(image, size / sizes[-1])
-            gradients = image_gradients(blurred)
-            kernel = resize_kernel(kernel, size)
-            for number in range(config.rounds if size < sizes[-1] else config.finest_rounds):
-                previous = kernel
-                if size == sizes[0] and number == 0:
-                    latent = gaussian_blur(blurred, FIRST_SMOOTHING)
-                else:
-                    latent = wiener_deconvolution(blurred, kernel, (LATENT_STRENGTH,))[:, 0]
-                share = max(STRONGEST, GRADIENTS_PER_UNKNOWN * size**2 / latent[0].numel())
-                predicted = strongest(
-                    image_gradients(shock_filter(latent, SHOCK_STEPS)), min(share, STRONGEST_AT_MOST)
-                )
-                correlations = _correlations(predicted, gradients, size)
-                solved = solve_kernel(
-                    correlations.predicted, correlations.mixed, DAMPING, config.conjugate_gradient_steps
-                )
-                shift = _whole_pixel_shift_to_centre(solved)
-                solved = _shifted(solved, shift)
-                correlations = correlations._replace(mixed=_shifted(correlations.mixed, shift))
-                kernel = _kept(solved)
-                kernel = kernel / kernel.sum((-2, -1), keepdim=True).clamp(min=EPSILON)
+            with threads_for(blurred):
+                gradients = image_gradients(blurred)
+                kernel = resize_kernel(kernel, size)
+                for number in range(config.rounds if size < sizes[-1] else config.finest_rounds):
+                    previous = kernel
+                    if size == sizes[0] and number == 0:
+                        latent = gaussian_blur(blurred, FIRST_SMOOTHING)
+                    else:
+                        latent = wiener_deconvolution(blurred, kernel, (LATENT_STRENGTH,))[:, 0]
+                    share = max(STRONGEST, GRADIENTS_PER_UNKNOWN * size**2 / latent[0].numel())
+                    predicted = strongest(
+                        image_gradients(shock_filter(latent, SHOCK_STEPS)), min(share, STRONGEST_AT_MOST)
+                    )
+                    correlations = _correlations(predicted, gradients, size)
+                    solved = solve_kernel(
+                        correlations.predicted, correlations.mixed, DAMPING, config.conjugate_gradient_steps
+                    )
+                    shift = _whole_pixel_shift_to_centre(solved)
+                    solved = _shifted(solved, shift)
+                    correlations = correlations._replace(mixed=_shifted(correlations.mixed, shift))
+                    kernel = _kept(solved)
+                    kernel = kernel / kernel.sum((-2, -1), keepdim=True).clamp(min=EPSILON)
         return solved, previous, correlations
 
 
