@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from measure import save
+
 from asnet.cli.main import set_wait_policy
 
 CORES = 2
@@ -136,8 +138,6 @@ def measure(contenders: list[Contender], turns: int) -> list[dict[str, Any]]:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print and write."""
-    from measure import save
-
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     library = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}

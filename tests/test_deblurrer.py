@@ -314,3 +314,25 @@ def test_shipped_weights_make_a_texture_without_edges_no_worse() -> None:
     truth = texture[0, :, 7:-7, 7:-7]
     result = Deblurrer.from_pretrained(device="cpu").deblur(blurred)
     assert (result.image - truth).square().mean() < 1.02 * (blurred - truth).square().mean()
+
+
+def test_an_estimate_computes_in_one_thread_and_leaves_the_others_to_later_work(
+    deblurrer: Deblurrer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another process computes, thousands of small operations in two threads take minutes."""
+    transform = torch.fft.rfft2
+    seen = set()
+
+    def watched(*arguments: Any, **options: Any) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return transform(*arguments, **options)
+
+    monkeypatch.setattr(torch.fft, "rfft2", watched)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        deblurrer.estimate_kernel(scene(80, 90))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == {1}
