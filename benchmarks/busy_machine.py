@@ -138,6 +138,7 @@ def measure(contenders: list[Contender], turns: int) -> list[dict[str, Any]]:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, print and write."""
+    load = round(os.getloadavg()[0], 1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     library = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
@@ -156,8 +157,8 @@ def run(options: argparse.Namespace) -> None:
         verdict = "as it should be" if row["deblurring_ratio"] <= LARGEST_RATIO else "too slow"
         print(f"{row['name']}: {row['deblurring_ratio']:.2f} times the undisturbed time, {verdict}")
     size = f"{options.width}x{options.height}"
-    name = save("busy_machine", rows, model=Path(options.model).stem, size=size, cores=CORES).name
-    print("written to", name)
+    facts = {"model": Path(options.model).stem, "size": size, "cores": CORES, "load_before": load}
+    print("written to", save("busy_machine", rows, **facts).name)
 
 
 def main() -> None:
