@@ -120,7 +120,9 @@ def _deblur(
         check_suffix(task.comparison, PHOTOGRAPH_SUFFIXES)
     check_absent(task.outputs, overwrite=arguments.overwrite)
     photograph = read_photograph(task.photograph)
-    deblurred = deblurrer.deblur(photograph.pixels, kernel, scale=arguments.scale)
+    deblurred = deblurrer.deblur(
+        photograph.pixels, kernel, scale=arguments.scale, alpha=photograph.alpha
+    )
     notes = list(photograph.notes)
     if deblurred.finding in _LEFT:
         notes.append(_LEFT[deblurred.finding].format(task.photograph))
