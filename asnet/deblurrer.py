@@ -299,12 +299,16 @@ class Deblurrer:
             sharp = functional.interpolate(sharp, size=blurred.shape[2:], mode="bicubic", align_corners=False)
         sharp = sharp[0].clamp_(0, 1)
         if used.finding == "unclear":
-            change = (sharp - blurred[0]).square().mean().sqrt()
-            if change > MUCH_CHANGE * blurred.std():
+            before, after = area.known_pixels(blurred[0]), area.known_pixels(sharp)
+            change, contrast = (
+                (x - y).square().mean() for x, y in ((after, before), (before, before.mean()))
+            )
+            # Without a photographed pixel both are NaN.
+            if not change <= MUCH_CHANGE**2 * contrast:
                 return _left_alone(pixels, used.kernel, "unclear")
         if pixels.shape[0] == 1:
             sharp = sharp.mean(0, keepdim=True)
-        restored = area.put_back(pixels.clamp(0, 1).to(sharp), sharp)
+        restored = area.put_back(pixels.clamp(0, 1), sharp.to(pixels))
         return restored.cpu(), (shown.cpu(), used.scale, "blurred")
 
     @torch.no_grad()
@@ -393,9 +397,7 @@ def _left_alone(
     return pixels.clamp(0, 1).cpu(), (single, 1, finding)
 
 
-def _photograph_with_its_own_alpha(
-    picture: Image.Image, alpha: Tensor | NDArray[Any] | None
-) -> Photograph:
+def _photograph_with_its_own_alpha(picture: Image.Image, alpha: Tensor | NDArray[Any] | None) -> Photograph:
     if alpha is not None:
         raise InputError("alpha goes with tensors and arrays: a picture has its own transparency")
     return photograph_from_picture(picture)

@@ -1,14 +1,14 @@
 """What of a picture is photographed: not the bars or frame around it, nor what is transparent.
 
-Bars, frames and cut-outs are added to a photograph after it was blurred. Their edges are steep, whatever the
-blur: an estimate would call the photograph sharp, and a deconvolution rings at them. A blur that crosses an
-edge softens it, which tells a bar from a clipped sky: only what ends in a step is taken for a bar, and nothing
-is lost by leaving it out, since no blur carried anything across the step.
+Bars, frames and cut-outs are made after a photograph was blurred, so their edges are steep whatever the blur:
+an analysis would call the photograph sharp, and a deconvolution rings at them. An edge within the photograph,
+that of a clipped sky say, is softened by the blur that crosses it. So only what ends in a step is taken for a
+bar, and little is lost where a step was photographed after all: no blur carried anything across it.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,8 +17,9 @@ from torch.nn import functional
 from asnet.imaging.resampling import SMALLEST_SIDE
 from asnet.networks.layers import luma
 
-#: Largest deviation of a border's line from its colour: on average, and of the mean over SPAN pixels, which the
-#: ringing of JPEG at a step leaves small and the tip of a tower does not.
+#: Largest deviation of a border's line from the border's brightness: on average, and of the mean of any SPAN
+#: pixels.
+#: JPEG's ringing at a step leaves the latter small; the tip of a tower does not.
 QUIET, QUIET_SPAN = 8 / 255, 24 / 255
 SPAN = 8
 
@@ -31,13 +32,13 @@ QUIET_SHARE = 0.25
 #: A thin line within a frame is all noise of the steps to both sides: the limits grow by this factor.
 INNER_FACTOR = 2.5
 
-#: The step reaches this share of the mean deviation over the LEVEL_LINES lines that follow it, with no more than
-#: one line between. A blur of 4 pixels across the edge stays below.
+#: A step rises within two lines to this share of the mean deviation over the LEVEL_LINES lines that follow. A
+#: blur of 4 pixels across the edge stays below.
 STEP_SHARE, LEVEL_LINES = 0.75, 8
 
-#: Where bars and photograph were enlarged together the step is wider. Its lines are then mixtures of the bar's
-#: colour and the photograph's first line, but for this share. So are those of a blurred level horizon: such
-#: bars count only in pairs.
+#: Where bars and photograph were enlarged together, the step is wider. Its lines are then mixtures of the
+#: bar's brightness and the photograph's first line, but for this share. So are those of a blurred level
+#: horizon, so such bars count only in pairs.
 WIDEST_STEP, MIXTURE_REMAINDER = 6, 0.2
 
 #: Least deviation beyond the step: a smaller one is no edge worth speaking of.
@@ -59,8 +60,8 @@ OPAQUE_SHARE = 0.1
 #: Least trust of a pixel that takes part in an estimate.
 USABLE_TRUST = 0.9
 
-#: Smoothing steps at each level of the fill.
-FILL_STEPS = 4
+#: What counts as opaque is found from about so many pixels.
+OPACITY_SAMPLE = 2**18
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,14 @@ class PhotographedArea:
             return None
         return (self.trust >= USABLE_TRUST)[None, None]
 
+    def known_pixels(self, values: Tensor) -> Tensor:
+        """Of values (C, h, w) those of usable pixels, (C, ...)."""
+        return values if self.usable is None else values[:, self.usable[0, 0].to(values.device)]
+
     def put_back(self, picture: Tensor, result: Tensor) -> Tensor:
-        """Return the picture (C, H, W) with a result (C, h, w) for its photographed area, all else as it is."""
-        original = picture[:, self.rectangle[0], self.rectangle[1]]
+        """Return the picture (C, H, W) with a result (C, h, w) where it is photographed, else as it is."""
         if self.trust is not None:
+            original = picture[:, self.rectangle[0], self.rectangle[1]]
             result = torch.lerp(original, result, self.trust.to(result))
         if result.shape == picture.shape:
             return result
@@ -100,7 +105,7 @@ class PhotographedArea:
         return whole
 
 
-def photographed_area(pixels: Tensor, alpha: Tensor | NDArray[numpy.uint8] | None = None) -> PhotographedArea:
+def photographed_area(pixels: Tensor, alpha: Tensor | NDArray[Any] | None = None) -> PhotographedArea:
     """Find what of a picture is photographed.
 
     Parameters
@@ -113,7 +118,7 @@ def photographed_area(pixels: Tensor, alpha: Tensor | NDArray[numpy.uint8] | Non
     Returns
     -------
     PhotographedArea
-        Without constant borders on any side and with sides of at least 16 pixels. A picture that is transparent
+        Without constant borders on any side; its sides have at least 16 pixels. A picture that is transparent
         all over has no trusted pixel.
 
     Examples
@@ -123,30 +128,18 @@ def photographed_area(pixels: Tensor, alpha: Tensor | NDArray[numpy.uint8] | Non
     >>> photographed_area(picture).rectangle[1]
     slice(10, 50, None)
     """
-    trust = None if alpha is None else _trust(torch.as_tensor(alpha).to(pixels.device))
+    trust = None if alpha is None else _trust(alpha).to(pixels.device)
     rectangle = slice(0, pixels.shape[1]), slice(0, pixels.shape[2])
     if trust is not None:
         visible = trust > 0
         rectangle = _span(visible.any(1)), _span(visible.any(0))
-        if bool((trust[rectangle] == 1).all()):
-            trust = None
+        trust = None if bool((trust[rectangle] == 1).all()) else trust[rectangle]
+    inner = _without_borders(pixels[:, rectangle[0], rectangle[1]], trust)
+    rectangle = _part_of(rectangle[0], inner[0]), _part_of(rectangle[1], inner[1])
     within = pixels[:, rectangle[0], rectangle[1]]
-    # The corners of a frame may be transparent.
-    filled = within if trust is None else fill_smoothly(within, trust[rectangle])
-    # JPEG carries colour over a step, but little brightness.
-    inner = _without_borders(luma(filled[None])[0, 0])
-    rows, columns = (
-        slice(outer.start + part.start, outer.start + part.stop)
-        for outer, part in zip(rectangle, inner, strict=True)
-    )
-    if trust is not None:
-        trust = trust[rows, columns]
-        if bool((trust == 1).all()):
-            trust = None
-    cropped = pixels[:, rows, columns]
-    return PhotographedArea(
-        (rows, columns), cropped if trust is None else fill_smoothly(cropped, trust), trust
-    )
+    if trust is None or bool((trust[inner] == 1).all()):
+        return PhotographedArea(rectangle, within, None)
+    return PhotographedArea(rectangle, fill_smoothly(within, trust[inner]), trust[inner])
 
 
 def fill_smoothly(image: Tensor, weight: Tensor) -> Tensor:
@@ -160,17 +153,19 @@ def fill_smoothly(image: Tensor, weight: Tensor) -> Tensor:
     image : Tensor
         (C, H, W).
     weight : Tensor
-        (H, W), 0 for unknown pixels to 1 for those that stay as they are.
+        (H, W), 0 for unknown pixels to 1 for those that stay as they are. The fill goes by those of at least
+        USABLE_TRUST.
 
     Returns
     -------
     Tensor
-        (C, H, W); the image itself if no pixel has weight.
+        (C, H, W); the image itself if there is nothing to go by.
     """
-    if not bool(weight.any()):
+    if not bool((weight >= USABLE_TRUST).any()):
         return image
     image, weight = image[None], weight[None, None].to(image)
     levels = [(image, weight)]
+    weight = (weight >= USABLE_TRUST).to(image)
     while max(image.shape[2:]) > 1 and bool((weight < 1).any()):
         mass = functional.avg_pool2d(weight, 2, ceil_mode=True)
         image = functional.avg_pool2d(image * weight, 2, ceil_mode=True) / mass.clamp(min=1e-6)
@@ -181,21 +176,25 @@ def fill_smoothly(image: Tensor, weight: Tensor) -> Tensor:
     for image, weight in reversed(levels):
         filled = functional.interpolate(filled, size=image.shape[2:], mode="bilinear", align_corners=False)
         filled = torch.lerp(filled, image, weight)
-        for _ in range(FILL_STEPS):
-            padded = functional.pad(filled, (1, 1, 1, 1), mode="replicate")
-            filled = torch.lerp(functional.avg_pool2d(padded, 3, stride=1), image, weight)
+        padded = functional.pad(filled, (1, 1, 1, 1), mode="replicate")
+        filled = torch.lerp(functional.avg_pool2d(padded, 3, stride=1), image, weight)
     return filled[0]
 
 
-def _trust(alpha: Tensor) -> Tensor:
+def _trust(alpha: Tensor | NDArray[Any]) -> Tensor:
     """How far to trust the pixels of an opacity (H, W): 1 where it reaches what is common in the picture."""
-    opacity = alpha.to(torch.float32)
+    opacity = (alpha if isinstance(alpha, Tensor) else torch.tensor(alpha)).to(torch.float32)
     visible = opacity[opacity > 0]
     if visible.numel() == 0:
         return torch.zeros_like(opacity)
-    rank = max(1, round((1 - OPAQUE_SHARE) * visible.numel()))
-    opaque = visible.kthvalue(rank).values
-    return (opacity / opaque).clamp(max=1) ** TRUST_POWER
+    sample = visible[:: -(-visible.numel() // OPACITY_SAMPLE)]
+    opaque = sample.kthvalue(max(1, round((1 - OPAQUE_SHARE) * sample.numel()))).values
+    return (opacity / opaque).clamp(0, 1) ** TRUST_POWER
+
+
+def _part_of(outer: slice, inner: slice) -> slice:
+    """The slice of an axis that `inner` is of `outer`'s part of it."""
+    return slice(outer.start + inner.start, outer.start + inner.stop)
 
 
 def _span(marked: Tensor) -> slice:
@@ -209,25 +208,25 @@ def _span(marked: Tensor) -> slice:
     return slice(begin, max(end, begin + SMALLEST_SIDE))
 
 
-def _without_borders(brightness: Tensor) -> tuple[slice, slice]:
-    """Rows and columns within the constant borders of (H, W)."""
-    spans = [[0, side] for side in brightness.shape]
+def _without_borders(pixels: Tensor, trust: Tensor | None) -> tuple[slice, slice]:
+    """Rows and columns within the constant borders of (C, H, W), by what is opaque of it."""
+    known = None if trust is None else (trust >= USABLE_TRUST)[None]
+    spans = [[0, side] for side in pixels.shape[1:]]
     # A line between frame and photograph, or a frame within a frame, is found once the outer one is gone.
     for number in range(MOST_COLOURS):
         before = [list(span) for span in spans]
         factor = INNER_FACTOR if number else 1.0
         for axis, span in enumerate(spans):
             rows, columns = (slice(*edges) for edges in spans)
-            lines = brightness[rows, columns]
-            if axis == 1:
-                lines = lines.T
-            ends = lines, lines.flip(0)
+            part = pixels[:, rows, columns]
+            known_part = None if known is None else known[:, rows, columns]
+            ends = [_Lines(part, known_part, axis, from_end=from_end) for from_end in (False, True)]
             depths = [_border_depth(end, factor, widest_step=1) for end in ends]
             if depths == [0, 0]:
                 depths = [_border_depth(end, factor, widest_step=WIDEST_STEP) for end in ends]
                 if 0 in depths:
                     continue
-            if len(lines) - sum(depths) >= SMALLEST_SIDE:
+            if len(ends[0]) - sum(depths) >= SMALLEST_SIDE:
                 span[0] += depths[0]
                 span[1] -= depths[1]
         if spans == before:
@@ -235,21 +234,56 @@ def _without_borders(brightness: Tensor) -> tuple[slice, slice]:
     return slice(*spans[0]), slice(*spans[1])
 
 
-def _border_depth(lines: Tensor, factor: float, *, widest_step: int) -> int:
-    """Count the constant lines with which (L, W) begins, up to a step; 0 without a step."""
+class _Lines:
+    """Brightness of an image's rows or columns, computed where it is asked for, counted from either end.
+
+    JPEG carries colour over a step, but little brightness. Where `known` (1, H, W) is False nothing counts.
+    """
+
+    def __init__(self, pixels: Tensor, known: Tensor | None, axis: int, *, from_end: bool) -> None:
+        self._pixels = pixels.movedim(1 + axis, 1)
+        self._known = None if known is None else known.movedim(1 + axis, 1)
+        self._from_end = from_end
+        brightness, opaque = self._read(0, 1)
+        self._colour = (brightness if opaque is None else brightness[opaque]).median()
+
+    def __len__(self) -> int:
+        return self._pixels.shape[1]
+
+    def differences(self, begin: int, end: int) -> tuple[Tensor, Tensor]:
+        """Differences (L, W) of the lines from `begin` until before `end` from the first line's median.
+
+        And each line's mean deviation (L,), infinite where less than half of the line is known.
+        """
+        brightness, known = self._read(begin, end)
+        signed = brightness - self._colour
+        if known is None:
+            return signed, signed.abs().mean(1)
+        signed = signed * known
+        share = known.float().mean(1)
+        return signed, torch.where(share >= 0.5, signed.abs().mean(1) / share, torch.inf)
+
+    def _read(self, begin: int, end: int) -> tuple[Tensor, Tensor | None]:
+        place = slice(len(self) - end, len(self) - begin) if self._from_end else slice(begin, end)
+        order = (0,) if self._from_end else ()
+        brightness = luma(self._pixels[None, :, place])[0, 0].flip(order)
+        return brightness, None if self._known is None else self._known[0, place].flip(order)
+
+
+def _border_depth(lines: _Lines, factor: float, *, widest_step: int) -> int:
+    """Count the constant lines at one end up to a step; 0 without a step."""
     length = len(lines)
-    colour = lines[0].median()
 
     def deviations(begin: int, end: int) -> tuple[Tensor, Tensor]:
         """Mean deviation of each line from the border's colour, and the largest mean over a span."""
-        signed = lines[begin:end] - colour
+        signed, mean = lines.differences(begin, end)
         spans = functional.avg_pool1d(signed[:, None], SPAN, stride=SPAN // 2)
-        return signed.abs().mean(1).cpu(), spans.abs().amax((1, 2)).cpu()
+        return mean.cpu(), spans.abs().amax((1, 2)).cpu()
 
     mean, span = deviations(0, 1)
-    quiet = 1 if bool((mean <= factor * QUIET) & (span <= factor * QUIET_SPAN)) else 0
-    if quiet == 0:
+    if not bool((mean <= factor * QUIET) & (span <= factor * QUIET_SPAN)):
         return 0
+    quiet = 1
     while len(mean) < length and quiet + WIDEST_STEP + LEVEL_LINES + 2 > len(mean):
         more = deviations(len(mean), min(length, len(mean) + CHUNK))
         mean, span = torch.cat([mean, more[0]]), torch.cat([span, more[1]])
@@ -261,13 +295,13 @@ def _border_depth(lines: Tensor, factor: float, *, widest_step: int) -> int:
     for width in range(1, widest_step + 1):
         depths = torch.arange(1, 1 + max(0, min(quiet, length - SMALLEST_SIDE, len(level) - width - 2)))
         beyond = level[depths + width + 1]
-        step = (beyond >= SMALLEST_STEP) & (mean[depths + width] >= STEP_SHARE * beyond)
+        step = (beyond >= SMALLEST_STEP) & beyond.isfinite() & (mean[depths + width] >= STEP_SHARE * beyond)
         step &= largest[depths - 1] <= QUIET_SHARE * beyond
         step &= (depths <= FAR) | (largest_span[(depths - 1 - FAR).clamp(min=0)] <= FAR_SPAN)
-        for depth in depths[step].tolist():
+        for depth in map(int, depths[step]):
             if width == 1:
                 return depth if mean[depth] >= STEP_SHARE * level[depth + 2] else depth + 1
-            if _is_a_mixture(lines[depth : depth + width + 1] - colour):
+            if _is_a_mixture(lines.differences(depth, depth + width + 1)[0]):
                 return depth + width
     return 0
 

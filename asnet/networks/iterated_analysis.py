@@ -235,9 +235,7 @@ class IteratedAnalysisNetwork(nn.Module):
             return KernelEstimate(refined, sharp, contradictory | (predicted <= 0))
 
     @torch.no_grad()
-    def _iterate(
-        self, image: Tensor, usable: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Correlations]:
+    def _iterate(self, image: Tensor, usable: Tensor | None = None) -> tuple[Tensor, Tensor, Correlations]:
         """Run all rounds; return the last solution, the kernel before it, and what it was solved from."""
         config = self.config
         sizes = config.scale_sizes
