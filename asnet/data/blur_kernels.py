@@ -61,11 +61,11 @@ class BlurKernelConfig:
         Draw the class once for all kernels that are sampled together, so that the kernels of a batch are of
         similar sizes, and the images that they need as well.
     thin_probability
-        Share of the kernels without a sensor's point-spread function.
+        Share of the kernels without a sensor's point-spread function: a path one pixel wide.
     tail_probability
-        Share of the kernels of which a part is passed in haste and so is faint.
+        Share of the kernels with a faint tail, a long stretch of the path that the camera passes fast.
     loop_probability
-        Share of the kernels whose path goes around once.
+        Share of the kernels whose path is a loop, or most of one, and not a random walk.
 
     Raises
     ------

@@ -108,8 +108,12 @@ def tile_spans(length: int, tile: int, margin: int, multiple: int) -> list[tuple
     return spans
 
 
-def most_structured_window(image: Tensor, pixels: int) -> Tensor:
+def most_structured_window(
+    image: Tensor, pixels: int, usable: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """Return the window of about so many pixels, shaped like the image, that holds the most edges.
+
+    And of `usable` the same window, None without it.
 
     Parameters
     ----------
@@ -117,17 +121,22 @@ def most_structured_window(image: Tensor, pixels: int) -> Tensor:
         (1, C, H, W), range [0, 1].
     pixels : int
         Area of the window; a smaller image is returned whole.
+    usable : Tensor, optional
+        (1, 1, H, W) bool, True for the pixels whose edges count; by default all.
     """
     height, width = image.shape[2:]
     if height * width <= pixels:
-        return image
+        return image, usable
     shrink = math.sqrt(pixels / (height * width))
     rows, columns = (max(SMALLEST_SIDE, int(side * shrink)) for side in (height, width))
-    top, left = most_structured_place(image, rows, columns)
-    return image[..., top : top + rows, left : left + columns].contiguous()
+    top, left = most_structured_place(image, rows, columns, usable)
+    place = (..., slice(top, top + rows), slice(left, left + columns))
+    return image[place].contiguous(), None if usable is None else usable[place].contiguous()
 
 
-def most_structured_place(image: Tensor, rows: int, columns: int) -> tuple[int, int]:
+def most_structured_place(
+    image: Tensor, rows: int, columns: int, usable: Tensor | None = None
+) -> tuple[int, int]:
     """Return top and left of the window of that size which holds the most edges.
 
     Parameters
@@ -136,16 +145,20 @@ def most_structured_place(image: Tensor, rows: int, columns: int) -> tuple[int, 
         (1, C, H, W), range [0, 1]. Clipped pixels do not count: blur there is no convolution.
     rows, columns : int
         Size of the window in pixels, at most that of the image.
+    usable : Tensor, optional
+        (1, 1, H, W) bool, True for the pixels whose edges count; by default all.
     """
     height, width = image.shape[2:]
     grey = image.mean(1, keepdim=True)
     energy = torch.zeros_like(grey)
     energy[..., :, 1:] += grey.diff(dim=-1).abs()
     energy[..., 1:, :] += grey.diff(dim=-2).abs()
-    usable = ((image > 0.01) & (image < 0.99)).all(1, keepdim=True)
+    counted = ((image > 0.01) & (image < 0.99)).all(1, keepdim=True)
+    if usable is not None:
+        counted &= usable
     # Sums over cells, then over windows of whole cells: nothing as large as the image is summed twice.
     cell = max(1, min(rows, columns) // 8)
-    cells = functional.avg_pool2d(energy * usable, cell)
+    cells = functional.avg_pool2d(energy * counted, cell)
     spans = [
         min(max(1, side // cell), count) for side, count in zip((rows, columns), cells.shape[2:], strict=True)
     ]
