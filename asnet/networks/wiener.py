@@ -54,7 +54,7 @@ def transfer_function(kernel: Tensor, height: int, width: int) -> Tensor:
     return cast(Tensor, torch.fft.rfft2(centred))
 
 
-def _difference_power(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def difference_power(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """|D|^2 of the first differences along both axes on the half spectrum, shape (height, width // 2 + 1)."""
     vertical = torch.fft.fftfreq(height, device=device, dtype=dtype)[:, None]
     horizontal = torch.fft.rfftfreq(width, device=device, dtype=dtype)[None]
@@ -134,7 +134,7 @@ def wiener_deconvolution(blurred: Tensor, kernel: Tensor, strengths: Sequence[fl
         response = transfer_function(kernel, padded_height, padded_width)
         spectrum = torch.fft.rfft2(_tapered(blurred, response, padding))
         power = response.real.square() + response.imag.square()
-        prior = _difference_power(padded_height, padded_width, blurred.device, dtype) + DIFFERENCE_FLOOR
+        prior = difference_power(padded_height, padded_width, blurred.device, dtype) + DIFFERENCE_FLOOR
         matched = (spectrum * response.conj()[:, None])[:, None]
         damping = power[:, None] + strength[:, None, None] * prior
         restored = torch.fft.irfft2(matched / damping[:, :, None], s=(padded_height, padded_width))
