@@ -140,6 +140,8 @@ class Deblurrer:
             self._largest_sizes = network.config.classifier.class_sizes
         self._syntheses = [TiledSynthesis(pair.synthesis.to(self.dtype), tile_size) for pair in self._pairs]
         self.kernel_size = self._largest_sizes[-1]
+        # Kernels that are given may be larger than any that the analysis would find.
+        self._given_sizes = (*self._largest_sizes[:-1], self._pairs[-1].config.synthesis.kernel_size)
         self.tile_size = max(synthesis.tile_size for synthesis in self._syntheses)
 
     @classmethod
@@ -354,13 +356,13 @@ class Deblurrer:
         factor = 1 if scale == "auto" else scale
         while True:
             fitted = scale_kernel(kernel, 1 / factor)
-            for pair, largest in enumerate(self._largest_sizes):
+            for pair, largest in enumerate(self._given_sizes):
                 if fitted.shape[-1] <= largest:
                     return _PlacedKernel(fitted, pair, factor)
             if scale != "auto":
                 raise InputError(
-                    f"a blur kernel of {kernel.shape[-1]} pixels does not fit the grid of {self.kernel_size} "
-                    f"at scale {scale}"
+                    f"a blur kernel of {kernel.shape[-1]} pixels does not fit the grid of "
+                    f"{self._given_sizes[-1]} at scale {scale}"
                 )
             factor *= 2
             if smallest // factor < SMALLEST_SIDE:

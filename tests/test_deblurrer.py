@@ -12,6 +12,7 @@ from torch.nn import functional
 from asnet import Deblurrer
 from asnet.data import BlurKernelConfig, blur, sample_blur_kernels
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
+from asnet.imaging import tiled_synthesis
 from asnet.imaging.resampling import scale_kernel
 from asnet.imaging.tiles import most_structured_window, tile_spans
 from asnet.networks import load_network
@@ -116,8 +117,16 @@ def test_the_kernel_that_is_given_is_removed(small_weights: Path) -> None:
     assert error < 0.7 * before
 
 
+@pytest.mark.parametrize("whole_deconvolution", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(301, 420), (420, 150)])
-def test_tiles_fit_together_like_the_whole(small_weights: Path, height: int, width: int) -> None:
+def test_tiles_fit_together_like_the_whole(
+    small_weights: Path,
+    height: int,
+    width: int,
+    whole_deconvolution: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiled_synthesis, "is_deconvolved_whole", lambda height, width: whole_deconvolution)
     sharp = scene(height + 6, width + 6)
     generator = torch.Generator().manual_seed(1)
     kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=7, minimum_size=7), generator=generator)[0]
@@ -127,7 +136,7 @@ def test_tiles_fit_together_like_the_whole(small_weights: Path, height: int, wid
     assert tiled.tile_size < max(height, width)
     first, second = whole.deblur(blurred, kernel).image, tiled.deblur(blurred, kernel).image
     change = (first - blurred).abs().mean()
-    # The untrained U-Net amplifies; what is left comes from the far ends of the Wiener deconvolution.
+    # The untrained U-Net amplifies; what is left comes from the far ends of the deconvolution in tiles.
     assert (first - second).abs().max() < 0.1 * change
     assert (first - second).square().mean().sqrt() < 0.01 * change
 
@@ -323,3 +332,25 @@ def test_shipped_weights_make_a_texture_without_edges_no_worse() -> None:
     truth = texture[0, :, 7:-7, 7:-7]
     result = Deblurrer.from_pretrained(device="cpu").deblur(blurred)
     assert (result.image - truth).square().mean() < 1.02 * (blurred - truth).square().mean()
+
+
+def test_an_estimate_computes_in_one_thread_and_leaves_the_others_to_later_work(
+    deblurrer: Deblurrer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another process computes, thousands of small operations in two threads take minutes."""
+    transform = torch.fft.rfft2
+    seen = set()
+
+    def watched(*arguments: Any, **options: Any) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return transform(*arguments, **options)
+
+    monkeypatch.setattr(torch.fft, "rfft2", watched)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        deblurrer.estimate_kernel(scene(80, 90))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == {1}

@@ -1,8 +1,9 @@
 """``asnet``: reads the command line, hands over to a subcommand, and says errors in one sentence."""
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 from asnet import __version__
 from asnet.errors import AsnetError
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0, or 1 if something could not be done, or 130 if interrupted. Wrong usage exits with 2.
     """
+    if "torch" not in sys.modules:
+        set_wait_policy(os.environ)
     try:
         parsed = _build_parser().parse_args(arguments)
         result: int = parsed.run(parsed)
@@ -48,6 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("asnet: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def set_wait_policy(environment: MutableMapping[str, str]) -> None:
+    """Make threads that wait for each other sleep, unless the environment says how they are to wait.
+
+    OpenMP's threads spin for milliseconds by default. Where another process computes, each parallel region
+    then waits for a thread that has spun its share of a core away, and a deblurring of 1 s takes minutes.
+    OpenMP reads the environment when torch loads it, never again.
+    """
+    if "GOMP_SPINCOUNT" not in environment:
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -20,12 +20,12 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from asnet.networks.edge_steepness import edge_steepness
+from asnet.networks.edge_steepness import REACH, edge_steepness
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 from asnet.networks.kernel_equations import Correlations
 from asnet.networks.kernel_grids import fit_grid, similarity
 from asnet.networks.kernel_refiner import KernelRefiner
-from asnet.networks.kernel_rounds import Iteration, Photographs, run_rounds
+from asnet.networks.kernel_rounds import Iteration, Photographs, grown, run_rounds
 from asnet.networks.latent_image import gradient_count
 from asnet.networks.layers import luma
 
@@ -45,7 +45,7 @@ SMALLEST_STRENGTH = 1e-4
 SHARP_STEEPNESS = 0.6
 
 #: Mean similarity of the courses' kernels to the winning one below which the estimate is contradictory.
-LEAST_AGREEMENT = 0.5
+LEAST_AGREEMENT = 0.6
 
 
 class Course(NamedTuple):
@@ -124,9 +124,14 @@ class IteratedAnalysisNetwork(nn.Module):
             nothing_seen = last.correlations.predicted.amax((-2, -1)) <= 0
             return KernelEstimate(
                 self._refined(last),
-                edge_steepness(photographs.luma, usable) > SHARP_STEEPNESS,
+                edge_steepness(photographs.luma, _unclipped(photographs)) > SHARP_STEEPNESS,
                 (agreement < LEAST_AGREEMENT) | nothing_seen,
             )
+
+    @torch.no_grad()
+    def last_iteration(self, image: Tensor) -> Iteration:
+        """Return where the rounds end for images as in `forward`: what the refiner is given."""
+        return self._iterate(_photographs(image, None))[0]
 
     def _refined(self, last: Iteration) -> Tensor:
         refined = self.refiner(last.kernel, last.correlations, self.config.conjugate_gradient_steps)
@@ -141,8 +146,12 @@ class IteratedAnalysisNetwork(nn.Module):
         extra = max(course.extra_scales for course in COURSES)
         pyramid = [photographs.downscaled(scale) for scale in range(last_scale + extra + 1)]
 
-        def run(scale: int, before: Iteration | None, course: Course, first: int, avoids: Tensor) -> Iteration:
-            strengths = [course.strength / course.decay ** (first + number) for number in range(course.rounds)]
+        def run(
+            scale: int, before: Iteration | None, course: Course, first: int, avoids: Tensor
+        ) -> Iteration:
+            strengths = [
+                course.strength / course.decay ** (first + number) for number in range(course.rounds)
+            ]
             return run_rounds(
                 pyramid[scale],
                 config.grid_size(scale),
@@ -154,7 +163,9 @@ class IteratedAnalysisNetwork(nn.Module):
 
         iterations = []
         for course in COURSES:
-            avoids = torch.full((len(photographs.luma),), course.avoids_clipped, device=photographs.luma.device)
+            avoids = torch.full(
+                (len(photographs.luma),), course.avoids_clipped, device=photographs.luma.device
+            )
             iteration = None
             scales = range(last_scale + course.extra_scales, compared - 1, -1)
             for number, scale in enumerate(scales):
@@ -181,6 +192,15 @@ def _photographs(image: Tensor, usable: Tensor | None) -> Photographs:
     )
 
 
+def _unclipped(photographs: Photographs) -> Tensor | None:
+    """Return where edges are as the blur left them (N, 1, H, W); None for everywhere."""
+    if photographs.clipped is None:
+        return photographs.usable
+    # Light that is cut off at white ends in a step, however much it is blurred.
+    clear = ~grown(photographs.clipped, REACH)
+    return clear if photographs.usable is None else clear & photographs.usable
+
+
 def _needed_gradients(photographs: Photographs, kernel: Tensor) -> Tensor:
     return gradient_count(photographs.luma, kernel, photographs.usable)
 
@@ -199,6 +219,8 @@ def _chosen(iterations: list[Iteration], best: Tensor, size: int) -> Iteration:
         choose([fit_grid(i.kernel, size) for i in iterations]),
         choose([i.threshold for i in iterations]),
         Correlations(
-            correlation("predicted", 2 * size - 1), correlation("mixed", size), correlation("blurred", 2 * size - 1)
+            correlation("predicted", 2 * size - 1),
+            correlation("mixed", size),
+            correlation("blurred", 2 * size - 1),
         ),
     )

@@ -41,4 +41,4 @@ class IteratedAnalysisConfig:
 
     def grid_size(self, scale: int) -> int:
         """Return the largest side of the kernel's grid, odd, at the scale sqrt(2)^scale times smaller."""
-        return max(5, math.ceil(self.kernel_size * 0.5 ** (scale / 2)) // 2 * 2 + 1)
+        return max(5, math.ceil(self.kernel_size / math.sqrt(2) ** scale) // 2 * 2 + 1)

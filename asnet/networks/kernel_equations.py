@@ -1,7 +1,7 @@
 """The normal equations of the blur kernel, from cross-correlations of gradients.
 
-With the gradients p of the latent image and q of the blurred one, summed over both directions, the kernel that
-minimises |k * p - q|^2 + w |k|^2 solves
+With the gradients p of the latent image and q of the blurred one, summed over both directions, the kernel
+that minimises |k * p - q|^2 + w |k|^2 solves
 
     (A + w I) k = b,    A(s, t) = sum p(x - s) p(x - t),    b(s) = sum p(x - s) q(x).
 
@@ -59,7 +59,9 @@ def gradient_threshold(gradients: Tensor, size: int) -> Tensor:
     rising = horizontal * vertical >= 0
     rank = min(max(GRADIENTS_PER_SIDE * size, 10), magnitude.shape[1])
     thresholds = [
-        torch.where((steep == of_steep) & (rising == of_rising), magnitude, 0.0).topk(rank, dim=1).values[:, -1]
+        torch.where((steep == of_steep) & (rising == of_rising), magnitude, 0.0)
+        .topk(rank, dim=1)
+        .values[:, -1]
         for of_steep in (False, True)
         for of_rising in (False, True)
     ]

@@ -123,6 +123,19 @@ def shifted(kernel: Tensor, shift: Tensor) -> Tensor:
     return kernel.gather(2, columns[:, None, :].expand_as(kernel))
 
 
+def moved(kernel: Tensor, shift: Tensor) -> Tensor:
+    """Move kernels (N, s, s) by fractions of pixels (N, 2), vertical and horizontal, at most 1 in either direction.
+
+    Bilinear: what lies between pixels is shared among them, and nothing becomes negative.
+    """
+    for dim in (1, 2):
+        amount = shift[:, dim - 1, None, None]
+        before, after = kernel.roll(-1, dim), kernel.roll(1, dim)
+        neighbour = torch.where(amount > 0, after, before)
+        kernel = torch.lerp(kernel, neighbour, amount.abs())
+    return kernel
+
+
 def extent(kernel: Tensor) -> Tensor:
     """Return the side (N,) of the smallest centred square that holds all weights that matter."""
     size = kernel.shape[-1]
@@ -139,17 +152,11 @@ def centred_square(side: Tensor, size: int) -> Tensor:
     return 2 * farthest[None] + 1 <= side[:, None, None]
 
 
-def _padded_correlation(kernel: Tensor, other: Tensor) -> tuple[Tensor, int]:
-    """Return sum_x kernel(x + s) other(x) for all shifts s, as (N, L, L) with s = 0 at the origin, and L."""
-    size = max(kernel.shape[-1], other.shape[-1])
-    length = fast_fft_length(2 * size - 1)
-    spectra = (torch.fft.rfft2(fit_grid(k, size), s=(length, length)) for k in (kernel, other))
-    first, second = spectra
-    return torch.fft.irfft2(first * second.conj(), s=(length, length)), length
-
-
 def similarity(kernel: Tensor, other: Tensor) -> Tensor:
     """Return the largest cosine (N,) of two kernels (N, s, s) and (N, t, t) over all whole-pixel shifts."""
-    correlation, _ = _padded_correlation(kernel, other)
+    length = fast_fft_length(kernel.shape[-1] + other.shape[-1])
+    first, second = (torch.fft.rfft2(k, s=(length, length)) for k in (kernel, other))
+    correlation: Tensor = torch.fft.irfft2(first * second.conj(), s=(length, length))
     norms = kernel.flatten(1).norm(dim=1) * other.flatten(1).norm(dim=1)
-    return correlation.flatten(1).amax(1) / norms.clamp(min=EPSILON)
+    cosine: Tensor = correlation.flatten(1).amax(1) / norms.clamp(min=EPSILON)
+    return cosine

@@ -45,6 +45,7 @@ class KernelRefiner(nn.Module):
             assert isinstance(layer, nn.Conv2d)
             initialise_he(layer)
         nn.init.zeros_(self.last.weight)
+        assert self.last.bias is not None
         nn.init.zeros_(self.last.bias)
 
     def forward(self, kernel: Tensor, correlations: Correlations, steps: int) -> Tensor:

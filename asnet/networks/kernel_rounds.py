@@ -26,6 +26,7 @@ from asnet.networks.kernel_grids import (
     shifted,
 )
 from asnet.networks.latent_image import BlurredScale, image_gradients, sparse_latent
+from asnet.ops.threads import threads_for
 
 #: Share of a downscaled pixel that must be clipped, or usable, for it to count as such.
 PARTLY, FULLY = 0.02, 0.999
@@ -132,19 +133,18 @@ def run_rounds(
     clipped = None if photographs.clipped is None else grown(photographs.clipped, 1)
     scale = BlurredScale.from_image(luma, size, clipped)
     threshold = gradient_threshold(image_gradients(luma), size) if before is None else before.threshold
-    masks = _taking_part(photographs, avoids_clipped, size)
-    observed = None
-    for strength in strengths:
-        latent, observed = sparse_latent(scale, kernel, strength, observed)
-        threshold = threshold / THRESHOLD_DECAY
-        predicted = strong_gradients(image_gradients(latent), threshold)
-        blurred = image_gradients(observed[..., : luma.shape[2], : luma.shape[3]])
-        if masks is not None:
-            blurred, predicted = blurred * masks[0], predicted * masks[1]
-        correlations = correlate_gradients(predicted, blurred, size)
-        kernel = prune(
-            solve_kernel(correlations.predicted, correlations.mixed, WEIGHT, steps, support)
-        )
+    with threads_for(scale.padded):
+        masks = _taking_part(photographs, avoids_clipped, size)
+        observed = None
+        for strength in strengths:
+            latent, observed = sparse_latent(scale, kernel, strength, observed)
+            threshold = threshold / THRESHOLD_DECAY
+            predicted = strong_gradients(image_gradients(latent), threshold)
+            blurred = image_gradients(observed[..., : luma.shape[2], : luma.shape[3]])
+            if masks is not None:
+                blurred, predicted = blurred * masks[0], predicted * masks[1]
+            correlations = correlate_gradients(predicted, blurred, size)
+            kernel = prune(solve_kernel(correlations.predicted, correlations.mixed, WEIGHT, steps, support))
     shift = shift_to_centre(kernel)
     return Iteration(
         shifted(kernel, shift),

@@ -18,7 +18,6 @@ Where the photograph is clipped, y is only a lower limit: there it is raised to 
 
 import math
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -158,11 +157,11 @@ def sparse_latent(
             matched = adjoint * torch.fft.rfft2(observed)
         beta *= BETA_GROWTH
     height, width = scale.image.shape[-2:]
-    return cast(Tensor, latent[..., :height, :width]), observed
+    return latent[..., :height, :width], observed
 
 
 def _sparse_divergence(image: Tensor, threshold: float) -> Tensor:
-    """Return conj(D) g for periodic images (N, 1, H, W): g holds their gradients of squared magnitude >= threshold."""
+    """Return conj(D) g of periodic images (N, 1, H, W); g keeps squared gradients >= threshold."""
     horizontal = torch.roll(image, -1, 3).sub_(image)
     vertical = torch.roll(image, -1, 2).sub_(image)
     kept = torch.addcmul(horizontal.square(), vertical, vertical) >= threshold
