@@ -1,0 +1,173 @@
+"""Train the refiner of `compact`'s analysis on estimates of the analysis itself.
+
+The rounds of the analysis do not learn, so each example goes through them once. What the refiner is to learn
+is the true kernel, moved to where the solution lies: an estimate cannot know the position of a kernel, only
+its shape.
+
+    python configurations/train_refiner.py --photographs FOLDER --output runs/analysis.safetensors
+"""
+
+import argparse
+import itertools
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from asnet.data.batches import BatchSource
+from asnet.data.blur_kernels import BlurKernelConfig
+from asnet.data.degradation import DegradationConfig
+from asnet.data.photographs import Photographs
+from asnet.networks import ASNetConfig, DeblurNetwork, save_weights
+from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
+from asnet.networks.kernel_equations import Correlations
+from asnet.networks.kernel_grids import EPSILON, fit_grid, moved, normalised, similarity
+from asnet.training.products import source_revision
+
+#: Kernels of these sizes in pixels, and crops of this side, are learned from.
+SIZES, CROP = (3, 45), 288
+
+#: Grid on which the refiner is trained; it is convolutional and runs on any.
+GRID = 61
+
+#: Estimates less similar than this to the truth are failures, from which nothing is to be learned.
+LEAST_SIMILARITY = 0.6
+
+LEARNING_RATE, BATCH = 2e-3, 12
+
+
+class Sample(NamedTuple):
+    """An estimate on the common grid, and the aligned true kernel (GRID, GRID)."""
+
+    kernel: Tensor
+    predicted: Tensor
+    mixed: Tensor
+    blurred: Tensor
+    target: Tensor
+
+
+def aligned(truth: Tensor, estimate: Tensor) -> Tensor:
+    """Move a true kernel (1, K, K) to where an estimate (1, K, K) lies, to a quarter of a pixel."""
+    offsets = torch.arange(-12, 13) / 4
+    best, score = truth, -1.0
+    whole = _whole_shift(truth, estimate)
+    base = torch.roll(truth, whole, (1, 2))
+    for down, right in itertools.product(offsets.tolist(), offsets.tolist()):
+        if max(abs(down), abs(right)) > 1:
+            continue
+        candidate = moved(base, torch.tensor([[down, right]])).clamp(min=0)
+        cosine = float(F.cosine_similarity(candidate.flatten(1), estimate.flatten(1)))
+        if cosine > score:
+            best, score = candidate, cosine
+    return normalised(best)
+
+
+def _whole_shift(truth: Tensor, estimate: Tensor) -> tuple[int, int]:
+    size = truth.shape[-1]
+    correlation = torch.fft.ifft2(torch.fft.fft2(estimate) * torch.fft.fft2(truth).conj()).real[0]
+    row, column = divmod(int(correlation.argmax()), size)
+    return row, column
+
+
+@torch.no_grad()
+def make_samples(network: IteratedAnalysisNetwork, source: BatchSource, first: int, count: int) -> list[Sample]:
+    """Run the analysis on `count` crops and keep what did not fail."""
+    samples = []
+    for index in range(first, first + count):
+        batch = source.batch(index)
+        last = network.last_iteration(batch.blurred)
+        if float(similarity(last.kernel, batch.kernel)) < LEAST_SIMILARITY:
+            continue
+        kernel, truth = fit_grid(last.kernel, GRID), fit_grid(batch.kernel, GRID)
+        lags = [fit_grid(values, 2 * GRID - 1) for values in (last.correlations.predicted, last.correlations.blurred)]
+        samples.append(
+            Sample(kernel[0], lags[0][0], fit_grid(last.correlations.mixed, GRID)[0], lags[1][0], aligned(truth, kernel)[0])
+        )
+        print(f"{index}: {float(similarity(last.kernel, batch.kernel)):.3f}", flush=True)
+    return samples
+
+
+def turned(values: list[Tensor], choice: int) -> list[Tensor]:
+    """Return maps mirrored and transposed in one of 8 ways."""
+    if choice & 1:
+        values = [value.flip(-1) for value in values]
+    if choice & 2:
+        values = [value.flip(-2) for value in values]
+    return [value.transpose(-1, -2) for value in values] if choice & 4 else values
+
+
+def train(network: IteratedAnalysisNetwork, samples: list[Sample], steps: int, generator: torch.Generator) -> None:
+    """Train the refiner by cross entropy plus relative squared error; keep the running average of its weights."""
+    refiner = network.refiner.train()
+    held, learned = samples[: len(samples) // 10], samples[len(samples) // 10 :]
+    optimiser = torch.optim.AdamW(refiner.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, steps, pct_start=0.1)
+    average = {name: value.clone() for name, value in refiner.state_dict().items()}
+    for step in range(steps):
+        chosen = torch.randint(len(learned), (BATCH,), generator=generator).tolist()
+        maps = [torch.stack(values) for values in zip(*(learned[index] for index in chosen), strict=True)]
+        *inputs, target = turned(maps, int(torch.randint(8, (), generator=generator)))
+        refined = refine(network, Sample(*inputs, target))
+        entropy = (target * (target.clamp(min=1e-9).log() - (refined + 1e-9).log())).sum((1, 2)).mean()
+        error = (refined - target).square().sum((1, 2)) / target.square().sum((1, 2))
+        loss = entropy + error.mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(refiner.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        decay = min(0.98, step / (step + 10))
+        for name, value in refiner.state_dict().items():
+            average[name].lerp_(value, 1 - decay)
+        if step % 50 == 49:
+            print(f"step {step + 1}: loss {float(loss):.3f}, held out {score(network, held):.4f}", flush=True)
+    refiner.load_state_dict(average)
+    print(f"held out: solved {score(network, held, solved=True):.4f}, refined {score(network, held):.4f}")
+
+
+def refine(network: IteratedAnalysisNetwork, samples: Sample) -> Tensor:
+    correlations = Correlations(samples.predicted, samples.mixed, samples.blurred)
+    refined: Tensor = network.refiner(samples.kernel, correlations, network.config.conjugate_gradient_steps)
+    return refined
+
+
+@torch.no_grad()
+def score(network: IteratedAnalysisNetwork, held: list[Sample], *, solved: bool = False) -> float:
+    """Return the mean cosine of kernels that were not learned from."""
+    network.refiner.eval()
+    samples = Sample(*(torch.stack(values) for values in zip(*held, strict=True)))
+    kernel = samples.kernel if solved else refine(network, samples)
+    network.refiner.train()
+    return float(F.cosine_similarity(kernel.flatten(1), samples.target.flatten(1)).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photographs", type=Path, required=True, help="folder of sharp photographs")
+    parser.add_argument("--output", type=Path, required=True, help="weights file to write")
+    parser.add_argument("--samples", type=int, default=600, help="crops to estimate")
+    parser.add_argument("--steps", type=int, default=600, help="training steps")
+    parser.add_argument("--cache", type=Path, help="folder of safetensors files with estimates made before")
+    options = parser.parse_args()
+
+    torch.manual_seed(0)
+    network = DeblurNetwork(ASNetConfig.compact())
+    analysis = network.analysis
+    assert isinstance(analysis, IteratedAnalysisNetwork)
+    source = BatchSource(
+        Photographs(options.photographs),
+        BlurKernelConfig(canvas=SIZES[1], minimum_size=SIZES[0], thin_probability=0.3, tail_probability=0.1),
+        DegradationConfig(noise=(0.002, 0.02)),
+        batch_size=1,
+        crop=CROP,
+        seed=0,
+    )
+    samples = make_samples(analysis.eval(), source, 0, options.samples)
+    train(analysis, samples, options.steps, torch.Generator().manual_seed(1))
+    save_weights(options.output, network, training_data=str(options.photographs), revision=source_revision())
+
+
+if __name__ == "__main__":
+    main()
