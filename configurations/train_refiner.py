@@ -23,7 +23,7 @@ from asnet.data.photographs import Photographs
 from asnet.networks import ASNetConfig, DeblurNetwork, save_weights
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.kernel_equations import Correlations
-from asnet.networks.kernel_grids import EPSILON, fit_grid, moved, normalised, similarity
+from asnet.networks.kernel_grids import fit_grid, normalised, similarity
 from asnet.training.products import source_revision
 
 #: Kernels of these sizes in pixels, and crops of this side, are learned from.
@@ -49,30 +49,27 @@ class Sample(NamedTuple):
 
 
 def aligned(truth: Tensor, estimate: Tensor) -> Tensor:
-    """Move a true kernel (1, K, K) to where an estimate (1, K, K) lies, to a quarter of a pixel."""
-    offsets = torch.arange(-12, 13) / 4
-    best, score = truth, -1.0
-    whole = _whole_shift(truth, estimate)
-    base = torch.roll(truth, whole, (1, 2))
-    for down, right in itertools.product(offsets.tolist(), offsets.tolist()):
-        if max(abs(down), abs(right)) > 1:
-            continue
-        candidate = moved(base, torch.tensor([[down, right]])).clamp(min=0)
-        cosine = float(F.cosine_similarity(candidate.flatten(1), estimate.flatten(1)))
-        if cosine > score:
-            best, score = candidate, cosine
-    return normalised(best)
-
-
-def _whole_shift(truth: Tensor, estimate: Tensor) -> tuple[int, int]:
+    """Move true kernels (N, s, s) to where estimates (N, s, s) lie, to a quarter of a pixel."""
     size = truth.shape[-1]
-    correlation = torch.fft.ifft2(torch.fft.fft2(estimate) * torch.fft.fft2(truth).conj()).real[0]
-    row, column = divmod(int(correlation.argmax()), size)
-    return row, column
+    frequencies = torch.fft.fftfreq(size)
+    spectrum = torch.fft.fft2(truth)
+    correlation = torch.fft.ifft2(torch.fft.fft2(estimate) * spectrum.conj()).real.flatten(1)
+    best = correlation.argmax(1)
+    moved = []
+    for down, right in itertools.product(torch.arange(-3, 4) / 4, repeat=2):
+        turns = (best // size + down)[:, None, None] * frequencies[:, None]
+        turns = turns + (best % size + right)[:, None, None] * frequencies
+        phase = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
+        moved.append(normalised(torch.fft.ifft2(spectrum * phase).real.clamp(min=0)))
+    candidates = torch.stack(moved, dim=1)
+    cosines = F.cosine_similarity(candidates.flatten(2), estimate[:, None].flatten(2), dim=2)
+    return candidates[torch.arange(len(truth)), cosines.argmax(1)]
 
 
 @torch.no_grad()
-def make_samples(network: IteratedAnalysisNetwork, source: BatchSource, first: int, count: int) -> list[Sample]:
+def make_samples(
+    network: IteratedAnalysisNetwork, source: BatchSource, first: int, count: int
+) -> list[Sample]:
     """Run the analysis on `count` crops and keep what did not fail."""
     samples = []
     for index in range(first, first + count):
@@ -81,9 +78,18 @@ def make_samples(network: IteratedAnalysisNetwork, source: BatchSource, first: i
         if float(similarity(last.kernel, batch.kernel)) < LEAST_SIMILARITY:
             continue
         kernel, truth = fit_grid(last.kernel, GRID), fit_grid(batch.kernel, GRID)
-        lags = [fit_grid(values, 2 * GRID - 1) for values in (last.correlations.predicted, last.correlations.blurred)]
+        lags = [
+            fit_grid(values, 2 * GRID - 1)
+            for values in (last.correlations.predicted, last.correlations.blurred)
+        ]
         samples.append(
-            Sample(kernel[0], lags[0][0], fit_grid(last.correlations.mixed, GRID)[0], lags[1][0], aligned(truth, kernel)[0])
+            Sample(
+                kernel[0],
+                lags[0][0],
+                fit_grid(last.correlations.mixed, GRID)[0],
+                lags[1][0],
+                aligned(truth, kernel)[0],
+            )
         )
         print(f"{index}: {float(similarity(last.kernel, batch.kernel)):.3f}", flush=True)
     return samples
@@ -98,8 +104,10 @@ def turned(values: list[Tensor], choice: int) -> list[Tensor]:
     return [value.transpose(-1, -2) for value in values] if choice & 4 else values
 
 
-def train(network: IteratedAnalysisNetwork, samples: list[Sample], steps: int, generator: torch.Generator) -> None:
-    """Train the refiner by cross entropy plus relative squared error; keep the running average of its weights."""
+def train(
+    network: IteratedAnalysisNetwork, samples: list[Sample], steps: int, generator: torch.Generator
+) -> None:
+    """Train the refiner by cross entropy and relative squared error; keep the average of its weights."""
     refiner = network.refiner.train()
     held, learned = samples[: len(samples) // 10], samples[len(samples) // 10 :]
     optimiser = torch.optim.AdamW(refiner.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
@@ -149,7 +157,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="weights file to write")
     parser.add_argument("--samples", type=int, default=600, help="crops to estimate")
     parser.add_argument("--steps", type=int, default=600, help="training steps")
-    parser.add_argument("--cache", type=Path, help="folder of safetensors files with estimates made before")
     options = parser.parse_args()
 
     torch.manual_seed(0)

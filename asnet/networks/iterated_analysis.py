@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from asnet.networks.edge_steepness import REACH, edge_steepness
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 from asnet.networks.kernel_equations import Correlations
-from asnet.networks.kernel_grids import fit_grid, similarity
+from asnet.networks.kernel_grids import centred, fit_grid, similarity
 from asnet.networks.kernel_refiner import KernelRefiner
 from asnet.networks.kernel_rounds import Iteration, Photographs, grown, run_rounds
 from asnet.networks.latent_image import gradient_count
@@ -135,14 +135,15 @@ class IteratedAnalysisNetwork(nn.Module):
 
     def _refined(self, last: Iteration) -> Tensor:
         refined = self.refiner(last.kernel, last.correlations, self.config.conjugate_gradient_steps)
-        return fit_grid(refined, self.config.kernel_size)
+        refined = fit_grid(refined, self.config.kernel_size)
+        return refined if self.training else centred(refined)
 
     @torch.no_grad()
     def _iterate(self, photographs: Photographs) -> tuple[Iteration, Tensor]:
         """Go through all scales; return where they end, and how well the courses agree (N,), 0 to 1."""
         config = self.config
         last_scale = config.scale_count - 1
-        compared = min(COMPARED_SCALE, last_scale)
+        compared = min(COMPARED_SCALE, last_scale // 2)
         extra = max(course.extra_scales for course in COURSES)
         pyramid = [photographs.downscaled(scale) for scale in range(last_scale + extra + 1)]
 

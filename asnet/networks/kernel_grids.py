@@ -24,9 +24,12 @@ SMALLEST_PART = 0.1
 #: Weights that count for the extent, as a share of the largest.
 EXTENT_WEIGHT = 0.02
 
-#: Rounds of label propagation. Each joins neighbours and then follows the labels that they have, so labels
-#: travel twice as far each round: enough for a winding path through a grid of 101 pixels.
-LABEL_ROUNDS = 16
+#: Weights that a Fourier shift leaves below this share of the largest are taken for its ripples.
+SMALLEST_RIPPLE = 0.03
+
+#: Rounds of labelling. In each, parts that touch are joined and labels follow where theirs lead to, so that
+#: their number at least halves: enough for any grid of 101 pixels.
+LABEL_ROUNDS = 14
 
 
 def normalised(kernel: Tensor) -> Tensor:
@@ -77,17 +80,17 @@ def label_parts(mask: Tensor) -> Tensor:
         (N, s, s) int64: 0 outside of the mask, else a number that is the same within a part and differs
         between parts (the largest index, from 1 on, among its pixels).
     """
-    count, height, width = mask.shape
-    index = torch.arange(1, height * width + 1, device=mask.device).view(1, height, width)
+    index = torch.arange(1, mask[0].numel() + 1, device=mask.device).view(mask.shape[1:])
     labels = torch.where(mask, index, 0)
+    # Where each label leads to: itself, or a larger label of the same part.
+    leads = F.pad(index.flatten(), (1, 0)).repeat(len(mask), 1)
     for _ in range(LABEL_ROUNDS):
-        for _ in range(2):
-            # Indices up to 2^24 are exact in float32.
-            spread = F.max_pool2d(labels[:, None].float(), 3, stride=1, padding=1)[:, 0].long()
-            labels = torch.where(mask, spread, 0)
-        # A pixel takes the label that the pixel has after which its own label is named.
-        table = F.pad(labels.flatten(1), (1, 0))
-        labels = table.gather(1, labels.flatten(1)).view(count, height, width)
+        # Indices up to 2^24 are exact in float32.
+        largest = F.max_pool2d(labels[:, None].float(), 3, stride=1, padding=1)[:, 0].long()
+        largest = torch.where(mask, largest, 0)
+        leads = leads.scatter_reduce(1, labels.flatten(1), largest.flatten(1), "amax")
+        leads = leads.gather(1, leads)
+        labels = leads.gather(1, labels.flatten(1)).view_as(labels)
     return labels
 
 
@@ -101,16 +104,38 @@ def prune(kernel: Tensor) -> Tensor:
     share = mass.gather(1, labels)
     # The largest part stays, however small.
     kept = share >= torch.minimum(share.amax(1, keepdim=True), share.new_tensor(SMALLEST_PART))
-    return normalised(torch.where(kept, weights, 0.0).view_as(kernel))
+    pruned = torch.where(kept, weights, 0.0).view_as(kernel)
+    # Of nothing at all a single pixel stays: no blur.
+    centre = centred_square(mass.new_ones(len(kernel)), kernel.shape[-1])
+    return normalised(torch.where(pruned.sum((1, 2), keepdim=True) > 0, pruned, centre.to(pruned)))
 
 
-def shift_to_centre(kernel: Tensor) -> Tensor:
-    """Return the whole pixels (N, 2), vertical and horizontal, that move centroids to the grid's centre."""
+def centroid(kernel: Tensor) -> Tensor:
+    """Return the centroids (N, 2) of kernels (N, s, s), vertical and horizontal, from the grid's centre."""
     size = kernel.shape[-1]
     weights = normalised(kernel)
     positions = torch.arange(size, device=kernel.device, dtype=kernel.dtype) - size // 2
-    centroid = torch.stack([weights.sum(2) @ positions, weights.sum(1) @ positions], dim=1)
-    return -centroid.round().long()
+    return torch.stack([weights.sum(2) @ positions, weights.sum(1) @ positions], dim=1)
+
+
+def centred(kernel: Tensor) -> Tensor:
+    """Move the centroids of kernels (N, s, s) to the grid's centre, by fractions of pixels too.
+
+    By a Fourier shift, which leaves a path as thin as it is; the small ripples that it makes are cut off.
+    """
+    size = kernel.shape[-1]
+    kernel = shifted(kernel, -centroid(kernel).round().long())
+    vertical = torch.fft.fftfreq(size, device=kernel.device, dtype=kernel.dtype)[:, None]
+    horizontal = torch.fft.rfftfreq(size, device=kernel.device, dtype=kernel.dtype)
+    # What is cut off moves the centroid a little: once more.
+    for _ in range(2):
+        down, right = centroid(kernel)[:, :, None, None].unbind(1)
+        turns = 2 * torch.pi * (down * vertical + right * horizontal)
+        phase = torch.polar(torch.ones_like(turns), turns)
+        moved = torch.fft.irfft2(torch.fft.rfft2(kernel) * phase, s=(size, size))
+        ripple = SMALLEST_RIPPLE * moved.amax((-2, -1), keepdim=True)
+        kernel = normalised(torch.where(moved > ripple, moved, 0.0))
+    return kernel
 
 
 def shifted(kernel: Tensor, shift: Tensor) -> Tensor:
@@ -121,19 +146,6 @@ def shifted(kernel: Tensor, shift: Tensor) -> Tensor:
     columns = (positions - shift[:, 1:]) % size
     kernel = kernel.gather(1, rows[:, :, None].expand_as(kernel))
     return kernel.gather(2, columns[:, None, :].expand_as(kernel))
-
-
-def moved(kernel: Tensor, shift: Tensor) -> Tensor:
-    """Move kernels (N, s, s) by fractions of pixels (N, 2), vertical and horizontal, at most 1 in either direction.
-
-    Bilinear: what lies between pixels is shared among them, and nothing becomes negative.
-    """
-    for dim in (1, 2):
-        amount = shift[:, dim - 1, None, None]
-        before, after = kernel.roll(-1, dim), kernel.roll(1, dim)
-        neighbour = torch.where(amount > 0, after, before)
-        kernel = torch.lerp(kernel, neighbour, amount.abs())
-    return kernel
 
 
 def extent(kernel: Tensor) -> Tensor:

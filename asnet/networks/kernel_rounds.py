@@ -17,12 +17,12 @@ from asnet.networks.kernel_equations import (
 )
 from asnet.networks.kernel_grids import (
     centred_square,
+    centroid,
     enlarge,
     extent,
     fit_grid,
     normalised,
     prune,
-    shift_to_centre,
     shifted,
 )
 from asnet.networks.latent_image import BlurredScale, image_gradients, sparse_latent
@@ -131,7 +131,8 @@ def run_rounds(
     kernel, support = _starting_kernel(len(luma), largest, before, luma)
     size = kernel.shape[-1]
     clipped = None if photographs.clipped is None else grown(photographs.clipped, 1)
-    scale = BlurredScale.from_image(luma, size, clipped)
+    # The frame is that of the largest kernel, so that an image's result does not depend on its batch.
+    scale = BlurredScale.from_image(luma, largest, clipped)
     threshold = gradient_threshold(image_gradients(luma), size) if before is None else before.threshold
     with threads_for(scale.padded):
         masks = _taking_part(photographs, avoids_clipped, size)
@@ -145,7 +146,7 @@ def run_rounds(
                 blurred, predicted = blurred * masks[0], predicted * masks[1]
             correlations = correlate_gradients(predicted, blurred, size)
             kernel = prune(solve_kernel(correlations.predicted, correlations.mixed, WEIGHT, steps, support))
-    shift = shift_to_centre(kernel)
+    shift = -centroid(kernel).round().long()
     return Iteration(
         shifted(kernel, shift),
         threshold,
