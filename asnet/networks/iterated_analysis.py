@@ -222,7 +222,7 @@ class IteratedAnalysisNetwork(nn.Module):
         usable : Tensor, optional
             (N, 1, H, W) bool, True for pixels that may take part in the kernel's equations; by default all.
         """
-        with torch.autocast(image.device.type, enabled=False):
+        with torch.autocast(image.device.type, enabled=False), threads_for(image[:, :1]):
             image = _precise_luma(image)
             solved, previous, correlations = self._iterate(_standardised(image, usable), usable)
             refined = self.refiner(solved, previous, correlations)
