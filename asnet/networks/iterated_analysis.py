@@ -28,6 +28,7 @@ from asnet.networks.kernel_refiner import KernelRefiner
 from asnet.networks.kernel_rounds import Iteration, Photographs, grown, run_rounds
 from asnet.networks.latent_image import gradient_count
 from asnet.networks.layers import luma
+from asnet.ops.threads import threads_for
 
 #: Values from which on a pixel counts as clipped at white.
 WHITE = 0.97
@@ -118,7 +119,7 @@ class IteratedAnalysisNetwork(nn.Module):
         usable : Tensor, optional
             (N, 1, H, W) bool, True for pixels that may take part in the kernel's equations; by default all.
         """
-        with torch.autocast(image.device.type, enabled=False):
+        with torch.autocast(image.device.type, enabled=False), threads_for(image[:, :1]):
             photographs = _photographs(image, usable)
             last, agreement = self._iterate(photographs)
             nothing_seen = last.correlations.predicted.amax((-2, -1)) <= 0
