@@ -5,6 +5,7 @@ kernel is estimated, the choice among pairs for several sizes of blur, and the r
 larger than the networks' grid onto it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -16,7 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
-from asnet.imaging import array_from_tensor, fit_kernel, photograph_from_picture, tensor_from_array
+from asnet.imaging import (
+    array_from_tensor,
+    crop_to_region,
+    fit_kernel,
+    photograph_from_picture,
+    tensor_from_array,
+)
 from asnet.imaging.resampling import SMALLEST_SIDE, downscale, kernel_extent, scale_kernel
 from asnet.imaging.tiled_synthesis import TiledSynthesis
 from asnet.imaging.tiles import most_structured_window
@@ -47,11 +54,18 @@ FILLED = 0.6
 #: more; where such estimates change less, they mostly remove noise.
 MUCH_CHANGE = 0.35
 
+#: What `denoise` of 1 multiplies the strengths of the Wiener deconvolution by. On photographs with noise of
+#: 0.1 a factor of 4 was best and gained 2.2 dB, with 0.06 a factor of 2 gained 0.2 dB, with 0.03 none gained.
+LARGEST_REGULARISATION = 8
+
 ImageType = TypeVar("ImageType", Tensor, NDArray[Any], Image.Image)
 Scale = int | Literal["auto"]
 
 #: What the analysis finds in a photograph: a blur, none, or nothing that could be relied upon.
 Finding = Literal["blurred", "sharp", "unclear"]
+
+#: Told what is being done and which share of that is done, from 0 to 1; what it raises ends the deblurring.
+Progress = Callable[[Literal["estimating", "restoring"], float], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ class Deblurred(Generic[ImageType]):
     kernel : Tensor
         The blur kernel (K, K) that was removed, in pixels of the photograph, on the CPU; sum 1.
     scale : int
-        Factor by which the photograph was downscaled for it.
+        Factor by which the photograph was downscaled for it, or at which it was judged.
     finding : {"blurred", "sharp", "unclear"}
         A photograph that looks sharp, or that an unreliable estimate would change much, is left as it is; the
         kernel is then a single pixel. Only the iterated analysis (`compact`) judges this, and never where the
@@ -85,6 +99,20 @@ class _PlacedKernel(NamedTuple):
     pair: int
     scale: int
     finding: Finding = "blurred"
+
+
+class _Options(NamedTuple):
+    """What `Deblurrer.deblur` is given beside image and kernel."""
+
+    scale: Scale
+    region: tuple[int, int, int, int] | None
+    strength: float
+    denoise: float
+    progress: Progress | None
+
+    def report(self, stage: Literal["estimating", "restoring"], share: float) -> None:
+        if self.progress is not None:
+            self.progress(stage, share)
 
 
 class Deblurrer:
@@ -172,7 +200,15 @@ class Deblurrer:
         return max(synthesis.smallest_tile for synthesis in self._syntheses)
 
     def deblur(
-        self, image: ImageType, kernel: Tensor | NDArray[Any] | None = None, *, scale: Scale = "auto"
+        self,
+        image: ImageType,
+        kernel: Tensor | NDArray[Any] | None = None,
+        *,
+        scale: Scale = "auto",
+        region: tuple[int, int, int, int] | None = None,
+        strength: float = 1.0,
+        denoise: float = 0.0,
+        progress: Progress | None = None,
     ) -> Deblurred[ImageType]:
         """Deblur an image.
 
@@ -188,6 +224,17 @@ class Deblurrer:
             Deblur the image downscaled by this factor and enlarge the result, for a blur larger than the
             networks' grid. "auto" is the smallest of 1, 2 and 4 at which the blur fits, and leaves a
             photograph alone that shows none.
+        region : tuple of int, optional
+            Left, top, right and bottom, as Pillow's `crop` takes them, of the part of the upright image from
+            which the kernel is estimated; its most structured part by default. Not with a kernel.
+        strength : float
+            How much of the restoration is mixed in: 0 leaves the image as it is, 1 gives the restored one.
+        denoise : float
+            How strongly noise is held down, at the cost of detail, from 0 to 1. 0 suits a noise of up to 0.03
+            of white, 0.3 one of 0.06 and 0.7 one of 0.1. Only for networks with a Wiener deconvolution
+            (`compact`).
+        progress : callable, optional
+            See `Progress`.
 
         Returns
         -------
@@ -197,26 +244,43 @@ class Deblurrer:
         Raises
         ------
         InputError
-            If the image, the kernel or the scale is not as described.
+            If the image, the kernel or another argument is not as described.
+
+        Examples
+        --------
+        >>> picture = Image.open("examples/blurred.jpg")
+        >>> deblurrer.deblur(picture, region=(0, 0, 300, 200), strength=0.8).image.save("deblurred.png")
         """
         _check_scale(scale)
+        for name, value in (("strength", strength), ("denoise", denoise)):
+            if not 0 <= value <= 1:
+                raise InputError(f"{name} must be from 0 to 1, got {value:g}")
+        if region is not None and kernel is not None:
+            raise InputError("a region is where the blur kernel is estimated, but the kernel is given")
+        options = _Options(scale, region, strength, denoise, progress)
         if isinstance(image, Image.Image):
             photograph = photograph_from_picture(image)
-            pixels, found = self._deblur_pixels(photograph.pixels, kernel, scale)
+            pixels, found = self._deblur_pixels(photograph.pixels, kernel, options)
             return Deblurred(replace(photograph, pixels=pixels).picture(), *found)
         if isinstance(image, Tensor):
             _check_tensor(image)
-            pixels, found = self._deblur_pixels(image, kernel, scale)
+            pixels, found = self._deblur_pixels(image, kernel, options)
             return Deblurred(pixels.to(image.device, image.dtype), *found)
-        pixels, found = self._deblur_pixels(tensor_from_array(image), kernel, scale)
+        pixels, found = self._deblur_pixels(tensor_from_array(image), kernel, options)
         return Deblurred(array_from_tensor(pixels, image.dtype).reshape(image.shape), *found)
 
-    def estimate_kernel(self, image: Tensor | NDArray[Any] | Image.Image, *, scale: Scale = "auto") -> Tensor:
+    def estimate_kernel(
+        self,
+        image: Tensor | NDArray[Any] | Image.Image,
+        *,
+        scale: Scale = "auto",
+        region: tuple[int, int, int, int] | None = None,
+    ) -> Tensor:
         """Estimate the blur kernel of an image, whether it can be relied upon or not.
 
         Parameters
         ----------
-        image, scale
+        image, scale, region
             See `deblur`.
 
         Returns
@@ -228,7 +292,7 @@ class Deblurrer:
         Raises
         ------
         InputError
-            If the image or the scale is not as described.
+            If the image, the scale or the region is not as described.
         """
         _check_scale(scale)
         if isinstance(image, Image.Image):
@@ -237,7 +301,7 @@ class Deblurrer:
             _check_tensor(image)
         else:
             image = tensor_from_array(image)
-        estimate = self._estimate(self._prepare(image), scale)
+        estimate = self._estimate(_part(self._prepare(image), region, scale), scale)
         return scale_kernel(estimate.kernel, estimate.scale).cpu()
 
     def _prepare(self, pixels: Tensor) -> Tensor:
@@ -257,26 +321,35 @@ class Deblurrer:
 
     @torch.no_grad()
     def _deblur_pixels(
-        self, pixels: Tensor, kernel: Tensor | NDArray[Any] | None, scale: Scale
+        self, pixels: Tensor, kernel: Tensor | NDArray[Any] | None, options: _Options
     ) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
         """Return the image, and of `Deblurred` what follows it."""
         blurred = self._prepare(pixels)
         if kernel is None:
-            used = self._estimate(blurred, scale)
+            options.report("estimating", 0.0)
+            used = self._estimate(_part(blurred, options.region, options.scale), options.scale)
             if used.finding == "sharp":
-                return _left_alone(pixels, used.kernel, "sharp")
+                return _left_alone(pixels, used)
             shown = scale_kernel(used.kernel, used.scale)
         else:
             shown = fit_kernel(torch.as_tensor(kernel).cpu()).to(self.device)
-            used = self._fit_to_grid(shown, blurred, scale)
-        sharp = self._syntheses[used.pair](downscale(blurred, used.scale), used.kernel)
+            used = self._fit_to_grid(shown, blurred, options.scale)
+        options.report("restoring", 0.0)
+        sharp = self._syntheses[used.pair](
+            downscale(blurred, used.scale),
+            used.kernel,
+            regularisation=LARGEST_REGULARISATION**options.denoise,
+            progress=lambda share: options.report("restoring", share),
+        )
         if used.scale != 1:
             sharp = functional.interpolate(sharp, size=blurred.shape[2:], mode="bicubic", align_corners=False)
         sharp = sharp[0].clamp_(0, 1)
         if used.finding == "unclear":
             change = (sharp - blurred[0]).square().mean().sqrt()
             if change > MUCH_CHANGE * blurred.std():
-                return _left_alone(pixels, used.kernel, "unclear")
+                return _left_alone(pixels, used)
+        if options.strength < 1:
+            sharp = torch.lerp(blurred[0].clamp(0, 1), sharp, options.strength)
         if pixels.shape[0] == 1:
             sharp = sharp.mean(0, keepdim=True)
         return sharp.cpu(), (shown.cpu(), used.scale, "blurred")
@@ -357,12 +430,32 @@ def find_weights(model: str | Path) -> Path:
     )
 
 
-def _left_alone(
-    pixels: Tensor, kernel: Tensor, finding: Finding
-) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
-    """Return the image as it is, with a kernel of a single pixel on the grid of `kernel`."""
-    single = functional.pad(torch.ones(1, 1), (kernel.shape[-1] // 2,) * 4)
-    return pixels.clamp(0, 1).cpu(), (single, 1, finding)
+def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[str]:
+    """Return what is to be said about a deblurring at that scale of the photograph `name`, in sentences."""
+    again = f"; scale {deblurred.scale} deblurs it all the same"
+    if deblurred.finding == "sharp":
+        return [f"{name} shows no blur: it is left as it is{again}"]
+    if deblurred.finding == "unclear":
+        return [f"the blur of {name} cannot be estimated reliably: the photograph is left as it is{again}"]
+    if deblurred.scale > 1 and scale == "auto":
+        return [
+            f"the blur of {name} is larger than the model's grid: it was deblurred at 1/{deblurred.scale} of "
+            "its size and enlarged"
+        ]
+    return []
+
+
+def _part(blurred: Tensor, region: tuple[int, int, int, int] | None, scale: Scale) -> Tensor:
+    """Return the part of (1, 3, H, W) from which the kernel is to be estimated."""
+    if region is None:
+        return blurred
+    return crop_to_region(blurred, region, 1 if scale == "auto" else scale)
+
+
+def _left_alone(pixels: Tensor, used: _PlacedKernel) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
+    """Return the image as it is, with a kernel of a single pixel on the grid of the one that was found."""
+    single = functional.pad(torch.ones(1, 1), (used.kernel.shape[-1] // 2,) * 4)
+    return pixels.clamp(0, 1).cpu(), (single, used.scale, used.finding)
 
 
 def _check_scale(scale: Scale) -> None:

@@ -11,9 +11,11 @@ from tqdm import tqdm
 
 from asnet.cli.destinations import Destination
 from asnet.deblurrer import DTYPES, Deblurrer, Scale
-from asnet.errors import AsnetError
+from asnet.errors import AsnetError, InputError
+from asnet.imaging import Region
 
 Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,12 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help="a file for one photograph, a folder for several",
     )
     add_model_options(parser)
+    parser.add_argument(
+        "--region",
+        type=option_value(Region.parse),
+        metavar="L,T,R,B",
+        help="estimate the blur kernel from the pixels from left L and top T to before right R and bottom B",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist already")
 
 
@@ -114,6 +122,29 @@ def whole_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return int(text)
+
+
+def share(text: str) -> float:
+    """Take the value of an option that is a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return value
+
+
+def option_value(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Return `parse` with its `InputError` as argparse wants an option's error."""
+
+    def parse_option(text: str) -> Value:
+        try:
+            return parse(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse_option
 
 
 def _scale(text: str) -> Scale:

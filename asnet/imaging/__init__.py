@@ -10,6 +10,7 @@ from asnet.imaging.kernel_files import (
     read_kernel,
     write_kernel,
 )
+from asnet.imaging.line_kernels import line_kernel, parse_line
 from asnet.imaging.photographs import (
     Photograph,
     photograph_from_picture,
@@ -22,18 +23,23 @@ from asnet.imaging.pixels import (
     tensor_from_array,
     tensor_from_picture,
 )
+from asnet.imaging.regions import Region, crop_to_region
 
 __all__ = [
     "KERNEL_SUFFIXES",
     "PHOTOGRAPH_SUFFIXES",
     "Photograph",
+    "Region",
     "array_from_tensor",
     "check_suffix",
     "comparison_picture",
     "comparison_size",
+    "crop_to_region",
     "fit_kernel",
     "kernel_picture",
     "kernel_sheet",
+    "line_kernel",
+    "parse_line",
     "photograph_from_picture",
     "picture_from_tensor",
     "read_kernel",

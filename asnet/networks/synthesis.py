@@ -203,6 +203,7 @@ class SynthesisNetwork(nn.Module):
         *,
         mean: Tensor | None = None,
         halo: tuple[int, int, int, int] = (0, 0, 0, 0),
+        regularisation: float = 1.0,
     ) -> Tensor:
         """Deblur images by known blur kernels.
 
@@ -219,6 +220,9 @@ class SynthesisNetwork(nn.Module):
         halo : tuple of int
             Pixels at the left, right, top and bottom that are there for the Wiener deconvolution alone, whose
             response reaches much farther than the U-Net; the result is without them.
+        regularisation : float
+            Factor on the strengths of the Wiener deconvolution: above 1 it amplifies less noise and restores
+            less detail. Networks without that deconvolution take 1 alone.
 
         Returns
         -------
@@ -228,9 +232,11 @@ class SynthesisNetwork(nn.Module):
         Raises
         ------
         InputError
-            If a shape is not one of these.
+            If a shape is not one of these, or the network has nothing to regularise.
         """
         config = self.config
+        if regularisation != 1 and not config.wiener_strengths:
+            raise InputError("this network has no Wiener deconvolution whose noise could be held down")
         if blurred.dim() != 4 or blurred.shape[1] != 3 or min(blurred.shape[2:]) < 16:
             raise InputError(
                 "a blurred image must have the shape (N, 3, H, W) with H and W at least 16, "
@@ -247,7 +253,8 @@ class SynthesisNetwork(nn.Module):
         height, width = core.shape[2:]
         images = [core]
         if config.wiener_strengths:
-            copies = wiener_deconvolution(blurred, kernel.expand(batch, -1, -1), config.wiener_strengths)
+            strengths = [regularisation * strength for strength in config.wiener_strengths]
+            copies = wiener_deconvolution(blurred, kernel.expand(batch, -1, -1), strengths)
             images += copies[..., rows, columns].unbind(1)
         if config.residual == "none":
             return self._estimate(images, kernel)[..., :height, :width].to(blurred.dtype)
