@@ -276,7 +276,8 @@ def test_progress_tells_every_tile_and_can_end_the_work(small_weights: Path) -> 
     tiled = Deblurrer.from_pretrained(small_weights, device="cpu")
     tiled = Deblurrer.from_pretrained(small_weights, device="cpu", tile_size=tiled.smallest_tile)
     told: list[tuple[str, float]] = []
-    image = blurred_scene(300, 310)
+    image = blurred_scene(420, 430)
+    assert tiled.tile_size < 420
     tiled.deblur(image, scale=1, progress=lambda stage, share: told.append((stage, share)))
     assert told[:2] == [("estimating", 0.0), ("restoring", 0.0)]
     shares = [share for _, share in told[1:]]

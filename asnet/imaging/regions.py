@@ -9,7 +9,7 @@ from asnet.imaging.resampling import SMALLEST_SIDE
 
 
 class Region(NamedTuple):
-    """A rectangle of whole pixels as Pillow's `crop` takes it: right and bottom are the first ones outside."""
+    """A rectangle of whole pixels as for Pillow's `crop`: right and bottom are the first ones outside."""
 
     left: int
     top: int
