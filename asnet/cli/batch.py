@@ -32,6 +32,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help="a file for one photograph, a folder for several",
     )
     add_model_options(parser)
+    add_scale_option(parser)
     parser.add_argument(
         "--region",
         type=option_value(Region.parse),
@@ -48,14 +49,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="compact",
         help="a model that comes with asnet, or a weights file (default: compact)",
     )
-    parser.add_argument(
-        "--scale",
-        type=_scale,
-        default="auto",
-        metavar="N",
-        help="work on the photograph downscaled by N, for a blur larger than the model's grid; "
-        "auto finds out whether that is needed (default: auto)",
-    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
         "--dtype",
@@ -68,6 +61,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         type=whole_number,
         metavar="PIXELS",
         help="largest side of what is deblurred at once; smaller takes less memory",
+    )
+
+
+def add_scale_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the scale at which photographs are deblurred."""
+    parser.add_argument(
+        "--scale",
+        type=_scale,
+        default="auto",
+        metavar="N",
+        help="work on the photograph downscaled by N, for a blur larger than the model's grid; "
+        "auto finds out whether that is needed (default: auto)",
     )
 
 
