@@ -61,6 +61,8 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise AddressError(f"a port must be from 0 to 65535, got {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
@@ -75,5 +77,3 @@ def _listen(host: str, port: int) -> socket.socket:
         return listening
     except OSError as error:
         raise AddressError(f"cannot listen at {host}, port {port}: {error.strerror or error}") from None
-    except OverflowError:
-        raise AddressError(f"a port must be from 0 to 65535, got {port}") from None

@@ -421,7 +421,9 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"asnet {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["deblur"], ["estimate"], ["sample-kernels"], ["train"], ["info"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["deblur"], ["estimate"], ["serve"], ["sample-kernels"], ["train"], ["info"]]
+)
 def test_help_of_every_subcommand(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*arguments, "--help"])

@@ -1,4 +1,4 @@
-"""A server as `asnet serve` runs it, requests to it, and a browser."""
+"""A server as `asnet serve` runs it, and a browser."""
 
 import os
 import shutil
@@ -6,72 +6,27 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
-from PIL import Image
+from serving import PIXELS, UPLOAD_BYTES, WAITING, Gate, Server, photograph
 
-pytest.importorskip("fastapi", reason="the extra web is not installed")
-urllib3 = pytest.importorskip("urllib3", reason="the extra test is not installed")
-uvicorn = pytest.importorskip("uvicorn", reason="the extra web is not installed")
-
-from asnet import Deblurrer  # noqa: E402
-from asnet.web.application import Limits, create_application  # noqa: E402
-
-#: Small, so that tests reach them.
-LIMITS = Limits(upload_bytes=1_000_000, pixels=120_000, waiting=2)
-
-
-@dataclass
-class Server:
-    """A running server, and what its deblurrer is made to do."""
-
-    address: str
-    deblurrer: Deblurrer
-    folder: Path
-
-    def request(self, method: str, path: str, **options: Any) -> Any:
-        """Return urllib3's response."""
-        return urllib3.request(method, self.address + path, retries=False, timeout=60, **options)
-
-    def submit(self, photograph: bytes, name: str = "photo.png", **fields: Any) -> Any:
-        """Return the status of a new job."""
-        response = self.request("POST", "/api/jobs", fields={"photograph": (name, photograph), **fields})
-        assert response.status == 202, response.data
-        return response.json()
-
-    def wait(self, identifier: str, states: tuple[str, ...] = ("done", "failed")) -> Any:
-        """Return the status of a job once it is in one of the states."""
-        for _ in range(600):
-            status = self.request("GET", f"/api/jobs/{identifier}").json()
-            if status["state"] in states:
-                return status
-            time.sleep(0.05)
-        raise AssertionError(f"still {status}")
-
-    def uploads(self) -> list[Path]:
-        """The folders of the uploads that are there."""
-        return list(self.folder.glob("asnet-serve-*/*"))
-
-    def assert_nothing_left(self) -> None:
-        """Give what follows an answer a moment, and check that no upload is there any more."""
-        deadline = time.monotonic() + 10
-        while self.uploads() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert self.uploads() == []
+from asnet import Deblurrer
 
 
 @pytest.fixture(scope="session")
 def server(small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    application = pytest.importorskip("asnet.web.application", reason="the extra web is not installed")
+    uvicorn = pytest.importorskip("uvicorn", reason="the extra web is not installed")
+    pytest.importorskip("urllib3", reason="the extra test is not installed")
     folder = tmp_path_factory.mktemp("server")
+    limits = application.Limits(upload_bytes=UPLOAD_BYTES, pixels=PIXELS, waiting=WAITING)
     deblurrer = Deblurrer.from_pretrained(small_weights, device="cpu")
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listening:
         patch.setattr("tempfile.tempdir", str(folder))
-        application = create_application(deblurrer, LIMITS, hosts={"127.0.0.1"})
-        running = uvicorn.Server(uvicorn.Config(application, log_level="warning"))
+        served = application.create_application(deblurrer, limits, hosts={"127.0.0.1"})
+        running = uvicorn.Server(uvicorn.Config(served, log_level="warning"))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -83,17 +38,6 @@ def server(small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             thread.join()
     # Temporary files are gone with the server.
     assert list(folder.iterdir()) == []
-
-
-@dataclass
-class Gate:
-    """Holds deblurring up between its first report of progress and `open`."""
-
-    opened: threading.Event
-    reached: threading.Semaphore
-
-    def open(self) -> None:
-        self.opened.set()
 
 
 @pytest.fixture
@@ -110,13 +54,6 @@ def gate(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     monkeypatch.setattr(server.deblurrer, "deblur", held)
     yield gate
     gate.open()
-
-
-def photograph(height: int = 60, width: int = 80, seed: int = 0) -> Image.Image:
-    """Random colours that pass into each other over a few pixels, as in a blurred photograph."""
-    generator = numpy.random.default_rng(seed)
-    coarse = generator.integers(0, 256, (9, 12, 3), dtype=numpy.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy
 import pytest
-import urllib3
-from conftest import LIMITS, Gate, Server, photograph
 from PIL import ExifTags, Image
+from serving import UPLOAD_BYTES, WAITING, Gate, Server, photograph
 
 from asnet.cli.main import main
+
+urllib3 = pytest.importorskip("urllib3", reason="the extra test is not installed")
 
 
 def encoded(picture: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
@@ -162,7 +163,7 @@ def test_no_photograph_at_all(server: Server) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_uploads_are_limited(server: Server, chunked: bool) -> None:
-    body, kind = urllib3.encode_multipart_formdata({"photograph": ("a.png", bytes(LIMITS.upload_bytes))})
+    body, kind = urllib3.encode_multipart_formdata({"photograph": ("a.png", bytes(UPLOAD_BYTES))})
     pieces = (body[start : start + 65536] for start in range(0, len(body), 65536))
     # An iterator's length is not known in advance.
     response = server.request(
@@ -177,7 +178,7 @@ def test_one_at_a_time_and_a_bounded_queue(server: Server, gate: Gate) -> None:
     data = encoded(photograph())
     jobs = [server.submit(data)]
     assert gate.reached.acquire(timeout=60)
-    jobs += [server.submit(data) for _ in range(LIMITS.waiting)]
+    jobs += [server.submit(data) for _ in range(WAITING)]
     assert [job["position"] for job in jobs[1:]] == [1, 2]
     refused = deblur(server, data)
     assert refused.status == 503

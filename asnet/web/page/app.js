@@ -103,7 +103,7 @@ function add(files) {
 function start(item) {
   forgetResult(item);
   Object.assign(item, { state: "waiting", status: null, message: "", run: {} });
-  if (item.file.size >= largestUpload) fail(item, `it is larger than the ${largestUpload / 1e6} megabytes that are allowed`);
+  if (item.file.size >= largestUpload) fail(item, `an upload may have at most ${largestUpload / 1e6} megabytes`);
   next();
 }
 
