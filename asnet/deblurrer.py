@@ -1,8 +1,8 @@
 """Deblurs photographs of any size: image in, sharp image and blur kernel out.
 
-What stands between a photograph and the networks is here: grey and odd sizes, the window from which the blur
-kernel is estimated, the choice among pairs for several sizes of blur, and the resizing that brings a blur
-larger than the networks' grid onto it.
+What stands between a photograph and the networks is here: frames and transparency, grey and odd sizes, the
+window from which the blur kernel is estimated, the choice among pairs for several sizes of blur, and the
+resizing that brings a blur larger than the networks' grid onto it.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,14 @@ from torch.nn import functional
 
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
 from asnet.imaging import (
+    Photograph,
     array_from_tensor,
-    crop_to_region,
     fit_kernel,
     photograph_from_picture,
+    region_slices,
     tensor_from_array,
 )
+from asnet.imaging.photographed_area import photographed_area
 from asnet.imaging.resampling import SMALLEST_SIDE, downscale, kernel_extent, scale_kernel
 from asnet.imaging.tiled_synthesis import TiledSynthesis
 from asnet.imaging.tiles import most_structured_window
@@ -57,6 +59,9 @@ MUCH_CHANGE = 0.35
 #: What `denoise` of 1 multiplies the strengths of the Wiener deconvolution by. On photographs with noise of
 #: 0.1 a factor of 4 was best and gained 2.2 dB, with 0.06 a factor of 2 gained 0.2 dB, with 0.03 none gained.
 LARGEST_REGULARISATION = 8
+
+#: Share of a pixel that must be photographed, where a photograph is downscaled, for it to be used.
+FULLY = 0.999
 
 ImageType = TypeVar("ImageType", Tensor, NDArray[Any], Image.Image)
 Scale = int | Literal["auto"]
@@ -209,8 +214,12 @@ class Deblurrer:
         strength: float = 1.0,
         denoise: float = 0.0,
         progress: Progress | None = None,
+        alpha: Tensor | NDArray[Any] | None = None,
     ) -> Deblurred[ImageType]:
         """Deblur an image.
+
+        Bars and frames of one colour around a photograph, and what is transparent, take no part: they come
+        back as they are.
 
         Parameters
         ----------
@@ -235,6 +244,9 @@ class Deblurrer:
             (`compact`).
         progress : callable, optional
             See `Progress`.
+        alpha : Tensor or ndarray, optional
+            Opacity (H, W) of a tensor or array, 0 where nothing is photographed; of any type and range. A
+            picture has its own.
 
         Returns
         -------
@@ -259,14 +271,14 @@ class Deblurrer:
             raise InputError("a region is where the blur kernel is estimated, but the kernel is given")
         options = _Options(scale, region, strength, denoise, progress)
         if isinstance(image, Image.Image):
-            photograph = photograph_from_picture(image)
-            pixels, found = self._deblur_pixels(photograph.pixels, kernel, options)
+            photograph = _photograph_with_its_own_alpha(image, alpha)
+            pixels, found = self._deblur_pixels(photograph.pixels, photograph.alpha, kernel, options)
             return Deblurred(replace(photograph, pixels=pixels).picture(), *found)
         if isinstance(image, Tensor):
             _check_tensor(image)
-            pixels, found = self._deblur_pixels(image, kernel, options)
+            pixels, found = self._deblur_pixels(image, alpha, kernel, options)
             return Deblurred(pixels.to(image.device, image.dtype), *found)
-        pixels, found = self._deblur_pixels(tensor_from_array(image), kernel, options)
+        pixels, found = self._deblur_pixels(tensor_from_array(image), alpha, kernel, options)
         return Deblurred(array_from_tensor(pixels, image.dtype).reshape(image.shape), *found)
 
     def estimate_kernel(
@@ -275,12 +287,13 @@ class Deblurrer:
         *,
         scale: Scale = "auto",
         region: tuple[int, int, int, int] | None = None,
+        alpha: Tensor | NDArray[Any] | None = None,
     ) -> Tensor:
         """Estimate the blur kernel of an image, whether it can be relied upon or not.
 
         Parameters
         ----------
-        image, scale, region
+        image, scale, region, alpha
             See `deblur`.
 
         Returns
@@ -292,42 +305,42 @@ class Deblurrer:
         Raises
         ------
         InputError
-            If the image, the scale or the region is not as described.
+            If the image, the scale, the region or the opacity is not as described.
         """
         _check_scale(scale)
         if isinstance(image, Image.Image):
-            image = photograph_from_picture(image).pixels
+            photograph = _photograph_with_its_own_alpha(image, alpha)
+            image, alpha = photograph.pixels, photograph.alpha
         elif isinstance(image, Tensor):
             _check_tensor(image)
         else:
             image = tensor_from_array(image)
-        estimate = self._estimate(_part(self._prepare(image), region, scale), scale)
+        _check_pixels(image, alpha)
+        estimate = self._estimate_in(image, alpha, region, scale)
         return scale_kernel(estimate.kernel, estimate.scale).cpu()
 
     def _prepare(self, pixels: Tensor) -> Tensor:
         """(1 or 3, H, W) to (1, 3, H, W) float32 on the device."""
-        height, width = pixels.shape[1:]
-        if min(height, width) < SMALLEST_SIDE:
-            raise InputError(
-                f"an image must have at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {width}x{height}"
-            )
-        lowest, highest = float(pixels.min()), float(pixels.max())
-        # Overshoot is fine; values up to 255, or NaN, are a mistake.
-        if not (lowest >= -1 and highest <= 2):
-            raise InputError(
-                f"an image in floating point must lie in the range [0, 1], got {lowest:.4g} to {highest:.4g}"
-            )
         return pixels.to(self.device, torch.float32).expand(3, -1, -1)[None].contiguous()
 
     @torch.no_grad()
     def _deblur_pixels(
-        self, pixels: Tensor, kernel: Tensor | NDArray[Any] | None, options: _Options
+        self,
+        pixels: Tensor,
+        alpha: Tensor | NDArray[Any] | None,
+        kernel: Tensor | NDArray[Any] | None,
+        options: _Options,
     ) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
         """Return the image, and of `Deblurred` what follows it."""
-        blurred = self._prepare(pixels)
+        _check_pixels(pixels, alpha)
+        area = photographed_area(pixels, alpha)
+        blurred = self._prepare(area.pixels)
         if kernel is None:
             options.report("estimating", 0.0)
-            used = self._estimate(_part(blurred, options.region, options.scale), options.scale)
+            if options.region is None:
+                used = self._estimate(blurred, options.scale, area.usable)
+            else:
+                used = self._estimate_in(pixels, alpha, options.region, options.scale)
             if used.finding == "sharp":
                 return _left_alone(pixels, used)
             shown = scale_kernel(used.kernel, used.scale)
@@ -345,46 +358,69 @@ class Deblurrer:
             sharp = functional.interpolate(sharp, size=blurred.shape[2:], mode="bicubic", align_corners=False)
         sharp = sharp[0].clamp_(0, 1)
         if used.finding == "unclear":
-            change = (sharp - blurred[0]).square().mean().sqrt()
-            if change > MUCH_CHANGE * blurred.std():
+            before, after = area.known_pixels(blurred[0]), area.known_pixels(sharp)
+            change, contrast = (
+                (x - y).square().mean() for x, y in ((after, before), (before, before.mean()))
+            )
+            # Without a photographed pixel both are NaN.
+            if not change <= MUCH_CHANGE**2 * contrast:
                 return _left_alone(pixels, used)
-        if options.strength < 1:
-            sharp = torch.lerp(blurred[0].clamp(0, 1), sharp, options.strength)
         if pixels.shape[0] == 1:
             sharp = sharp.mean(0, keepdim=True)
-        return sharp.cpu(), (shown.cpu(), used.scale, "blurred")
+        given = pixels.clamp(0, 1)
+        restored = area.put_back(given, sharp.to(pixels))
+        if options.strength < 1:
+            restored = torch.lerp(given, restored, options.strength)
+        return restored.cpu(), (shown.cpu(), used.scale, "blurred")
+
+    def _estimate_in(
+        self,
+        pixels: Tensor,
+        alpha: Tensor | NDArray[Any] | None,
+        region: tuple[int, int, int, int] | None,
+        scale: Scale,
+    ) -> _PlacedKernel:
+        """Estimate the kernel from what is photographed in the region of (1 or 3, H, W)."""
+        if region is not None:
+            rows, columns = region_slices(region, pixels, 1 if scale == "auto" else scale)
+            pixels = pixels[:, rows, columns]
+            alpha = None if alpha is None else alpha[rows, columns]
+        area = photographed_area(pixels, alpha)
+        return self._estimate(self._prepare(area.pixels), scale, area.usable)
 
     @torch.no_grad()
-    def _estimate(self, blurred: Tensor, scale: Scale) -> _PlacedKernel:
+    def _estimate(self, blurred: Tensor, scale: Scale, usable: Tensor | None = None) -> _PlacedKernel:
         """Estimate the kernel at the smallest scale at which it fits the largest grid.
 
         Of a blur larger than the grid an estimate shows some part, which fills much of the grid, as one does
         that just fits. So the blur is then estimated at half the size too, and that estimate counts if it
         clearly exceeds the grid of the larger size. A size classifier gives this away: its largest class
-        alone can be larger still.
+        alone can be larger still. Only pixels (1, 1, H, W) that are `usable` take part.
         """
         if scale != "auto":
-            return self._estimate_at(blurred, scale)._replace(finding="blurred")
-        estimate = self._estimate_at(blurred, SCALES[0])
+            return self._estimate_at(blurred, scale, usable)._replace(finding="blurred")
+        estimate = self._estimate_at(blurred, SCALES[0], usable)
         for larger in SCALES[1:]:
             may_exceed = kernel_extent(estimate.kernel) >= FILLED * self.kernel_size
             if estimate.finding == "sharp" or estimate.pair != len(self._pairs) - 1 or not may_exceed:
                 break
             if min(blurred.shape[2:]) // larger < 4 * self.kernel_size:
                 break
-            candidate = self._estimate_at(blurred, larger)
+            candidate = self._estimate_at(blurred, larger, usable)
             if kernel_extent(candidate.kernel) * larger <= EXCESS * self.kernel_size * estimate.scale:
                 break
             estimate = candidate
         return estimate
 
-    def _estimate_at(self, blurred: Tensor, factor: int) -> _PlacedKernel:
-        window = most_structured_window(downscale(blurred, factor), ESTIMATION_PIXELS)
+    def _estimate_at(self, blurred: Tensor, factor: int, usable: Tensor | None) -> _PlacedKernel:
+        if usable is not None:
+            usable = downscale(usable.to(self.device, torch.float32), factor) > FULLY
+        window, usable = most_structured_window(downscale(blurred, factor), ESTIMATION_PIXELS, usable)
         pair = 0 if isinstance(self.network, DeblurNetwork) else self.network.classify(window)
         analysis = self._pairs[pair].analysis
         if not isinstance(analysis, IteratedAnalysisNetwork):
             return _PlacedKernel(analysis(window)[0].float(), pair, factor)
-        kernel, sharp, contradictory = (values[0] for values in analysis.estimate(window))
+        kernel, sharp, contradictory = (values[0] for values in analysis.estimate(window, usable))
         # Downscaling makes edges steep.
         finding: Finding = "sharp" if factor == 1 and sharp else "unclear" if contradictory else "blurred"
         return _PlacedKernel(kernel.float(), pair, factor, finding)
@@ -445,17 +481,32 @@ def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[s
     return []
 
 
-def _part(blurred: Tensor, region: tuple[int, int, int, int] | None, scale: Scale) -> Tensor:
-    """Return the part of (1, 3, H, W) from which the kernel is to be estimated."""
-    if region is None:
-        return blurred
-    return crop_to_region(blurred, region, 1 if scale == "auto" else scale)
-
-
 def _left_alone(pixels: Tensor, used: _PlacedKernel) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
     """Return the image as it is, with a kernel of a single pixel on the grid of the one that was found."""
     single = functional.pad(torch.ones(1, 1), (used.kernel.shape[-1] // 2,) * 4)
     return pixels.clamp(0, 1).cpu(), (single, used.scale, used.finding)
+
+
+def _photograph_with_its_own_alpha(picture: Image.Image, alpha: Tensor | NDArray[Any] | None) -> Photograph:
+    if alpha is not None:
+        raise InputError("alpha goes with tensors and arrays: a picture has its own transparency")
+    return photograph_from_picture(picture)
+
+
+def _check_pixels(pixels: Tensor, alpha: Tensor | NDArray[Any] | None) -> None:
+    height, width = pixels.shape[1:]
+    if min(height, width) < SMALLEST_SIDE:
+        raise InputError(
+            f"an image must have at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {width}x{height}"
+        )
+    lowest, highest = float(pixels.min()), float(pixels.max())
+    # Overshoot is fine; values up to 255, or NaN, are a mistake.
+    if not (lowest >= -1 and highest <= 2):
+        raise InputError(
+            f"an image in floating point must lie in the range [0, 1], got {lowest:.4g} to {highest:.4g}"
+        )
+    if alpha is not None and tuple(alpha.shape) != (height, width):
+        raise InputError(f"alpha must be {(height, width)} like its image, got {tuple(alpha.shape)}")
 
 
 def _check_scale(scale: Scale) -> None:

@@ -32,6 +32,7 @@ _EPILOG = """examples:
   asnet deblur holiday/ -o sharp/
 
 Colour profile, EXIF, transparency and 16 bits of grey are kept; the orientation tag is applied.
+Bars and frames of one colour, and what is transparent, take no part and come back as they are.
 A photograph that is sharp, or whose blur cannot be estimated reliably, stays as it is, and a note says so;
 with --scale it is deblurred all the same.
 Inputs are never overwritten."""
@@ -148,6 +149,7 @@ def _deblur(
         region=arguments.region,
         strength=arguments.strength,
         denoise=arguments.denoise,
+        alpha=photograph.alpha,
     )
     notes = [*photograph.notes, *remarks(deblurred, task.photograph, arguments.scale)]
     for output in task.outputs:

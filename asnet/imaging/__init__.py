@@ -23,7 +23,7 @@ from asnet.imaging.pixels import (
     tensor_from_array,
     tensor_from_picture,
 )
-from asnet.imaging.regions import Region, crop_to_region
+from asnet.imaging.regions import Region, region_slices
 
 __all__ = [
     "KERNEL_SUFFIXES",
@@ -34,7 +34,6 @@ __all__ = [
     "check_suffix",
     "comparison_picture",
     "comparison_size",
-    "crop_to_region",
     "fit_kernel",
     "kernel_picture",
     "kernel_sheet",
@@ -44,6 +43,7 @@ __all__ = [
     "picture_from_tensor",
     "read_kernel",
     "read_photograph",
+    "region_slices",
     "tensor_from_array",
     "tensor_from_picture",
     "write_in_one_step",

@@ -31,13 +31,13 @@ class Region(NamedTuple):
         return cls(*map(int, parts))
 
 
-def crop_to_region(image: Tensor, region: tuple[int, int, int, int], scale: int = 1) -> Tensor:
-    """Return the region of an image (..., H, W), large enough to be downscaled by `scale`.
+def region_slices(region: tuple[int, int, int, int], image: Tensor, scale: int = 1) -> tuple[slice, slice]:
+    """Return rows and columns of a region of an image (..., H, W), after checking it.
 
     Raises
     ------
     InputError
-        If the region leaves the image, or a side has fewer than 16 pixels at that scale.
+        If the region leaves the image, or a side is too small for being downscaled by `scale`.
     """
     height, width = image.shape[-2:]
     left, top, right, bottom = region
@@ -53,4 +53,4 @@ def crop_to_region(image: Tensor, region: tuple[int, int, int, int], scale: int 
             f"a region must have at least {smallest}x{smallest} pixels{at_scale}, "
             f"got {right - left}x{bottom - top}"
         )
-    return image[..., top:bottom, left:right].contiguous()
+    return slice(top, bottom), slice(left, right)

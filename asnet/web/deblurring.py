@@ -99,6 +99,7 @@ def deblur_upload(
         region=request.region,
         strength=request.strength,
         denoise=request.denoise,
+        alpha=photograph.alpha,
         progress=progress,
     )
     notes = [*photograph.notes, *remarks(deblurred, request.name, request.scale)]
