@@ -92,7 +92,7 @@ class JobResult(BaseModel):
         description="Factor by which the photograph was downscaled, or at which it was judged."
     )
     finding: Finding = Field(description="A photograph that is 'sharp' or 'unclear' is left as it is.")
-    notes: list[str] = Field(description="What else is to be said, in sentences.")
+    notes: list[str] = Field(description="What could not be kept of the photograph's file, in sentences.")
 
 
 class _Service:
@@ -258,7 +258,7 @@ def _add_deblur(application: FastAPI, service: _Service) -> None:
             headers={
                 "X-Asnet-Finding": job.outcome.finding,
                 "X-Asnet-Scale": str(job.outcome.scale),
-                "X-Asnet-Notes": json.dumps(job.outcome.notes),
+                "X-Asnet-Notes": json.dumps([*job.outcome.notes, *job.outcome.remarks]),
             },
             background=BackgroundTask(service.queue.discard, job.id),
         )

@@ -53,7 +53,21 @@ class DeblurRequest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a request: files by the names under which they are fetched, and what is known of them."""
+    """What came of a request.
+
+    Parameters
+    ----------
+    files : dict of str to Path
+        By the names under which they are fetched.
+    width, height : int
+        Pixels of the photograph, upright.
+    kernel_size, scale, finding
+        See `asnet.deblurrer.Deblurred`.
+    notes : tuple of str
+        What could not be kept of the photograph's file, in sentences.
+    remarks : tuple of str
+        What finding and scale mean, in sentences.
+    """
 
     files: dict[str, Path]
     width: int
@@ -62,6 +76,7 @@ class Outcome:
     scale: int
     finding: Finding
     notes: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 def deblur_upload(
@@ -102,7 +117,7 @@ def deblur_upload(
         alpha=photograph.alpha,
         progress=progress,
     )
-    notes = [*photograph.notes, *remarks(deblurred, request.name, request.scale)]
+    notes = list(photograph.notes)
     folder = request.photograph.parent
     restored = replace(photograph, pixels=deblurred.image)
     files = {"result": folder / f"result{request.photograph.suffix}"}
@@ -125,6 +140,7 @@ def deblur_upload(
         scale=deblurred.scale,
         finding=deblurred.finding,
         notes=tuple(note.replace(str(request.photograph), request.name) for note in notes),
+        remarks=tuple(remarks(deblurred, request.name, request.scale)),
     )
 
 

@@ -155,6 +155,22 @@ def test_what_cannot_be_done_gets_a_sentence(
     server.assert_nothing_left()
 
 
+def test_what_is_lost_and_found_is_said(server: Server) -> None:
+    steps = numpy.kron(numpy.random.default_rng(1).integers(0, 65536, (6, 8)), numpy.ones((10, 10)))
+    data = encoded(Image.fromarray(steps.astype(numpy.uint16)))
+    response = deblur(server, data, "deep.png")
+    assert response.headers["X-Asnet-Finding"] == "sharp"
+    notes = json.loads(response.headers["X-Asnet-Notes"])
+    assert notes == ["deep.png shows no blur: it is left as it is; scale 1 deblurs it all the same"]
+    picture = photograph()
+    picture.save(pages := io.BytesIO(), "TIFF", save_all=True, append_images=[picture])
+    status = server.submit(pages.getvalue(), "pages.tif")
+    notes = server.wait(status["id"])["result"]["notes"]
+    assert len(notes) == 1
+    assert notes[0].startswith("pages.tif ")
+    server.request("DELETE", f"/api/jobs/{status['id']}")
+
+
 def test_no_photograph_at_all(server: Server) -> None:
     response = server.request("POST", "/api/deblur", fields={"scale": "1"})
     assert response.status == 422

@@ -263,9 +263,7 @@ function showState(item) {
   if (item.status?.stage === "restoring" && item.status.share > 0) $("progress").value = item.status.share;
   else $("progress").removeAttribute("value");
   $("anyway").hidden = !result || result.finding === "blurred";
-  // What the findings are is said above already.
-  const notes = result ? result.notes.filter((note) => result.finding === "blurred" || !note.includes("left as it is")) : [];
-  $("notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+  $("notes").replaceChildren(...(result?.notes ?? []).map((note) => Object.assign(document.createElement("li"), { textContent: note })));
   $("save").hidden = !item.result;
   if (item.result) link($("save"), item.result.result, resultName(item));
   const done = items.filter((other) => other.result);
