@@ -41,7 +41,7 @@ class _CancelledError(Exception):
     """Ends a deblurring that nobody waits for any more."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One request and how far it is; the queue alone changes it.
 
@@ -78,6 +78,7 @@ class JobQueue:
     def __init__(self, process: Callable[[Job, Progress], Outcome], capacity: int) -> None:
         self._process = process
         self._capacity = capacity
+        # Its lock may be taken again by the thread that holds it.
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()

@@ -37,7 +37,7 @@ class Page:
     def wait(self, condition: Callable[[], Any], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, self["message"].text
+            assert time.monotonic() < deadline, (self["message"].text, self["zoom"].text)
             time.sleep(0.05)
 
     def add(self, *paths: Path) -> None:
@@ -173,6 +173,25 @@ def test_zoom_keeps_both_pictures_in_place(page: Page, photo: Path) -> None:
     page["fit"].click()
     fitted = page.rectangle("#after img")
     assert fitted["left"] + fitted["width"] / 2 == pytest.approx(stage["left"] + stage["width"] / 2, abs=1)
+
+
+def test_wheel_and_two_fingers_zoom_about_where_they_are(page: Page, photo: Path) -> None:
+    page.add(photo)
+    page.wait_for(DONE)
+    before = page.rectangle("#before img")
+    x, y = before["left"] + 10, before["top"] + 10
+    wheel = {"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": -300}
+    page.browser.execute_cdp_cmd("Input.dispatchMouseEvent", wheel)
+    page.wait(lambda: page["zoom"].text == "200 %")
+    doubled = page.rectangle("#before img")
+    assert (doubled["left"], doubled["top"]) == pytest.approx((x - 20, y - 20), abs=1)
+    for kind, distance in (("touchStart", 40), ("touchMove", 60), ("touchMove", 80), ("touchEnd", None)):
+        touches = (
+            [] if distance is None else [{"x": x, "y": y, "id": 0}, {"x": x, "y": y + distance, "id": 1}]
+        )
+        page.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+    page.wait(lambda: page["zoom"].text == "400 %")
+    assert page.rectangle("#before img")["left"] == pytest.approx(x - 40, abs=3)
 
 
 def test_the_region_is_drawn_and_used(page: Page, server: Server, photo: Path) -> None:
