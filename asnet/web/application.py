@@ -24,7 +24,7 @@ from asnet.deblurrer import Deblurrer, Finding, Progress
 from asnet.errors import AsnetError
 from asnet.imaging import line_kernel, write_kernel
 from asnet.web.deblurring import Outcome, deblur_upload
-from asnet.web.form import DeblurForm
+from asnet.web.form import DeblurForm, StorageError
 from asnet.web.guard import Guard
 from asnet.web.jobs import Job, JobQueue, QueueFullError, Stage, State, UnknownJobError
 
@@ -199,6 +199,7 @@ def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
         413: "The upload is too large.",
         422: "The photograph, the kernel or an option is unusable.",
         503: "Too many photographs are waiting.",
+        507: "There is no room for the upload.",
     }
     return {code: {"model": Problem, "description": meanings[code]} for code in codes}
 
@@ -206,7 +207,7 @@ def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
 def _add_errors(application: FastAPI) -> None:
     @application.exception_handler(AsnetError)
     async def say(_: Request, error: AsnetError) -> JSONResponse:
-        codes = {QueueFullError: 503, UnknownJobError: 404}
+        codes = {QueueFullError: 503, UnknownJobError: 404, StorageError: 507}
         code = codes.get(type(error), 422)
         return JSONResponse({"detail": str(error)}, code, {"Retry-After": "2"} if code == 503 else None)
 
@@ -237,7 +238,7 @@ def _add_deblur(application: FastAPI, service: _Service) -> None:
                     },
                 },
             },
-            **_problems(413, 422, 503),
+            **_problems(413, 422, 503, 507),
         },
     )
     async def deblur(request: Request, form: Annotated[DeblurForm, Depends()]) -> Response:
@@ -278,7 +279,7 @@ def _add_jobs(application: FastAPI, service: _Service) -> None:
         "/api/jobs",
         summary="Let a photograph wait for being deblurred",
         status_code=202,
-        responses=_problems(413, 422, 503),
+        responses=_problems(413, 422, 503, 507),
     )
     def submit(form: Annotated[DeblurForm, Depends()]) -> JobStatus:
         return service.status(service.submit(form, previews=True))

@@ -7,11 +7,15 @@ from typing import Annotated
 
 from fastapi import File, Form, UploadFile
 
-from asnet.errors import InputError
+from asnet.errors import AsnetError, InputError
 from asnet.imaging import Region, parse_line
 from asnet.web.deblurring import DeblurRequest, usable_suffix
 
 _LONGEST_NAME, _LONGEST_SUFFIX = 200, 10
+
+
+class StorageError(AsnetError):
+    """The server has no place for an upload."""
 
 
 class DeblurForm:
@@ -69,6 +73,8 @@ class DeblurForm:
         ------
         InputError
             If an option is unusable.
+        StorageError
+            If the files cannot be written; nothing is left behind.
         """
         region = None if self.region is None else Region.parse(self.region)
         if self.line is not None and self.kernel is not None:
@@ -76,11 +82,15 @@ class DeblurForm:
         kernel = None if self.line is None else parse_line(self.line)
         name = _clean_name(self.photograph.filename)
         folder = Path(tempfile.mkdtemp(dir=parent))
-        photograph = _save_upload(self.photograph, folder / f"photograph{usable_suffix(name)}")
         uploaded = None
-        if self.kernel is not None:
-            suffix = ".npy" if (self.kernel.filename or "").lower().endswith(".npy") else ".png"
-            uploaded = _save_upload(self.kernel, folder / f"given-kernel{suffix}")
+        try:
+            photograph = _save_upload(self.photograph, folder / f"photograph{usable_suffix(name)}")
+            if self.kernel is not None:
+                suffix = ".npy" if (self.kernel.filename or "").lower().endswith(".npy") else ".png"
+                uploaded = _save_upload(self.kernel, folder / f"given-kernel{suffix}")
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise StorageError(f"the server cannot keep the upload: {error.strerror}") from None
         return DeblurRequest(
             name=name,
             photograph=photograph,

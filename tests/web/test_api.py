@@ -190,6 +190,19 @@ def test_uploads_are_limited(server: Server, chunked: bool) -> None:
     server.assert_nothing_left()
 
 
+def test_an_upload_that_cannot_be_kept_leaves_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("asnet.web.form.shutil.copyfileobj", full)
+    response = deblur(server, encoded(photograph()))
+    assert response.status == 507
+    assert response.json()["detail"] == "the server cannot keep the upload: No space left on device"
+    assert server.uploads() == []
+
+
 def test_one_at_a_time_and_a_bounded_queue(server: Server, gate: Gate) -> None:
     data = encoded(photograph())
     jobs = [server.submit(data)]
@@ -300,7 +313,7 @@ def test_the_schema_describes_the_api(server: Server) -> None:
     assert set(form["properties"]) == options
     assert form["required"] == ["photograph"]
     assert all(form["properties"][name]["description"] for name in options)
-    assert set(deblurring["responses"]) == {"200", "413", "422", "503"}
+    assert set(deblurring["responses"]) == {"200", "413", "422", "503", "507"}
 
 
 def test_a_line_is_drawn(server: Server) -> None:
