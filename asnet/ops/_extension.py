@@ -73,9 +73,10 @@ def devices_with_kernel(operator: str) -> frozenset[str]:
 def refuse_derivative(*operators: str, instead: str) -> None:
     """Have autograd say that operators for inference have no derivative, and that ``instead`` has or have."""
     names = " and ".join(f"asnet::{operator}" for operator in operators)
+    has = "has" if len(operators) == 1 else "have"
 
     def refuse(ctx: object, *gradients: Tensor) -> None:
-        raise AsnetError(f"{names} have no derivative, being for inference; {instead}.")
+        raise AsnetError(f"{names} {has} no derivative, being for inference; {instead}.")
 
     for operator in operators:
         # For one that changes its argument torch takes no derivative at all.

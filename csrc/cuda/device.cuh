@@ -14,6 +14,21 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <stdexcept>
+#include <string>
+
+namespace asnet::cuda {
+
+// Throws one sentence unless a call of CUDA's has succeeded.
+inline void check_cuda(cudaError_t status, const char* call) {
+  if (status == cudaSuccess) return;
+  constexpr int major = CUDART_VERSION / 1000, minor = CUDART_VERSION % 1000 / 10;
+  throw std::runtime_error(std::string("asnet: CUDA says \"") + cudaGetErrorString(status) + "\" to " + call +
+                           " (asnet was built with CUDA " + std::to_string(major) + "." + std::to_string(minor) + ")");
+}
+
+}  // namespace asnet::cuda
+
 // The kernel stands in parentheses, as its template arguments may hold commas: ASNET_LAUNCH((f<float, 4>), grid, ..).
 // Dynamic shared memory beyond 48 KiB has to be asked for.
 #define ASNET_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                   \
@@ -21,9 +36,12 @@
     const auto asnet_kernel = kernel;                                                                  \
     const size_t asnet_bytes = shared_bytes;                                                           \
     if (asnet_bytes > 48 * 1024)                                                                       \
-      cudaFuncSetAttribute(asnet_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,                  \
-                           static_cast<int>(asnet_bytes));                                             \
+      ::asnet::cuda::check_cuda(                                                                       \
+          cudaFuncSetAttribute(asnet_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,              \
+                               static_cast<int>(asnet_bytes)),                                         \
+          "the shared memory of " #kernel);                                                            \
     asnet_kernel<<<grid, block, asnet_bytes, stream>>>(__VA_ARGS__);                                   \
+    ::asnet::cuda::check_cuda(cudaGetLastError(), "the launch of " #kernel);                           \
   } while (false)
 
 // ASNET_SHARED(float, tile, [4][32]) declares shared memory of a size known at compile time; ASNET_DYNAMIC_SHARED(float,
@@ -149,7 +167,7 @@ using Accumulation = std::conditional_t<std::is_same_v<T, double>, double, float
 
 template <typename To, typename From>
 __device__ __forceinline__ To same_bits(const From& from) {
-  static_assert(sizeof(To) == sizeof(From));
+  static_assert(sizeof(To) == sizeof(From) && !std::is_array_v<From>);
   // Not memcpy, of which nvcc makes loads byte by byte where `from` lies in memory.
   return __builtin_bit_cast(To, from);
 }

@@ -14,8 +14,6 @@ import pytest
 from build_kernels import ROOT, cache_folder, jobs
 from ptxas import CUDA, Limits, Usage, all_limits, limits_in, oversized, usages_in, violations
 
-ARCHITECTURES = ("80", "86", "89", "90", "120")
-
 
 def test_every_kernel_has_limits():
     assert not [kernel for kernel, limit in all_limits().items() if limit is None]
@@ -142,7 +140,7 @@ def compile_objects(commands: dict[str, list[str]], version: str) -> dict[Path, 
 
 @pytest.fixture(scope="module")
 def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """``_C_cuda`` compiled and linked as setup.py does, for all architectures, and what ptxas has said."""
+    """``_C_cuda`` as setup.py builds it, for its architectures, and what ptxas has said."""
     setup = setup_script()
     nvcc = setup.find_nvcc()
     if nvcc is None:
@@ -158,18 +156,25 @@ def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     builder.inplace = False
     torch = setup.find_torch()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASNET_CUDA_ARCHITECTURES", ";".join(ARCHITECTURES))
+        patch.delenv("ASNET_CUDA_ARCHITECTURES", raising=False)
         commands = builder.cuda_objects(nvcc, [str(path) for path in sorted(CUDA.glob("*.cu"))], torch)
     for command in commands.values():
         command[1:1] = ["-Xptxas", "-v", "-I", str(ROOT / "csrc")]
     reports = compile_objects(commands, version)
     builder.link("asnet._C_cuda", setup.find_cxx(), [str(path) for path in reports], torch, nvcc)
-    return SimpleNamespace(path=Path(builder.get_ext_fullpath("asnet._C_cuda")), reports=reports, torch=torch)
+    return SimpleNamespace(
+        path=Path(builder.get_ext_fullpath("asnet._C_cuda")),
+        reports=reports,
+        torch=torch,
+        architectures=setup.cuda_architectures(nvcc),
+    )
 
 
 def test_kernels_stay_within_their_limits(cuda_library):
     usages = [usage for report in cuda_library.reports.values() for usage in usages_in(report)]
-    assert {usage.architecture for usage in usages} == {f"sm_{number}" for number in ARCHITECTURES}
+    assert {usage.architecture for usage in usages} == {
+        f"sm_{number}" for number in cuda_library.architectures
+    }
     limits = all_limits()
     assert {usage.kernel for usage in usages} == set(limits), "a kernel has no instance"
     found = violations(usages, limits)
