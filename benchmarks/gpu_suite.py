@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
 
 #: Seconds of one call. Where its parts all took as long as they may, the last would have no time.
 CALL_SECONDS = 350.0
@@ -43,26 +44,25 @@ class Part:
 
 def parts(call: str, python: str, architecture: str, folder: Path) -> list[Part]:
     """The steps of a call in their order; the first builds what the others use, `folder` takes pictures."""
-    benchmarks = ROOT / "benchmarks"
     install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
     build = [
         Part(f"build for sm_{architecture}", [python, *install], 90),
         Part("information", [python, "-m", "asnet", "info"], 20),
     ]
-    return [*build, *(of_operators if call == "operators" else of_networks)(python, benchmarks, folder)]
+    return [*build, *(of_operators(python) if call == "operators" else of_networks(python, folder))]
 
 
-def of_operators(python: str, benchmarks: Path, folder: Path) -> list[Part]:
+def of_operators(python: str) -> list[Part]:
     """Correctness, the most telling first, then times."""
     pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
-    exercise = [python, str(benchmarks / "gpu_exercise.py")]
+    exercise = [python, str(BENCHMARKS / "gpu_exercise.py")]
     times = ["--device", "cuda", "--repeats", "5", "--budget"]
     return [
         Part("exercise", exercise, 30),
         Part("tests on CUDA", [*pytest, "-m", "cuda", "tests"], 90),
-        Part("cross-correlation", [python, str(benchmarks / "cross_correlation.py"), *times, "2"], 45),
-        Part("guided convolutions", [python, str(benchmarks / "guided_conv.py"), *times, "0.2"], 45),
+        Part("cross-correlation", [python, str(BENCHMARKS / "cross_correlation.py"), *times, "2"], 45),
+        Part("guided convolutions", [python, str(BENCHMARKS / "guided_conv.py"), *times, "0.2"], 45),
         *(
             Part(tool, [sanitizer, "--tool", tool, "--error-exitcode", "1", *exercise], 40)
             for tool in ("memcheck", "racecheck", "synccheck")
@@ -70,9 +70,9 @@ def of_operators(python: str, benchmarks: Path, folder: Path) -> list[Part]:
     ]
 
 
-def of_networks(python: str, benchmarks: Path, folder: Path) -> list[Part]:
+def of_networks(python: str, folder: Path) -> list[Part]:
     """A photograph, the usual times, then each topology against plain torch with its profile."""
-    runtime = [python, str(benchmarks / "runtime.py"), "--device", "cuda", "--repeats", "5", "--budget", "2"]
+    runtime = [python, str(BENCHMARKS / "runtime.py"), "--device", "cuda", "--repeats", "5", "--budget", "2"]
     photograph = [str(ROOT / "examples" / "blurred.jpg"), "--device", "cuda", "--output"]
     return [
         Part("photograph", [python, "-m", "asnet", "deblur", *photograph, str(folder / "sharp.png")], 30),
@@ -180,9 +180,9 @@ def main() -> None:
             print(f"{part.name}: {result['status']} in {result['seconds']} s", flush=True)
             if result["status"] != "passed":
                 print(result["output"], flush=True)
-    if options.output.resolve() != RESULTS.resolve():
-        for found in RESULTS.glob("*_cuda*.json"):
-            shutil.copy(found, options.output)
+            if options.output.resolve() != RESULTS.resolve():
+                for found in RESULTS.glob("*_cuda*.json"):
+                    shutil.copy(found, options.output)
     failed = [entry["name"] for entry in report["parts"] if entry["status"] != "passed"]
     print("all parts passed" if not failed else f"not passed: {', '.join(failed)}")
     sys.exit(bool(failed))
