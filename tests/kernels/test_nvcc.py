@@ -1,17 +1,15 @@
 """The kernels compiled by nvcc for every architecture: what they use stays within the limits next to them."""
 
 import hashlib
-import importlib.util
-import re
 import shlex
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 from build_kernels import ROOT, cache_folder, jobs
+from nvcc import included, setup_script
 from ptxas import CUDA, Limits, Usage, all_limits, limits_in, oversized, usages_in, violations
 
 
@@ -91,31 +89,6 @@ def test_launches_leave_room_for_two_blocks():
     assert "two blocks of 256 threads" in oversized({"large": (256, 50000)}, limits)[0]
     assert len(oversized({"small": (800, 0)}, {"small": Limits(32, 0, 0)})) == 1
     assert len(oversized({"small": (32, 0)}, {"small": Limits(32, 50177, 0)})) == 1
-
-
-def setup_script() -> ModuleType:
-    """setup.py as a module that builds nothing."""
-    sys.path.insert(0, str(ROOT / "build_backend"))
-    specification = importlib.util.spec_from_file_location("asnet_setup", ROOT / "setup.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("setuptools.setup", lambda **_: None)
-        specification.loader.exec_module(module)
-    sys.path.remove(str(ROOT / "build_backend"))
-    return module
-
-
-def included(path: Path) -> set[Path]:
-    """A source of csrc and all that it includes from there."""
-    found, open_paths = set(), [path]
-    while open_paths:
-        current = open_paths.pop()
-        found.add(current)
-        names = re.findall(r'^#include "([^"]+)"', current.read_text(), re.MULTILINE)
-        open_paths += [ROOT / "csrc" / name for name in names if ROOT / "csrc" / name not in found]
-    return found
 
 
 def compile_objects(commands: dict[str, list[str]], version: str) -> dict[Path, str]:

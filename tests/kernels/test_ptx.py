@@ -17,9 +17,9 @@ import test_cross_correlation_direct_kernels as direct
 import test_guided_modulation_kernels as modulation
 import test_guided_pointwise_conv2d_kernels as pointwise
 from build_kernels import FOLDER, ROOT, BuildError, cache_folder, compiler, jobs, make
+from nvcc import included, setup_script
 from ptx.translate import entries, translate
 from ptxas import demangle
-from test_nvcc import included, setup_script
 
 #: The oldest that the kernels are for. Inline assembly is the same on all.
 ARCHITECTURE = "80"

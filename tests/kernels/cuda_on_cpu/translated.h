@@ -9,7 +9,7 @@
 #include <string>
 
 #include "block.h"
-#include "ptx/machine.h"
+#include "../ptx/machine.h"
 
 namespace asnet::cuda_on_cpu {
 
@@ -48,7 +48,7 @@ inline Translated* find_translated(const void* kernel) {
   return found == translated_kernels().end() ? nullptr : &found->second;
 }
 
-// A kernel's body for the thread that runs; language.h and device.h define what it asks for.
+// A kernel's body for the thread that runs (run_translated.h).
 void run_translated(const ptx::Kernel& kernel, const void* const* parameters);
 
 }  // namespace asnet::cuda_on_cpu
