@@ -29,6 +29,7 @@ _EPILOG = """examples:
   asnet deblur holiday/ -o sharp/
 
 Colour profile, EXIF, transparency and 16 bits of grey are kept; the orientation tag is applied.
+Bars and frames of one colour, and what is transparent, take no part and come back as they are.
 A photograph that is sharp, or whose blur cannot be estimated reliably, stays as it is, and a note says so;
 with --scale it is deblurred all the same.
 Inputs are never overwritten."""
@@ -120,7 +121,7 @@ def _deblur(
         check_suffix(task.comparison, PHOTOGRAPH_SUFFIXES)
     check_absent(task.outputs, overwrite=arguments.overwrite)
     photograph = read_photograph(task.photograph)
-    deblurred = deblurrer.deblur(photograph.pixels, kernel, scale=arguments.scale)
+    deblurred = deblurrer.deblur(photograph.pixels, kernel, scale=arguments.scale, alpha=photograph.alpha)
     notes = list(photograph.notes)
     if deblurred.finding in _LEFT:
         notes.append(_LEFT[deblurred.finding].format(task.photograph))
