@@ -1,6 +1,8 @@
 """The kernels compiled by nvcc for every architecture: what they use stays within the limits next to them."""
 
 import hashlib
+import os
+import re
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -170,3 +172,28 @@ def test_the_cuda_library_links_and_asks_torch_for_its_stable_functions_alone(cu
     missing = of_torch - symbols(cuda_library.torch.lib / "libtorch_cpu.so", "defined")
     # In the library that only a torch with CUDA has.
     assert missing <= {"aoti_torch_get_current_cuda_stream"}
+
+
+def test_without_a_device_one_sentence_says_so(tmp_path):
+    """Not a division by a number of multiprocessors that nobody has set."""
+    setup = setup_script()
+    nvcc = setup.find_nvcc()
+    if nvcc is None:
+        pytest.skip("nothing asks for a device: no nvcc on PATH, in NVCC or under CUDA_HOME")
+    source, program = tmp_path / "question.cu", tmp_path / "question"
+    source.write_text(
+        '#include <cstdio>\n#include "cuda/host.h"\n'
+        "int main() try { return asnet::cuda::multiprocessors(); }\n"
+        "catch (const std::exception& error) { std::puts(error.what()); return 3; }\n"
+    )
+    folders = [f"-I{ROOT / 'csrc'}", f"-I{setup.find_torch().include}"]
+    command = [nvcc, *setup.COMMON_FLAGS, "-DUSE_CUDA", *folders, source, "-o", program]
+    subprocess.run(command, check=True)
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    asked = subprocess.run([program], capture_output=True, text=True, env=hidden)
+    assert asked.returncode == 3
+    assert re.fullmatch(
+        r'asnet: CUDA says ".+" to the question which device is current '
+        r"\(asnet was built with CUDA \d+\.\d+\)\n",
+        asked.stdout,
+    )
