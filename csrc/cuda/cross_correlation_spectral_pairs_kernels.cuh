@@ -177,6 +177,8 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
     }
     __syncthreads();
     if (!inside) continue;
+    // Else ptxas for sm_100 takes two at a time, whose doubles do not fit into the registers.
+#pragma unroll 1
     for (int frequency = begin; frequency < min(begin + lag_block, block.count); ++frequency) {
       const Complex<T> value = load_complex(pairs + 2 * ((frequency * all + pair) * group.size_x + q));
 #pragma unroll
