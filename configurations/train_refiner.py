@@ -22,7 +22,6 @@ from asnet.data.degradation import DegradationConfig
 from asnet.data.photographs import Photographs
 from asnet.networks import ASNetConfig, DeblurNetwork, save_weights
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
-from asnet.networks.kernel_equations import Correlations
 from asnet.networks.kernel_grids import fit_grid, normalised, similarity
 from asnet.training.products import source_revision
 
@@ -39,12 +38,10 @@ LEARNING_RATE, BATCH = 2e-3, 12
 
 
 class Sample(NamedTuple):
-    """An estimate on the common grid, and the aligned true kernel (GRID, GRID)."""
+    """On the common grid: an estimate (GRID, GRID), its evidence (5, GRID, GRID), the aligned true kernel."""
 
     kernel: Tensor
-    predicted: Tensor
-    mixed: Tensor
-    blurred: Tensor
+    evidence: Tensor
     target: Tensor
 
 
@@ -78,19 +75,7 @@ def make_samples(
         if float(similarity(last.kernel, batch.kernel)) < LEAST_SIMILARITY:
             continue
         kernel, truth = fit_grid(last.kernel, GRID), fit_grid(batch.kernel, GRID)
-        lags = [
-            fit_grid(values, 2 * GRID - 1)
-            for values in (last.correlations.predicted, last.correlations.blurred)
-        ]
-        samples.append(
-            Sample(
-                kernel[0],
-                lags[0][0],
-                fit_grid(last.correlations.mixed, GRID)[0],
-                lags[1][0],
-                aligned(truth, kernel)[0],
-            )
-        )
+        samples.append(Sample(kernel[0], fit_grid(last.evidence, GRID)[0], aligned(truth, kernel)[0]))
         print(f"{index}: {float(similarity(last.kernel, batch.kernel)):.3f}", flush=True)
     return samples
 
@@ -130,14 +115,13 @@ def train(
         for name, value in refiner.state_dict().items():
             average[name].lerp_(value, 1 - decay)
         if step % 50 == 49:
-            print(f"step {step + 1}: loss {float(loss):.3f}, held out {score(network, held):.4f}", flush=True)
+            print(f"step {step + 1}: loss {loss.item():.3f}, held out {score(network, held):.4f}", flush=True)
     refiner.load_state_dict(average)
     print(f"held out: solved {score(network, held, solved=True):.4f}, refined {score(network, held):.4f}")
 
 
 def refine(network: IteratedAnalysisNetwork, samples: Sample) -> Tensor:
-    correlations = Correlations(samples.predicted, samples.mixed, samples.blurred)
-    refined: Tensor = network.refiner(samples.kernel, correlations, network.config.conjugate_gradient_steps)
+    refined: Tensor = network.refiner(samples.kernel, samples.evidence)
     return refined
 
 

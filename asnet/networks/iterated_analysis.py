@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from asnet.networks.edge_steepness import REACH, edge_steepness
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
-from asnet.networks.kernel_equations import Correlations
 from asnet.networks.kernel_grids import centred, fit_grid, similarity
 from asnet.networks.kernel_refiner import KernelRefiner
 from asnet.networks.kernel_rounds import Iteration, Photographs, grown, run_rounds
@@ -122,7 +121,7 @@ class IteratedAnalysisNetwork(nn.Module):
         with torch.autocast(image.device.type, enabled=False), threads_for(image[:, :1]):
             photographs = _photographs(image, usable)
             last, agreement = self._iterate(photographs)
-            nothing_seen = last.correlations.predicted.amax((-2, -1)) <= 0
+            nothing_seen = last.evidence[:, 3].amax((-2, -1)) <= 0
             return KernelEstimate(
                 self._refined(last),
                 edge_steepness(photographs.luma, _unclipped(photographs)) > SHARP_STEEPNESS,
@@ -135,8 +134,7 @@ class IteratedAnalysisNetwork(nn.Module):
         return self._iterate(_photographs(image, None))[0]
 
     def _refined(self, last: Iteration) -> Tensor:
-        refined = self.refiner(last.kernel, last.correlations, self.config.conjugate_gradient_steps)
-        refined = fit_grid(refined, self.config.kernel_size)
+        refined = fit_grid(self.refiner(last.kernel, last.evidence), self.config.kernel_size)
         return refined if self.training else centred(refined)
 
     @torch.no_grad()
@@ -214,15 +212,8 @@ def _chosen(iterations: list[Iteration], best: Tensor, size: int) -> Iteration:
         stacked = torch.stack(values)
         return stacked[best, torch.arange(len(best), device=best.device)]
 
-    def correlation(name: str, side: int) -> Tensor:
-        return choose([fit_grid(getattr(i.correlations, name), side) for i in iterations])
-
     return Iteration(
         choose([fit_grid(i.kernel, size) for i in iterations]),
         choose([i.threshold for i in iterations]),
-        Correlations(
-            correlation("predicted", 2 * size - 1),
-            correlation("mixed", size),
-            correlation("blurred", 2 * size - 1),
-        ),
+        choose([fit_grid(i.evidence, size) for i in iterations]),
     )

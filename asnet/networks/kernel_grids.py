@@ -61,7 +61,7 @@ def enlarge(kernel: Tensor, factor: float) -> Tensor:
 
 
 def fit_grid(kernel: Tensor, size: int) -> Tensor:
-    """Crop or pad kernels (N, s, s) around their centre to (N, size, size)."""
+    """Crop or pad kernels (..., s, s) around their centre to (..., size, size)."""
     margin = (size - kernel.shape[-1]) // 2
     return F.pad(kernel, (margin,) * 4)
 

@@ -7,12 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
-from asnet.networks.kernel_equations import Correlations, solve_kernel
 from asnet.networks.kernel_grids import EPSILON
 from asnet.networks.layers import initialise_he
-
-#: Tikhonov weights of the solutions that the network sees, for intensities in [0, 1].
-WEIGHTS = (2.0, 20.0)
 
 #: What stands for a weight of 0 in the logarithm, relative to the largest.
 LOGIT_FLOOR = 3e-3
@@ -25,7 +21,7 @@ DILATIONS = (1, 1, 2, 4, 2, 1)
 
 
 class KernelRefiner(nn.Module):
-    """Refine solved kernels, seen beside the correlations that they solve.
+    """Refine solved kernels, seen beside what they were found from.
 
     At first it gives the solution as it is.
 
@@ -48,38 +44,22 @@ class KernelRefiner(nn.Module):
         assert self.last.bias is not None
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, kernel: Tensor, correlations: Correlations, steps: int) -> Tensor:
+    def forward(self, kernel: Tensor, evidence: Tensor) -> Tensor:
         """Return refined kernels.
 
         Parameters
         ----------
         kernel : Tensor
-            (N, s, s), the pruned kernels to refine, each of sum 1.
-        correlations : Correlations
-            What they were solved from.
-        steps : int
-            Steps of conjugate gradients in which it solves them anew, with little and with much damping.
+            (N, s, s), the kernels to refine, each of sum 1.
+        evidence : Tensor
+            (N, 5, s, s), see `Iteration`.
 
         Returns
         -------
         Tensor
             (N, s, s), not negative, each of sum 1.
         """
-        size = kernel.shape[-1]
-        middle = slice(size // 2, size // 2 + size)
-        damped = [
-            solve_kernel(correlations.predicted, correlations.mixed, weight, steps) for weight in WEIGHTS
-        ]
-        maps = torch.stack(
-            [
-                kernel,
-                *damped,
-                correlations.mixed,
-                correlations.predicted[:, middle, middle],
-                correlations.blurred[:, middle, middle],
-            ],
-            dim=1,
-        )
+        maps = torch.cat([kernel[:, None], evidence], dim=1)
         features = F.relu(self.first(maps / maps.amax((-2, -1), keepdim=True).clamp(min=EPSILON)))
         for layer in self.inner:
             features = features + F.relu(layer(features))

@@ -34,6 +34,9 @@ PARTLY, FULLY = 0.02, 0.999
 #: Tikhonov weight of the normal equations for intensities in [0, 1].
 WEIGHT = 2.0
 
+#: Tikhonov weights of the solutions that the refiner is shown.
+DAMPING_WEIGHTS = (WEIGHT, 10 * WEIGHT)
+
 #: The squared threshold of the gradients is divided by this before each round.
 THRESHOLD_DECAY = 1.1
 
@@ -88,13 +91,15 @@ class Iteration:
         (N, s, s), pruned and centred, not negative, each of sum 1.
     threshold : Tensor
         (N,): squared magnitude below which gradients of the latent image do not count.
-    correlations : Correlations
-        What the kernel was solved from, moved with it.
+    evidence : Tensor
+        (N, 5, s, s): what the kernel was found from, moved with it: solutions of the normal equations with
+        little and with much damping, the correlation of latent and blurred gradients, and the
+        autocorrelations of either.
     """
 
     kernel: Tensor
     threshold: Tensor
-    correlations: Correlations
+    evidence: Tensor
 
 
 def run_rounds(
@@ -150,8 +155,19 @@ def run_rounds(
     return Iteration(
         shifted(kernel, shift),
         threshold,
-        correlations._replace(mixed=shifted(correlations.mixed, shift)),
+        _evidence(correlations, steps, shift),
     )
+
+
+def _evidence(correlations: Correlations, steps: int, shift: Tensor) -> Tensor:
+    size = correlations.mixed.shape[-1]
+    middle = slice(size // 2, size // 2 + size)
+    solutions = [
+        solve_kernel(correlations.predicted, correlations.mixed, weight, steps) for weight in DAMPING_WEIGHTS
+    ]
+    moved = [shifted(values, shift) for values in (*solutions, correlations.mixed)]
+    still = [values[:, middle, middle] for values in (correlations.predicted, correlations.blurred)]
+    return torch.stack([*moved, *still], dim=1)
 
 
 def _starting_kernel(
