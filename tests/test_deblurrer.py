@@ -17,7 +17,6 @@ from asnet.imaging import tiled_synthesis
 from asnet.imaging.resampling import scale_kernel
 from asnet.imaging.tiles import most_structured_window, tile_spans
 from asnet.networks import ASNetConfig, DeblurNetwork, load_network
-from asnet.networks.edge_prediction import gaussian_blur
 from asnet.networks.iterated_analysis import KernelEstimate
 
 
@@ -288,7 +287,15 @@ def test_denoise_holds_noise_down(small_weights: Path) -> None:
 
 def test_a_network_without_deconvolution_has_no_noise_to_hold_down() -> None:
     config = ASNetConfig.compact()
-    synthesis = replace(config.synthesis, channels=(4, 6), wiener_strengths=(), residual="blurred")
+    synthesis = replace(
+        config.synthesis,
+        channels=(4, 6),
+        wiener_strengths=(),
+        sparse_strengths=(),
+        sparse_thresholds=(),
+        adapts_to_noise=False,
+        residual="blurred",
+    )
     deblurrer = Deblurrer(DeblurNetwork(replace(config, synthesis=synthesis)), device="cpu")
     assert deblurrer.deblur(scene(40, 40), box(3)).finding == "blurred"
     with pytest.raises(InputError, match="no Wiener deconvolution"):
@@ -440,8 +447,10 @@ def test_shipped_weights_leave_a_sharp_photograph_alone() -> None:
 
 def test_shipped_weights_make_a_texture_without_edges_no_worse() -> None:
     generator = torch.Generator().manual_seed(5)
-    grains = torch.randn(1, 1, 224, 224, generator=generator)
-    texture = 0.5 + 0.6 * gaussian_blur(grains, 1.5).expand(-1, 3, -1, -1)
+    grains = torch.randn(1, 1, 232, 232, generator=generator)
+    profile = torch.exp(-(torch.arange(-4.0, 5.0) ** 2) / (2 * 1.5**2))
+    gaussian = profile[:, None] * profile / profile.sum() ** 2
+    texture = 0.5 + 0.6 * blur(grains, gaussian[None]).expand(-1, 3, -1, -1)
     kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=15, minimum_size=15), generator=generator)
     blurred = blur(texture, kernel)[0]
     blurred = blurred + 0.01 * torch.randn(blurred.shape, generator=generator)
