@@ -44,7 +44,9 @@ def _estimate(path: Path, output: Path, deblurrer: Deblurrer, arguments: argpars
     check_suffix(output, KERNEL_SUFFIXES)
     check_absent([output], overwrite=arguments.overwrite)
     photograph = read_photograph(path)
-    kernel = deblurrer.estimate_kernel(photograph.pixels, scale=arguments.scale, alpha=photograph.alpha)
+    kernel = deblurrer.estimate_kernel(
+        photograph.pixels, scale=arguments.scale, region=arguments.region, alpha=photograph.alpha
+    )
     make_folder(output.parent)
     write_kernel(output, kernel)
     return photograph.notes

@@ -12,6 +12,7 @@ _EXAMPLES = """examples:
   asnet deblur photo.jpg -o sharp.jpg
   asnet deblur holiday/ -o sharp/ --compare compared/
   asnet estimate photo.jpg -o kernel.png
+  asnet serve
   asnet sample-kernels 36 -o kernels.png --seed 1
   asnet info
 
@@ -66,7 +67,17 @@ def set_wait_policy(environment: MutableMapping[str, str]) -> None:
 
 def _build_parser() -> argparse.ArgumentParser:
     # Subcommands load the compiled operators: a library that is missing is to be said in a sentence too.
-    from asnet.cli import bundle, deblur, estimate, evaluate, import_weights, info, sample_kernels, train
+    from asnet.cli import (
+        bundle,
+        deblur,
+        estimate,
+        evaluate,
+        import_weights,
+        info,
+        sample_kernels,
+        serve,
+        train,
+    )
 
     parser = argparse.ArgumentParser(
         prog="asnet",
@@ -76,7 +87,17 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"asnet {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for subcommand in (deblur, estimate, evaluate, sample_kernels, train, bundle, import_weights, info):
+    for subcommand in (
+        deblur,
+        estimate,
+        serve,
+        evaluate,
+        sample_kernels,
+        train,
+        bundle,
+        import_weights,
+        info,
+    ):
         subcommand.add_parser(subparsers)
     return parser
 

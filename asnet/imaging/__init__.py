@@ -10,6 +10,7 @@ from asnet.imaging.kernel_files import (
     read_kernel,
     write_kernel,
 )
+from asnet.imaging.line_kernels import line_kernel, parse_line
 from asnet.imaging.photographs import (
     Photograph,
     photograph_from_picture,
@@ -22,11 +23,13 @@ from asnet.imaging.pixels import (
     tensor_from_array,
     tensor_from_picture,
 )
+from asnet.imaging.regions import Region, region_slices
 
 __all__ = [
     "KERNEL_SUFFIXES",
     "PHOTOGRAPH_SUFFIXES",
     "Photograph",
+    "Region",
     "array_from_tensor",
     "check_suffix",
     "comparison_picture",
@@ -34,10 +37,13 @@ __all__ = [
     "fit_kernel",
     "kernel_picture",
     "kernel_sheet",
+    "line_kernel",
+    "parse_line",
     "photograph_from_picture",
     "picture_from_tensor",
     "read_kernel",
     "read_photograph",
+    "region_slices",
     "tensor_from_array",
     "tensor_from_picture",
     "write_in_one_step",

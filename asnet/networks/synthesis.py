@@ -246,6 +246,7 @@ class SynthesisNetwork(nn.Module):
         *,
         statistics: PhotographStatistics | None = None,
         halo: tuple[int, int, int, int] = (0, 0, 0, 0),
+        regularisation: float = 1.0,
     ) -> Tensor:
         """Deblur images by known blur kernels.
 
@@ -261,6 +262,9 @@ class SynthesisNetwork(nn.Module):
         halo : tuple of int
             Pixels at the left, right, top and bottom that are there for the deconvolution alone, whose
             response reaches much farther than the U-Net; the result is without them.
+        regularisation : float
+            Factor on the strengths of the Wiener deconvolution: above 1 it amplifies less noise and restores
+            less detail. Networks without that deconvolution take 1 alone.
 
         Returns
         -------
@@ -270,9 +274,12 @@ class SynthesisNetwork(nn.Module):
         Raises
         ------
         InputError
-            If a shape is not one of these.
+            If a shape is not one of these, or the network has nothing to regularise.
         """
-        return self.restore(self.prepare(blurred, kernel, statistics=statistics, halo=halo))
+        prepared = self.prepare(
+            blurred, kernel, statistics=statistics, halo=halo, regularisation=regularisation
+        )
+        return self.restore(prepared)
 
     def prepare(
         self,
@@ -281,9 +288,12 @@ class SynthesisNetwork(nn.Module):
         *,
         statistics: PhotographStatistics | None = None,
         halo: tuple[int, int, int, int] = (0, 0, 0, 0),
+        regularisation: float = 1.0,
     ) -> PreparedImages:
         """Deconvolve images and describe their kernels: all that comes before the U-Net; see `forward`."""
         config = self.config
+        if regularisation != 1 and not config.wiener_strengths:
+            raise InputError("this network has no Wiener deconvolution whose noise could be held down")
         if blurred.dim() != 4 or blurred.shape[1] != 3 or min(blurred.shape[2:]) < 16:
             raise InputError(
                 "a blurred image must have the shape (N, 3, H, W) with H and W at least 16, "
@@ -301,7 +311,10 @@ class SynthesisNetwork(nn.Module):
                     noise = statistics.noise
                 elif config.adapts_to_noise:
                     noise = self._noise(blurred, kernel, deconvolution)
-                images += [image[..., rows, columns] for image in self._deconvolved(deconvolution, noise)]
+                images += [
+                    image[..., rows, columns]
+                    for image in self._deconvolved(deconvolution, noise, regularisation)
+                ]
             description = guide_inputs(config, kernel, noise)
         mean = core.mean((2, 3)) if statistics is None else statistics.mean
         return PreparedImages(tuple(images), mean, description)
@@ -356,7 +369,9 @@ class SynthesisNetwork(nn.Module):
             whole = Deconvolution(middle, kernel.expand(blurred.shape[0], -1, -1))
         return whole.noise_level().clamp(*NOISE_RANGE)
 
-    def _deconvolved(self, deconvolution: Deconvolution, noise: Tensor | None) -> list[Tensor]:
+    def _deconvolved(
+        self, deconvolution: Deconvolution, noise: Tensor | None, regularisation: float
+    ) -> list[Tensor]:
         """Return the Wiener copies (N, 3, H, W), in the order of their strengths, and the sparse one."""
         config = self.config
 
@@ -364,7 +379,7 @@ class SynthesisNetwork(nn.Module):
             factor = 1.0 if noise is None else ((noise / REFERENCE_NOISE) ** exponent)[:, None]
             return deconvolution.for_each_image(values) * factor
 
-        images = deconvolution.wiener(adapted(config.wiener_strengths, STRENGTH_EXPONENT))
+        images = deconvolution.wiener(regularisation * adapted(config.wiener_strengths, STRENGTH_EXPONENT))
         if config.sparse_strengths:
             image = images[0]
             strengths = adapted(config.sparse_strengths, STRENGTH_EXPONENT).unbind(1)

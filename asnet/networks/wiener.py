@@ -64,7 +64,7 @@ def transfer_function(kernel: Tensor, height: int, width: int) -> Tensor:
     return cast(Tensor, torch.fft.rfft2(centred))
 
 
-def _difference_power(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def difference_power(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """|D|^2 of the first differences along both axes on the half spectrum, shape (height, width // 2 + 1)."""
     vertical = torch.fft.fftfreq(height, device=device, dtype=dtype)[:, None]
     horizontal = torch.fft.rfftfreq(width, device=device, dtype=dtype)[None]
@@ -132,7 +132,7 @@ class Deconvolution:
         )
         response = transfer_function(kernel, *padded)
         self._power = response.real.square() + response.imag.square()
-        self._difference_power = _difference_power(*self._padded_size, blurred.device, dtype)
+        self._difference_power = difference_power(*self._padded_size, blurred.device, dtype)
         self._spectrum = torch.fft.rfft2(self._tapered(blurred, response))
         self._matched = self._spectrum * response.conj()[:, None]
 

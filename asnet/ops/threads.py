@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -36,10 +39,33 @@ def threads_for(largest: Tensor) -> AbstractContextManager[object]:
     # Asking torch first: a thread's first parallel operation, or question, sets its number of threads anew.
     if largest.device.type != "cpu" or torch.get_num_threads() == 1 or largest.numel() >= LARGE:
         return nullcontext()
-    limit: AbstractContextManager[object] = _openmp().limit(limits=1)
-    return limit
+    return _one_thread()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # After torch.set_num_threads MKL, which computes torch's transforms, no longer asks OpenMP.
+    set_threads_of_mkl = _set_threads_of_mkl()
+    with _openmp().limit(limits=1):
+        previous = set_threads_of_mkl(1)
+        try:
+            yield
+        finally:
+            set_threads_of_mkl(previous)
 
 
 @functools.cache
 def _openmp() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="openmp")
+
+
+@functools.cache
+def _set_threads_of_mkl() -> Callable[[int], int]:
+    """MKL's own function for the calling thread, which returns what was set before, 0 for nothing."""
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        function: Callable[[int], int] = ctypes.CDLL(str(library)).MKL_Set_Num_Threads_Local
+    except (OSError, AttributeError):
+        # A torch without MKL.
+        return int
+    return function

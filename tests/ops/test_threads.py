@@ -1,5 +1,6 @@
 """Small work runs in one thread, of the calling thread alone."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 
@@ -39,6 +40,20 @@ def test_small_work_runs_in_one_thread_and_large_in_all() -> None:
         assert torch.get_num_threads() == 3
     with threads_for(torch.empty(4, device="meta")):
         assert torch.get_num_threads() == 3
+
+
+def pools() -> set[str]:
+    """Numbers of threads of OpenMP and, where torch has it, of MKL, in the calling thread."""
+    return set(re.findall(r"(?:omp|mkl)_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info()))
+
+
+def test_the_library_of_the_transforms_takes_part() -> None:
+    """It keeps a number of its own once `torch.set_num_threads` has been called."""
+    assert pools() == {"3"}
+    with threads_for(SMALL):
+        assert pools() == {"1"}
+        assert in_another_thread(pools) == {"3"}
+    assert pools() == {"3"}
 
 
 def test_an_error_restores_the_threads() -> None:
