@@ -20,7 +20,7 @@ import torch
 from measure import save
 from torch import Tensor
 
-from asnet.networks import ASNetConfig, DeblurNetwork, DeblurResult, analysis, iterated_analysis, synthesis
+from asnet.networks import ASNetConfig, DeblurNetwork, DeblurResult, analysis, kernel_equations, synthesis
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 from asnet.ops import (
     cross_correlation,
@@ -178,7 +178,7 @@ def small_configurations() -> list[ASNetConfig]:
 def reference_operators() -> ExitStack:
     """A context in which the networks compute by the references."""
     stack = ExitStack()
-    for module in (analysis, iterated_analysis, synthesis):
+    for module in (analysis, kernel_equations, synthesis):
         for name in ("cross_correlation", "guided_conv2d", "guided_pointwise_conv2d"):
             if hasattr(module, name):
                 stack.enter_context(mock.patch.object(module, name, getattr(reference, name)))

@@ -92,7 +92,8 @@ def test_a_grown_network_keeps_the_old_u_net() -> None:
     }
     old_config = replace(today, kernel_size=31, wiener_strengths=(0.004, 0.016, 0.06), **changes)
     torch.manual_seed(0)
-    old = DeblurNetwork(ASNetConfig(ASNetConfig.compact().analysis, old_config)).synthesis
+    old_analysis = replace(ASNetConfig.compact().analysis, kernel_size=31)
+    old = DeblurNetwork(ASNetConfig(old_analysis, old_config)).synthesis
     new = grow["grown"](old).synthesis
     guides = {name for name, module in new.named_modules() if isinstance(module, GuidingUnit)}
     for name, value in old.state_dict().items():

@@ -36,7 +36,10 @@ WHITE = 0.97
 COMPARED_SCALE = 3
 
 #: lambda of the first round at the finest scales, and what divides it after each round.
-FINE_STRENGTH, STRENGTH_DECAY = 1.4e-3, 1.1
+FINE_STRENGTH, STRENGTH_DECAY = 3e-3, 1.1
+
+#: Tikhonov weight that keeps noise and the blocks of JPEG out of a kernel.
+DAMPED = 100.0
 
 #: lambda does not fall below this.
 SMALLEST_STRENGTH = 1e-4
@@ -54,17 +57,19 @@ class Course(NamedTuple):
     strength: float = 8e-3  # lambda of the first round
     decay: float = STRENGTH_DECAY  # what divides lambda after each round
     rounds: int = 3  # at each scale
+    weight: float = 2.0  # Tikhonov weight of the normal equations, for intensities in [0, 1]
     extra_scales: int = 0  # beyond the one at which the largest kernel fits a grid of 5 pixels
     avoids_clipped: bool = False  # leave gradients near clipped pixels out, instead of completing them
 
 
 COURSES = (
     Course(),
-    Course(rounds=5),
+    Course(weight=DAMPED),
+    Course(rounds=5, weight=DAMPED),
     Course(rounds=5, decay=1.06),
-    Course(rounds=5, strength=16e-3),
-    Course(extra_scales=1),
-    Course(avoids_clipped=True),
+    Course(rounds=5, strength=16e-3, weight=DAMPED),
+    Course(extra_scales=1, weight=DAMPED),
+    Course(avoids_clipped=True, weight=DAMPED),
 )
 
 
@@ -157,6 +162,7 @@ class IteratedAnalysisNetwork(nn.Module):
                 config.grid_size(scale),
                 before,
                 [max(strength, SMALLEST_STRENGTH) for strength in strengths],
+                course.weight,
                 avoids,
                 config.conjugate_gradient_steps,
             )
@@ -175,7 +181,7 @@ class IteratedAnalysisNetwork(nn.Module):
         iteration = _chosen(iterations, best, config.grid_size(compared))
         agreement = torch.stack([similarity(other.kernel, iteration.kernel) for other in iterations]).mean(0)
         avoids = torch.tensor([course.avoids_clipped for course in COURSES], device=best.device)[best]
-        finest = Course(FINE_STRENGTH, rounds=config.finest_rounds)
+        finest = Course(FINE_STRENGTH, rounds=config.finest_rounds, weight=DAMPED)
         for number, scale in enumerate(range(compared - 1, -1, -1)):
             iteration = run(scale, iteration, finest, number * finest.rounds, avoids)
         return iteration, agreement

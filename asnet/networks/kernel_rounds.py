@@ -31,11 +31,8 @@ from asnet.ops.threads import threads_for
 #: Share of a downscaled pixel that must be clipped, or usable, for it to count as such.
 PARTLY, FULLY = 0.02, 0.999
 
-#: Tikhonov weight of the normal equations for intensities in [0, 1].
-WEIGHT = 2.0
-
 #: Tikhonov weights of the solutions that the refiner is shown.
-DAMPING_WEIGHTS = (WEIGHT, 10 * WEIGHT)
+REFINER_WEIGHTS = (2.0, 100.0)
 
 #: The squared threshold of the gradients is divided by this before each round.
 THRESHOLD_DECAY = 1.1
@@ -107,6 +104,7 @@ def run_rounds(
     largest: int,
     before: Iteration | None,
     strengths: Sequence[float],
+    weight: float,
     avoids_clipped: Tensor,
     steps: int,
 ) -> Iteration:
@@ -122,6 +120,8 @@ def run_rounds(
         Where the next coarser scale ended; None at the coarsest.
     strengths : sequence of float
         lambda of the latent images, one for each round.
+    weight : float
+        Tikhonov weight of the normal equations, for intensities in [0, 1].
     avoids_clipped : Tensor
         (N,) bool: whether gradients near clipped pixels are left out, instead of being completed.
     steps : int
@@ -150,7 +150,7 @@ def run_rounds(
             if masks is not None:
                 blurred, predicted = blurred * masks[0], predicted * masks[1]
             correlations = correlate_gradients(predicted, blurred, size)
-            kernel = prune(solve_kernel(correlations.predicted, correlations.mixed, WEIGHT, steps, support))
+            kernel = prune(solve_kernel(correlations.predicted, correlations.mixed, weight, steps, support))
     shift = -centroid(kernel).round().long()
     return Iteration(
         shifted(kernel, shift),
@@ -163,7 +163,7 @@ def _evidence(correlations: Correlations, steps: int, shift: Tensor) -> Tensor:
     size = correlations.mixed.shape[-1]
     middle = slice(size // 2, size // 2 + size)
     solutions = [
-        solve_kernel(correlations.predicted, correlations.mixed, weight, steps) for weight in DAMPING_WEIGHTS
+        solve_kernel(correlations.predicted, correlations.mixed, weight, steps) for weight in REFINER_WEIGHTS
     ]
     moved = [shifted(values, shift) for values in (*solutions, correlations.mixed)]
     still = [values[:, middle, middle] for values in (correlations.predicted, correlations.blurred)]
