@@ -5,10 +5,12 @@ kernel is estimated, the choice among pairs for several sizes of blur, and the r
 larger than the networks' grid onto it.
 """
 
+import operator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+import numpy
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,7 +18,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
-from asnet.imaging import array_from_tensor, fit_kernel, photograph_from_picture, tensor_from_array
+from asnet.imaging import (
+    array_from_tensor,
+    check_range,
+    fit_kernel,
+    photograph_from_picture,
+    planes_from_array,
+    quantised,
+    unit_range,
+)
 from asnet.imaging.resampling import SMALLEST_SIDE, downscale, kernel_extent, scale_kernel
 from asnet.imaging.tiled_synthesis import TiledSynthesis
 from asnet.imaging.tiles import most_structured_window
@@ -179,9 +189,9 @@ class Deblurrer:
         Parameters
         ----------
         image : Tensor, ndarray or PIL.Image.Image
-            A tensor (3, H, W) or (1, H, W), floating point in [0, 1]; an array (H, W), (H, W, 1) or
-            (H, W, 3), uint8, uint16 or floating point in [0, 1]; or a picture, whose transparency and 16 bits
-            of grey are kept and whose orientation tag is applied. H and W are at least 16.
+            A tensor (3, H, W) or (1, H, W) or an array (H, W), (H, W, 1) or (H, W, 3), uint8, uint16 or
+            floating point in [0, 1]; or a picture, whose transparency and 16 bits of grey are kept and whose
+            orientation tag is applied. H and W are at least 16.
         kernel : Tensor or ndarray, optional
             The blur kernel (K, K) if it is known, not negative; any size, any sum.
         scale : int or "auto"
@@ -199,16 +209,15 @@ class Deblurrer:
         InputError
             If the image, the kernel or the scale is not as described.
         """
-        _check_scale(scale)
+        scale = _checked_scale(scale)
         if isinstance(image, Image.Image):
             photograph = photograph_from_picture(image)
             pixels, found = self._deblur_pixels(photograph.pixels, kernel, scale)
-            return Deblurred(replace(photograph, pixels=pixels).picture(), *found)
+            return Deblurred(replace(photograph, pixels=pixels.cpu()).picture(), *found)
+        planes = _planes(image)
+        pixels, found = self._deblur_pixels(planes, kernel, scale)
         if isinstance(image, Tensor):
-            _check_tensor(image)
-            pixels, found = self._deblur_pixels(image, kernel, scale)
-            return Deblurred(pixels.to(image.device, image.dtype), *found)
-        pixels, found = self._deblur_pixels(tensor_from_array(image), kernel, scale)
+            return Deblurred(pixels.to(image.device), *found)
         return Deblurred(array_from_tensor(pixels, image.dtype).reshape(image.shape), *found)
 
     def estimate_kernel(self, image: Tensor | NDArray[Any] | Image.Image, *, scale: Scale = "auto") -> Tensor:
@@ -230,36 +239,25 @@ class Deblurrer:
         InputError
             If the image or the scale is not as described.
         """
-        _check_scale(scale)
-        if isinstance(image, Image.Image):
-            image = photograph_from_picture(image).pixels
-        elif isinstance(image, Tensor):
-            _check_tensor(image)
-        else:
-            image = tensor_from_array(image)
-        estimate = self._estimate(self._prepare(image), scale)
+        scale = _checked_scale(scale)
+        planes = photograph_from_picture(image).pixels if isinstance(image, Image.Image) else _planes(image)
+        estimate = self._estimate(self._prepare(planes), scale)
         return scale_kernel(estimate.kernel, estimate.scale).cpu()
 
     def _prepare(self, pixels: Tensor) -> Tensor:
-        """(1 or 3, H, W) to (1, 3, H, W) float32 on the device."""
+        """(1 or 3, H, W) of any type to (1, 3, H, W) float32 in [0, 1] on the device."""
         height, width = pixels.shape[1:]
         if min(height, width) < SMALLEST_SIDE:
             raise InputError(
                 f"an image must have at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {width}x{height}"
             )
-        lowest, highest = float(pixels.min()), float(pixels.max())
-        # Overshoot is fine; values up to 255, or NaN, are a mistake.
-        if not (lowest >= -1 and highest <= 2):
-            raise InputError(
-                f"an image in floating point must lie in the range [0, 1], got {lowest:.4g} to {highest:.4g}"
-            )
-        return pixels.to(self.device, torch.float32).expand(3, -1, -1)[None].contiguous()
+        return unit_range(pixels.to(self.device)).expand(3, -1, -1)[None].contiguous()
 
     @torch.no_grad()
     def _deblur_pixels(
         self, pixels: Tensor, kernel: Tensor | NDArray[Any] | None, scale: Scale
     ) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
-        """Return the image, and of `Deblurred` what follows it."""
+        """Return the image, of the same type, and of `Deblurred` what follows it."""
         blurred = self._prepare(pixels)
         if kernel is None:
             used = self._estimate(blurred, scale)
@@ -279,7 +277,7 @@ class Deblurrer:
                 return _left_alone(pixels, used.kernel, "unclear")
         if pixels.shape[0] == 1:
             sharp = sharp.mean(0, keepdim=True)
-        return sharp.cpu(), (shown.cpu(), used.scale, "blurred")
+        return quantised(sharp, pixels.dtype), (shown.cpu(), used.scale, "blurred")
 
     @torch.no_grad()
     def _estimate(self, blurred: Tensor, scale: Scale) -> _PlacedKernel:
@@ -362,19 +360,41 @@ def _left_alone(
 ) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
     """Return the image as it is, with a kernel of a single pixel on the grid of `kernel`."""
     single = functional.pad(torch.ones(1, 1), (kernel.shape[-1] // 2,) * 4)
-    return pixels.clamp(0, 1).cpu(), (single, 1, finding)
+    # A copy, so that changing the result does not change the input.
+    image = pixels.clamp(0, 1) if pixels.is_floating_point() else pixels.clone()
+    return image, (single, 1, finding)
 
 
-def _check_scale(scale: Scale) -> None:
-    if scale != "auto" and (not isinstance(scale, int) or isinstance(scale, bool) or scale < 1):
+def _checked_scale(scale: Scale) -> Scale:
+    """Return a scale as Python's own number, or "auto"."""
+    if isinstance(scale, str) and scale == "auto":
+        return "auto"
+    try:
+        whole = operator.index(scale)
+    except TypeError:
+        whole = 0
+    if whole < 1 or isinstance(scale, bool):
         raise InputError(f"scale must be 'auto' or a whole number of at least 1, got {scale!r}")
+    return whole
 
 
-def _check_tensor(image: Tensor) -> None:
+def _planes(image: Tensor | NDArray[Any]) -> Tensor:
+    """Return an image (1 or 3, H, W), uint8, uint16 or floating point in [0, 1], after checking it."""
+    if isinstance(image, numpy.ndarray):
+        return planes_from_array(image)
+    if not isinstance(image, Tensor):
+        raise InputError(
+            f"an image must be a Pillow picture, an array or a tensor, got {image!r} of type "
+            f"{type(image).__name__}; asnet.imaging.read_photograph reads a file"
+        )
     if image.dim() != 3 or image.shape[0] not in (1, 3):
         raise InputError(f"an image tensor must be (3, H, W) or (1, H, W), got {tuple(image.shape)}")
-    if not image.is_floating_point():
-        raise InputError(f"an image tensor must be floating point in [0, 1], got {image.dtype}")
+    if not image.is_floating_point() and image.dtype not in (torch.uint8, torch.uint16):
+        raise InputError(
+            f"an image tensor must be uint8, uint16 or floating point in [0, 1], got {image.dtype}"
+        )
+    check_range(image)
+    return image
 
 
 def _resolve_device(device: str | torch.device) -> torch.device:

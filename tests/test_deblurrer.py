@@ -243,7 +243,7 @@ def test_a_small_blur_is_not_looked_for_at_half_size(
     [
         (torch.zeros(3, 15, 40), "at least 16x16 pixels, got 40x15"),
         (torch.zeros(1, 3, 20, 20), r"\(1, 3, 20, 20\)"),
-        (torch.zeros(3, 20, 20, dtype=torch.uint8), "got torch.uint8"),
+        (torch.zeros(3, 20, 20, dtype=torch.int32), "got torch.int32"),
         (torch.full((3, 20, 20), 200.0), "range .0, 1., got 200 to 200"),
         (torch.full((3, 20, 20), torch.nan), "range"),
         (numpy.zeros((20, 20, 4), dtype=numpy.uint8), r"\(20, 20, 4\)"),

@@ -175,7 +175,7 @@ def test_estimates_of_a_folder(tmp_path: Path, folder: Path, model: list[str]) -
     ("name", "content", "words"),
     [
         ("missing.jpg", None, "there is no file"),
-        ("text.jpg", b"no image", "is not a JPEG, PNG, TIFF or WebP image"),
+        ("text.jpg", b"no image", "is not a JPEG, PNG, TIFF, WebP, HEIC or AVIF image"),
         ("cut.png", "cut", "is truncated or damaged"),
         ("tiny.png", "tiny", "at least 16x16 pixels, got 40x15"),
     ],
