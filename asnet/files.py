@@ -69,7 +69,9 @@ def replaced_in_one_step(path: Path, error: type[AsnetError]) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def visible_files(folder: Path, suffixes: Collection[str], *, recursive: bool = False) -> list[Path]:
+def visible_files(
+    folder: Path, suffixes: Collection[str], *, recursive: bool = False, without: Collection[Path] = ()
+) -> list[Path]:
     """Return the files of a folder with one of the suffixes, in any case, sorted by their names.
 
     Files and folders whose names begin with a dot are passed over: other systems leave their own there, "._"
@@ -83,6 +85,8 @@ def visible_files(folder: Path, suffixes: Collection[str], *, recursive: bool = 
         In lower case, with their dots.
     recursive : bool
         Look into its folders too, after its files.
+    without : collection of Path
+        Folders that are passed over, resolved.
 
     Raises
     ------
@@ -94,8 +98,8 @@ def visible_files(folder: Path, suffixes: Collection[str], *, recursive: bool = 
     if recursive:
         for entry in entries:
             # A link may lead back to a folder above.
-            if entry.is_dir() and not entry.is_symlink():
-                found += visible_files(entry, suffixes, recursive=True)
+            if entry.is_dir() and not entry.is_symlink() and entry.resolve() not in without:
+                found += visible_files(entry, suffixes, recursive=True, without=without)
     return found
 
 

@@ -282,7 +282,7 @@ def test_a_folder_without_photographs(
 ) -> None:
     (tmp_path / "empty").mkdir()
     assert main(["deblur", str(tmp_path / "empty"), "-o", str(tmp_path / "sharp"), *model]) == 1
-    assert "holds no JPEG, PNG, TIFF or WebP photograph" in one_sentence(capsys)
+    assert "holds no JPEG, PNG, TIFF, WebP, HEIC or AVIF photograph" in one_sentence(capsys)
 
 
 @pytest.mark.parametrize(
