@@ -20,7 +20,8 @@ _BRIGHT = 0.9
 
 @dataclass(frozen=True)
 class DegradationConfig:
-    """What happens to a sharp image besides the blur.
+    # Assigned, so that `python -OO` keeps it: the command's help shows what it says of the fields.
+    __doc__ = """What happens to a sharp image besides the blur.
 
     Every range is (smallest, largest); one value is drawn uniformly from it for each image.
 
