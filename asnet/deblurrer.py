@@ -5,6 +5,7 @@ kernel is estimated, the choice among pairs for several sizes of blur, and the r
 larger than the networks' grid onto it.
 """
 
+import copy
 import operator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +104,7 @@ class Deblurrer:
     Parameters
     ----------
     network : DeblurNetwork or ScaleOptimisedNetworks
-        The networks; they are moved to `device`, synthesis networks converted to `dtype`.
+        The networks, of which a copy is made: it moves to `device`, its synthesis networks to `dtype`.
     device : str or torch.device
         Where to compute; "auto" is the first CUDA device if there is one, else the CPU.
     dtype : str or torch.dtype
@@ -131,7 +132,9 @@ class Deblurrer:
     ) -> None:
         self.device = _resolve_device(device)
         self.dtype = _resolve_dtype(dtype)
-        self.network = network.eval().to(self.device)
+        # The networks given may be in training, or in a type that only the synthesis can compute in.
+        network = copy.deepcopy(network).eval().to(self.device, torch.float32)
+        self.network = network
         if isinstance(network, DeblurNetwork):
             self._pairs = [network]
             self._largest_sizes: tuple[int, ...] = (network.config.analysis.kernel_size,)
@@ -359,7 +362,7 @@ def _left_alone(
     pixels: Tensor, kernel: Tensor, finding: Finding
 ) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
     """Return the image as it is, with a kernel of a single pixel on the grid of `kernel`."""
-    single = functional.pad(torch.ones(1, 1), (kernel.shape[-1] // 2,) * 4)
+    single = functional.pad(torch.ones(1, 1, dtype=torch.float32), (kernel.shape[-1] // 2,) * 4)
     # A copy, so that changing the result does not change the input.
     image = pixels.clamp(0, 1) if pixels.is_floating_point() else pixels.clone()
     return image, (single, 1, finding)

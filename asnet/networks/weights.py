@@ -144,7 +144,8 @@ def load_networks(path: str | Path, *, device: str | torch.device = "cpu") -> Ne
     tensors, metadata = read_safetensors(path, "weights file")
     configuration = _parse_header(path, metadata).configuration
     with torch.device("meta"):
-        networks = _build(configuration)
+        # Whatever torch.set_default_dtype says.
+        networks = _build(configuration).to(torch.float32)
     # Before any memory is taken: a header may ask for more than there is.
     _check_fit(path, networks, tensors)
     networks.to_empty(device=device)
