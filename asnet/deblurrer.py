@@ -1,8 +1,8 @@
 """Deblurs photographs of any size: image in, sharp image and blur kernel out.
 
-What stands between a photograph and the networks is here: grey and odd sizes, the window from which the blur
-kernel is estimated, the choice among pairs for several sizes of blur, and the resizing that brings a blur
-larger than the networks' grid onto it.
+What stands between a photograph and the networks is here: frames and transparency, grey and odd sizes, the
+window from which the blur kernel is estimated, the choice among pairs for several sizes of blur, and the
+resizing that brings a blur larger than the networks' grid onto it.
 """
 
 import copy
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
 from asnet.imaging import (
+    Photograph,
     array_from_tensor,
     check_range,
     fit_kernel,
@@ -28,6 +29,7 @@ from asnet.imaging import (
     quantised,
     unit_range,
 )
+from asnet.imaging.photographed_area import photographed_area
 from asnet.imaging.resampling import SMALLEST_SIDE, downscale, kernel_extent, scale_kernel
 from asnet.imaging.tiled_synthesis import TiledSynthesis
 from asnet.imaging.tiles import most_structured_window
@@ -57,6 +59,9 @@ FILLED = 0.6
 #: standard deviations. On 310 blurred training crops this left 10 alone, of which 9 would have lost 5 dB or
 #: more; where such estimates change less, they mostly remove noise.
 MUCH_CHANGE = 0.35
+
+#: Share of a pixel that must be photographed, where a photograph is downscaled, for it to be used.
+FULLY = 0.999
 
 ImageType = TypeVar("ImageType", Tensor, NDArray[Any], Image.Image)
 Scale = int | Literal["auto"]
@@ -185,9 +190,17 @@ class Deblurrer:
         return max(synthesis.smallest_tile for synthesis in self._syntheses)
 
     def deblur(
-        self, image: ImageType, kernel: Tensor | NDArray[Any] | None = None, *, scale: Scale = "auto"
+        self,
+        image: ImageType,
+        kernel: Tensor | NDArray[Any] | None = None,
+        *,
+        scale: Scale = "auto",
+        alpha: Tensor | NDArray[Any] | None = None,
     ) -> Deblurred[ImageType]:
         """Deblur an image.
+
+        Bars and frames of one colour around a photograph, and what is transparent, take no part: they come
+        back as they are.
 
         Parameters
         ----------
@@ -201,6 +214,9 @@ class Deblurrer:
             Deblur the image downscaled by this factor and enlarge the result, for a blur larger than the
             networks' grid. "auto" is the smallest of 1, 2 and 4 at which the blur fits, and leaves a
             photograph alone that shows none.
+        alpha : Tensor or ndarray, optional
+            Opacity (H, W) of a tensor or array, 0 where nothing is photographed; of any type and range. A
+            picture has its own.
 
         Returns
         -------
@@ -210,25 +226,31 @@ class Deblurrer:
         Raises
         ------
         InputError
-            If the image, the kernel or the scale is not as described.
+            If the image, the kernel, the scale or the opacity is not as described.
         """
         scale = _checked_scale(scale)
         if isinstance(image, Image.Image):
-            photograph = photograph_from_picture(image)
-            pixels, found = self._deblur_pixels(photograph.pixels, kernel, scale)
+            photograph = _photograph_with_its_own_alpha(image, alpha)
+            pixels, found = self._deblur_pixels(photograph.pixels, photograph.alpha, kernel, scale)
             return Deblurred(replace(photograph, pixels=pixels.cpu()).picture(), *found)
         planes = _planes(image)
-        pixels, found = self._deblur_pixels(planes, kernel, scale)
+        pixels, found = self._deblur_pixels(planes, alpha, kernel, scale)
         if isinstance(image, Tensor):
             return Deblurred(pixels.to(image.device), *found)
         return Deblurred(array_from_tensor(pixels, image.dtype).reshape(image.shape), *found)
 
-    def estimate_kernel(self, image: Tensor | NDArray[Any] | Image.Image, *, scale: Scale = "auto") -> Tensor:
+    def estimate_kernel(
+        self,
+        image: Tensor | NDArray[Any] | Image.Image,
+        *,
+        scale: Scale = "auto",
+        alpha: Tensor | NDArray[Any] | None = None,
+    ) -> Tensor:
         """Estimate the blur kernel of an image, whether it can be relied upon or not.
 
         Parameters
         ----------
-        image, scale
+        image, scale, alpha
             See `deblur`.
 
         Returns
@@ -240,30 +262,38 @@ class Deblurrer:
         Raises
         ------
         InputError
-            If the image or the scale is not as described.
+            If the image, the scale or the opacity is not as described.
         """
         scale = _checked_scale(scale)
-        planes = photograph_from_picture(image).pixels if isinstance(image, Image.Image) else _planes(image)
-        estimate = self._estimate(self._prepare(planes), scale)
+        if isinstance(image, Image.Image):
+            photograph = _photograph_with_its_own_alpha(image, alpha)
+            planes, alpha = photograph.pixels, photograph.alpha
+        else:
+            planes = _planes(image)
+        _check_sides(planes, alpha)
+        area = photographed_area(unit_range(planes), alpha)
+        estimate = self._estimate(self._prepare(area.pixels), scale, area.usable)
         return scale_kernel(estimate.kernel, estimate.scale).cpu()
 
     def _prepare(self, pixels: Tensor) -> Tensor:
-        """(1 or 3, H, W) of any type to (1, 3, H, W) float32 in [0, 1] on the device."""
-        height, width = pixels.shape[1:]
-        if min(height, width) < SMALLEST_SIDE:
-            raise InputError(
-                f"an image must have at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {width}x{height}"
-            )
-        return unit_range(pixels.to(self.device)).expand(3, -1, -1)[None].contiguous()
+        """(1 or 3, H, W) to (1, 3, H, W) float32 on the device."""
+        return pixels.to(self.device).expand(3, -1, -1)[None].contiguous()
 
     @torch.no_grad()
     def _deblur_pixels(
-        self, pixels: Tensor, kernel: Tensor | NDArray[Any] | None, scale: Scale
+        self,
+        pixels: Tensor,
+        alpha: Tensor | NDArray[Any] | None,
+        kernel: Tensor | NDArray[Any] | None,
+        scale: Scale,
     ) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
         """Return the image, of the same type, and of `Deblurred` what follows it."""
-        blurred = self._prepare(pixels)
+        _check_sides(pixels, alpha)
+        whole = unit_range(pixels)
+        area = photographed_area(whole, alpha)
+        blurred = self._prepare(area.pixels)
         if kernel is None:
-            used = self._estimate(blurred, scale)
+            used = self._estimate(blurred, scale, area.usable)
             if used.finding == "sharp":
                 return _left_alone(pixels, used.kernel, "sharp")
             shown = scale_kernel(used.kernel, used.scale)
@@ -275,44 +305,51 @@ class Deblurrer:
             sharp = functional.interpolate(sharp, size=blurred.shape[2:], mode="bicubic", align_corners=False)
         sharp = sharp[0].clamp_(0, 1)
         if used.finding == "unclear":
-            change = (sharp - blurred[0]).square().mean().sqrt()
-            if change > MUCH_CHANGE * blurred.std():
+            before, after = area.known_pixels(blurred[0]), area.known_pixels(sharp)
+            change, contrast = (
+                (x - y).square().mean() for x, y in ((after, before), (before, before.mean()))
+            )
+            # Without a photographed pixel both are NaN.
+            if not change <= MUCH_CHANGE**2 * contrast:
                 return _left_alone(pixels, used.kernel, "unclear")
         if pixels.shape[0] == 1:
             sharp = sharp.mean(0, keepdim=True)
-        return quantised(sharp, pixels.dtype), (shown.cpu(), used.scale, "blurred")
+        restored = area.put_back(whole.to(sharp.device).clamp(0, 1), sharp)
+        return quantised(restored, pixels.dtype), (shown.cpu(), used.scale, "blurred")
 
     @torch.no_grad()
-    def _estimate(self, blurred: Tensor, scale: Scale) -> _PlacedKernel:
+    def _estimate(self, blurred: Tensor, scale: Scale, usable: Tensor | None = None) -> _PlacedKernel:
         """Estimate the kernel at the smallest scale at which it fits the largest grid.
 
         Of a blur larger than the grid an estimate shows some part, which fills much of the grid, as one does
         that just fits. So the blur is then estimated at half the size too, and that estimate counts if it
         clearly exceeds the grid of the larger size. A size classifier gives this away: its largest class
-        alone can be larger still.
+        alone can be larger still. Only pixels (1, 1, H, W) that are `usable` take part.
         """
         if scale != "auto":
-            return self._estimate_at(blurred, scale)._replace(finding="blurred")
-        estimate = self._estimate_at(blurred, SCALES[0])
+            return self._estimate_at(blurred, scale, usable)._replace(finding="blurred")
+        estimate = self._estimate_at(blurred, SCALES[0], usable)
         for larger in SCALES[1:]:
             may_exceed = kernel_extent(estimate.kernel) >= FILLED * self.kernel_size
             if estimate.finding == "sharp" or estimate.pair != len(self._pairs) - 1 or not may_exceed:
                 break
             if min(blurred.shape[2:]) // larger < 4 * self.kernel_size:
                 break
-            candidate = self._estimate_at(blurred, larger)
+            candidate = self._estimate_at(blurred, larger, usable)
             if kernel_extent(candidate.kernel) * larger <= EXCESS * self.kernel_size * estimate.scale:
                 break
             estimate = candidate
         return estimate
 
-    def _estimate_at(self, blurred: Tensor, factor: int) -> _PlacedKernel:
-        window = most_structured_window(downscale(blurred, factor), ESTIMATION_PIXELS)
+    def _estimate_at(self, blurred: Tensor, factor: int, usable: Tensor | None) -> _PlacedKernel:
+        if usable is not None:
+            usable = downscale(usable.to(self.device, torch.float32), factor) > FULLY
+        window, usable = most_structured_window(downscale(blurred, factor), ESTIMATION_PIXELS, usable)
         pair = 0 if isinstance(self.network, DeblurNetwork) else self.network.classify(window)
         analysis = self._pairs[pair].analysis
         if not isinstance(analysis, IteratedAnalysisNetwork):
             return _PlacedKernel(analysis(window)[0].float(), pair, factor)
-        kernel, sharp, contradictory = (values[0] for values in analysis.estimate(window))
+        kernel, sharp, contradictory = (values[0] for values in analysis.estimate(window, usable))
         # Downscaling makes edges steep.
         finding: Finding = "sharp" if factor == 1 and sharp else "unclear" if contradictory else "blurred"
         return _PlacedKernel(kernel.float(), pair, factor, finding)
@@ -366,6 +403,22 @@ def _left_alone(
     # A copy, so that changing the result does not change the input.
     image = pixels.clamp(0, 1) if pixels.is_floating_point() else pixels.clone()
     return image, (single, 1, finding)
+
+
+def _photograph_with_its_own_alpha(picture: Image.Image, alpha: Tensor | NDArray[Any] | None) -> Photograph:
+    if alpha is not None:
+        raise InputError("alpha goes with tensors and arrays: a picture has its own transparency")
+    return photograph_from_picture(picture)
+
+
+def _check_sides(pixels: Tensor, alpha: Tensor | NDArray[Any] | None) -> None:
+    height, width = pixels.shape[1:]
+    if min(height, width) < SMALLEST_SIDE:
+        raise InputError(
+            f"an image must have at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {width}x{height}"
+        )
+    if alpha is not None and tuple(alpha.shape) != (height, width):
+        raise InputError(f"alpha must be {(height, width)} like its image, got {tuple(alpha.shape)}")
 
 
 def _checked_scale(scale: Scale) -> Scale:

@@ -92,10 +92,13 @@ def _keras(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-_RECIPE = b"""steps = 1000
+_RECIPE = b"""data = "photographs"
+epochs = 10
+learning_rate = 1e-3
 batch_size = 4
 [network]
 analysis.kernel_size = 31
+synthesis.kernel_size = 31
 [kernels]
 canvas = 31
 [degradation]

@@ -152,10 +152,19 @@ def test_weights_of_tiles_add_up_to_one(length: int, multiple: int) -> None:
 def test_the_estimate_looks_where_the_structure_is() -> None:
     image = torch.full((1, 3, 200, 300), 0.5)
     image[..., 120:180, 200:280] = scene(60, 80)
-    window = most_structured_window(image, 100 * 150)
+    window, _ = most_structured_window(image, 100 * 150)
     assert window.shape[2] * window.shape[3] == pytest.approx(100 * 150, rel=0.02)
     energy = window.diff(dim=-1).abs().sum() / image.diff(dim=-1).abs().sum()
     assert energy > 0.95
+    usable = torch.ones(1, 1, 200, 300, dtype=torch.bool)
+    usable[..., 100:, 150:] = False
+    image[..., 20:60, 10:50] = scene(40, 40)
+    window, known = most_structured_window(image, 100 * 150, usable)
+    assert known is not None
+    assert known.shape[2:] == window.shape[2:]
+    edges = image[..., :100, :150].diff(dim=-1).abs().sum()
+    assert window.diff(dim=-1).abs().sum() == pytest.approx(edges)
+    assert known.float().mean() > 0.9
 
 
 def test_a_given_kernel_larger_than_the_grid_is_removed_at_half_size(deblurrer: Deblurrer) -> None:
@@ -176,7 +185,7 @@ def test_a_blur_larger_than_the_grid_is_estimated_at_half_size(
 ) -> None:
     sizes = []
 
-    def estimate(image: torch.Tensor) -> KernelEstimate:
+    def estimate(image: torch.Tensor, usable: torch.Tensor | None) -> KernelEstimate:
         """A line of 13 pixels in the full image, as a perfect analysis would see it on its grid of 7."""
         sizes.append(tuple(image.shape[2:]))
         seen = {160: [1.0] * 7, 80: [0.25, 1, 1, 1, 1, 1, 0.25], 40: [0, 0, 1, 1, 1, 0, 0]}
@@ -219,7 +228,7 @@ def test_a_contradictory_estimate_is_used_only_where_it_changes_little(
     image = blurred_scene(64, 80)
     kernel = functional.pad(box(3)[None], (2, 2, 2, 2))
     contradictory = KernelEstimate(kernel, torch.tensor([False]), torch.tensor([True]))
-    network.analysis.estimate = lambda _: contradictory
+    network.analysis.estimate = lambda *_: contradictory
     result = Deblurrer(network, device="cpu").deblur(image)
     assert torch.equal(result.image, image) == bool(change)
     assert result.finding == ("unclear" if change else "blurred")
@@ -229,7 +238,7 @@ def test_a_contradictory_estimate_is_used_only_where_it_changes_little(
 def test_a_small_blur_is_not_looked_for_at_half_size(
     deblurrer: Deblurrer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def estimate(image: torch.Tensor) -> KernelEstimate:
+    def estimate(image: torch.Tensor, usable: torch.Tensor | None) -> KernelEstimate:
         """Three pixels in the full image, and nonsense at half its size."""
         kernel = box(7) if image.shape[2] < 160 else functional.pad(box(3), (2, 2, 2, 2))
         return KernelEstimate(kernel[None], torch.tensor([False]), torch.tensor([False]))

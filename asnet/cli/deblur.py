@@ -40,6 +40,7 @@ _EPILOG = """examples:
 
 Colour profile, EXIF, XMP, IPTC, transparency and 16 bits are kept where the format can hold them, and a note
 names what is lost; the orientation tag is applied. Results of HEIC and AVIF files in a folder are JPEG files.
+Bars and frames of one colour, and what is transparent, take no part and come back as they are.
 A photograph that is sharp, or whose blur cannot be estimated reliably, stays as it is, byte for byte where
 the format stays too, and a note says so; with --scale it is deblurred all the same.
 Inputs are never overwritten."""
@@ -153,7 +154,7 @@ def _deblur(
     photograph, data = read_source(task.photograph, arguments.max_pixels)
     if not is_standard(task.result):
         check_fits(task.result, photograph)
-    deblurred = deblurrer.deblur(photograph.pixels, kernel, scale=arguments.scale)
+    deblurred = deblurrer.deblur(photograph.pixels, kernel, scale=arguments.scale, alpha=photograph.alpha)
     notes = list(photograph.notes)
     if deblurred.finding in _LEFT:
         notes.append(_LEFT[deblurred.finding].format(task.photograph))

@@ -58,7 +58,7 @@ def _estimate(path: Path, output: Path, deblurrer: Deblurrer, arguments: argpars
         check_suffix(output, KERNEL_SUFFIXES)
     check_absent([output], overwrite=arguments.overwrite)
     photograph, _ = read_source(path, arguments.max_pixels)
-    kernel = deblurrer.estimate_kernel(photograph.pixels, scale=arguments.scale)
+    kernel = deblurrer.estimate_kernel(photograph.pixels, scale=arguments.scale, alpha=photograph.alpha)
     if is_standard(output):
         buffer = BytesIO()
         kernel_picture(kernel, bits=16).save(buffer, "PNG")

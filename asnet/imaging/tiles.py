@@ -95,8 +95,12 @@ def tile_spans(length: int, tile: int, margin: int, multiple: int) -> list[tuple
     return spans
 
 
-def most_structured_window(image: Tensor, pixels: int) -> Tensor:
+def most_structured_window(
+    image: Tensor, pixels: int, usable: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """Return the window of about so many pixels, shaped like the image, that holds the most edges.
+
+    And of `usable` the same window, None without it.
 
     Parameters
     ----------
@@ -104,22 +108,27 @@ def most_structured_window(image: Tensor, pixels: int) -> Tensor:
         (1, 3, H, W), range [0, 1]. Clipped pixels do not count: blur there is no convolution.
     pixels : int
         Area of the window; a smaller image is returned whole.
+    usable : Tensor, optional
+        (1, 1, H, W) bool, True for the pixels whose edges count; by default all.
     """
     height, width = image.shape[2:]
     if height * width <= pixels:
-        return image
+        return image, usable
     shrink = math.sqrt(pixels / (height * width))
     window = [max(SMALLEST_SIDE, int(side * shrink)) for side in (height, width)]
     grey = image.mean(1, keepdim=True)
     energy = torch.zeros_like(grey)
     energy[..., :, 1:] += grey.diff(dim=-1).abs()
     energy[..., 1:, :] += grey.diff(dim=-2).abs()
-    usable = ((image > 0.01) & (image < 0.99)).all(1, keepdim=True)
+    counted = ((image > 0.01) & (image < 0.99)).all(1, keepdim=True)
+    if usable is not None:
+        counted &= usable
     # Sums over cells, then over windows of whole cells: nothing as large as the image is summed twice.
     cell = max(1, min(window) // 8)
-    cells = functional.avg_pool2d(energy * usable, cell)
+    cells = functional.avg_pool2d(energy * counted, cell)
     spans = [min(max(1, side // cell), count) for side, count in zip(window, cells.shape[2:], strict=True)]
     sums = functional.avg_pool2d(cells, (spans[0], spans[1]), stride=1)
     row, column = divmod(int(sums.flatten().argmax()), sums.shape[3])
     top, left = min(row * cell, height - window[0]), min(column * cell, width - window[1])
-    return image[..., top : top + window[0], left : left + window[1]].contiguous()
+    place = (..., slice(top, top + window[0]), slice(left, left + window[1]))
+    return image[place].contiguous(), None if usable is None else usable[place].contiguous()

@@ -20,7 +20,7 @@ NOISE_MARGIN = 2.0
 NOISE_STRIDE = 7
 
 
-def edge_steepness(image: Tensor) -> Tensor:
+def edge_steepness(image: Tensor, usable: Tensor | None = None) -> Tensor:
     """Return how much of an edge's rise lies between two neighbouring pixels, for the strongest edges.
 
     An edge blurred along an axis rises over as many pixels as the blur is long there, whatever its contrast.
@@ -30,6 +30,8 @@ def edge_steepness(image: Tensor) -> Tensor:
     ----------
     image : Tensor
         (N, 1, H, W) luma, range [0, 1], H and W at least 16.
+    usable : Tensor, optional
+        (N, 1, H, W) bool, True for pixels whose differences count; by default all.
 
     Returns
     -------
@@ -39,8 +41,13 @@ def edge_steepness(image: Tensor) -> Tensor:
     """
     noise = noise_deviation(image).clamp(min=SMALLEST_NOISE)
     ratios = []
-    for lines in (image[:, 0], image[:, 0].transpose(1, 2)):
-        difference = lines.diff(dim=2).abs().flatten(1)
+    known = torch.ones_like(image, dtype=torch.bool) if usable is None else usable
+    for lines, counted in (
+        (image[:, 0], known[:, 0]),
+        (image[:, 0].transpose(1, 2), known[:, 0].transpose(1, 2)),
+    ):
+        both = counted[..., 1:] & counted[..., :-1]
+        difference = (lines.diff(dim=2).abs() * both).flatten(1)
         strongest, places = difference.topk(max(FEWEST, round(STEEPEST * difference.shape[1])), dim=1)
         rise = _local_range(lines, places)
         above_noise = (strongest - NOISE_MARGIN * noise[:, None]).clamp(min=0)

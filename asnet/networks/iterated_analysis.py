@@ -36,6 +36,9 @@ EPSILON = 1e-6
 #: Solved weights below this share of the largest are taken for noise.
 SMALLEST_WEIGHT = 0.15
 
+#: Share of a downscaled pixel that must be usable.
+FULLY_USABLE = 0.999
+
 #: What stands for a weight of 0 in the logarithm, relative to the largest.
 LOGIT_FLOOR = 1e-3
 
@@ -208,11 +211,19 @@ class IteratedAnalysisNetwork(nn.Module):
         return refined
 
     @torch.no_grad()
-    def estimate(self, image: Tensor) -> KernelEstimate:
-        """Estimate blur kernels and tell which of them had better not be used; see `forward`."""
+    def estimate(self, image: Tensor, usable: Tensor | None = None) -> KernelEstimate:
+        """Estimate blur kernels and tell which of them had better not be used; see `forward`.
+
+        Parameters
+        ----------
+        image : Tensor
+            As in `forward`.
+        usable : Tensor, optional
+            (N, 1, H, W) bool, True for pixels that may take part in the kernel's equations; by default all.
+        """
         with torch.autocast(image.device.type, enabled=False):
             image = _precise_luma(image)
-            solved, previous, correlations = self._iterate(_standardised(image))
+            solved, previous, correlations = self._iterate(_standardised(image, usable), usable)
             refined = self.refiner(solved, previous, correlations)
             centre = self.config.kernel_size - 1
             predicted, blurred = (
@@ -220,10 +231,11 @@ class IteratedAnalysisNetwork(nn.Module):
             )
             similarity = F.cosine_similarity(_kept(solved).flatten(1), refined.flatten(1))
             contradictory = (predicted > MUCH_BLUR * blurred) & (similarity < LEAST_SIMILARITY)
-            return KernelEstimate(refined, edge_steepness(image) > SHARP_STEEPNESS, contradictory)
+            sharp = edge_steepness(image, usable) > SHARP_STEEPNESS
+            return KernelEstimate(refined, sharp, contradictory | (predicted <= 0))
 
     @torch.no_grad()
-    def _iterate(self, image: Tensor) -> tuple[Tensor, Tensor, Correlations]:
+    def _iterate(self, image: Tensor, usable: Tensor | None = None) -> tuple[Tensor, Tensor, Correlations]:
         """Run all rounds; return the last solution, the kernel before it, and what it was solved from."""
         config = self.config
         sizes = config.scale_sizes
@@ -232,6 +244,12 @@ class IteratedAnalysisNetwork(nn.Module):
         for size in sizes:
             blurred = _resize_image(image, size / sizes[-1])
             gradients = image_gradients(blurred)
+            within = None
+            if usable is not None:
+                known = _resize_image(usable.to(image), size / sizes[-1]) > FULLY_USABLE
+                gradients = gradients * _eroded(known, 1)
+                # Predicted gradients spread over the kernel: what they become must be known.
+                within = _eroded(known, size // 2 + 1)
             kernel = resize_kernel(kernel, size)
             for number in range(config.rounds if size < sizes[-1] else config.finest_rounds):
                 previous = kernel
@@ -240,9 +258,10 @@ class IteratedAnalysisNetwork(nn.Module):
                 else:
                     latent = wiener_deconvolution(blurred, kernel, (LATENT_STRENGTH,))[:, 0]
                 share = max(STRONGEST, GRADIENTS_PER_UNKNOWN * size**2 / latent[0].numel())
-                predicted = strongest(
-                    image_gradients(shock_filter(latent, SHOCK_STEPS)), min(share, STRONGEST_AT_MOST)
-                )
+                steepened = image_gradients(shock_filter(latent, SHOCK_STEPS))
+                if within is not None:
+                    steepened = steepened * within
+                predicted = strongest(steepened, min(share, STRONGEST_AT_MOST))
                 correlations = _correlations(predicted, gradients, size)
                 solved = solve_kernel(
                     correlations.predicted, correlations.mixed, DAMPING, config.conjugate_gradient_steps
@@ -291,16 +310,20 @@ def _shifted(kernel: Tensor, shift: Tensor) -> Tensor:
     return kernel.gather(2, columns[:, None, :].expand_as(kernel))
 
 
-def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each image (N, 1, H, W), as (N, 1, 1, 1)."""
-    mean = image.mean((1, 2, 3), keepdim=True)
-    deviation = (image - mean).square().mean((1, 2, 3), keepdim=True).sqrt()
-    return mean, deviation.clamp(min=1e-3)
+def _standardised(image: Tensor, usable: Tensor | None = None) -> Tensor:
+    """Images (N, 1, H, W) of mean 0 and standard deviation 1 over their usable pixels."""
+    weight = torch.ones_like(image) if usable is None else usable.to(image)
+    count = weight.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    centred = image - (image * weight).sum((1, 2, 3), keepdim=True) / count
+    deviation = ((centred.square() * weight).sum((1, 2, 3), keepdim=True) / count).sqrt()
+    return centred / deviation.clamp(min=1e-3)
 
 
-def _standardised(image: Tensor) -> Tensor:
-    mean, deviation = _moments(image)
-    return (image - mean) / deviation
+def _eroded(known: Tensor, radius: int) -> Tensor:
+    """Pixels (N, 1, H, W) of which all within a square of `radius` are known; the image's border is none."""
+    size = 2 * radius + 1
+    rows = F.max_pool2d(1 - known.float(), (size, 1), stride=1, padding=(radius, 0))
+    return F.max_pool2d(rows, (1, size), stride=1, padding=(0, radius)) == 0
 
 
 def _resize_image(image: Tensor, scale: float) -> Tensor:

@@ -160,6 +160,27 @@ def test_an_estimate_says_what_speaks_against_it() -> None:
     assert network.estimate(blurred).contradictory.tolist() == [True]
 
 
+def test_what_is_not_usable_takes_no_part() -> None:
+    torch.manual_seed(0)
+    network = IteratedAnalysisNetwork(IteratedAnalysisConfig(kernel_size=15))
+    patches = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(3))
+    sharp = torch.nn.functional.interpolate(patches, scale_factor=12, mode="nearest")
+    line = torch.zeros(1, 15, 15)
+    line[0, torch.arange(3, 12), torch.arange(3, 12)] = 1 / 9
+    blurred = blur(sharp, line)
+    usable = torch.ones_like(blurred, dtype=torch.bool)
+    # A hole in the photograph, with edges that no blur softened.
+    usable[..., 80:180, 90:200] = False
+    pierced = torch.where(usable, blurred, 0.0)
+    estimate, misled = network.estimate(pierced, usable), network.estimate(pierced)
+    assert not estimate.sharp
+    assert misled.sharp
+    assert kernel_similarity(estimate.kernel, line) > 2 * kernel_similarity(misled.kernel, line)
+    nothing = network.estimate(pierced, torch.zeros_like(usable))
+    assert nothing.contradictory
+    assert nothing.kernel.isfinite().all()
+
+
 def test_scales_grow_by_about_the_square_root_of_two() -> None:
     assert IteratedAnalysisConfig(kernel_size=31).scale_sizes == (5, 7, 11, 15, 21, 31)
 
