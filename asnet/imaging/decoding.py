@@ -51,6 +51,9 @@ _RAW_STARTS = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILM", b"\0MRM", b"FOV
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
+#: So few zeros at the end of a JPEG scan may belong to its codes.
+_FEW = 4
+
 #: Paddings that stand in for what may be missing of a JPEG scan: another picture shows that it is missing.
 _PADDINGS = (b"", b"\x55" * 1024, b"\xaa" * 1024)
 
@@ -147,13 +150,17 @@ def _read_jpeg(data: bytes, name: str, max_pixels: int) -> Samples:
         if segment.marker not in (0xE1, 0xED, 0xFE) and not segment.data.startswith(b"MPF\0")
     ]
     plain = joined_jpeg(needed, scan)
-    try:
+    if JPEG_END in scan:
         picture = _decoded(BytesIO(plain), name, "JPEG", max_pixels)
-    except OSError:
-        complete = _without_end(plain, name, max_pixels)
-        if complete is None:
-            raise
-        picture = complete
+    else:
+        # What an interrupted copy did not write may be zeros, which are as good codes as any.
+        written = plain.rstrip(b"\0")
+        whole = _without_end(written, name, max_pixels)
+        if whole is None and len(plain) - len(written) < _FEW:
+            whole = _without_end(plain, name, max_pixels)
+        if whole is None:
+            raise ImageFileError(f"{name} is truncated or damaged: its last part is missing")
+        picture = whole
     metadata = replace(jpeg_metadata(segments), icc_profile=picture.info.get("icc_profile") or None)
     return samples_of_picture(picture, metadata, "JPEG")
 
@@ -215,6 +222,9 @@ def _read_tiff(file: BinaryIO, name: str, max_pixels: int) -> Samples:
         picture = _decoded(file, name, "TIFF", max_pixels)
         if deep:
             metadata = _with_problem(metadata, _EIGHT_BITS)
+        unused = 0 if exif is None else (exif.number(277) or 0) - len(picture.getbands())
+        if unused > 0:
+            metadata = _with_problem(metadata, f"has {unused} further channels, which are left out")
         # Of TIFF alone Pillow turns the pixels itself.
         samples = replace(samples_of_picture(picture, metadata, "TIFF"), is_upright=True)
     if count_pictures(file) > 1:

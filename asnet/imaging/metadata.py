@@ -23,6 +23,9 @@ from asnet.imaging.exif import (
 
 _CENTIMETRES_PER_INCH = 2.54
 
+#: What stands behind 36 bytes of every ICC profile.
+_PROFILE_SIGNATURE = b"acsp"
+
 # How JPEG tells its application segments apart.
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _LONG_XMP = b"http://ns.adobe.com/xmp/extension/\0"
@@ -102,6 +105,10 @@ class Metadata:
             resolution = None
         if resolution is not None and self.orientation > 4:
             resolution = (resolution[1], resolution[0])
+        profile = self.icc_profile
+        if profile is not None and profile[36:40] != _PROFILE_SIGNATURE:
+            problems += ("has a damaged colour profile, which is left out",)
+            profile = None
         exif = None if self.exif is None else self.exif.described(width, height)
         if exif is not None and exif.damaged:
             problems += (f"has {exif.damaged} damaged entries in its EXIF, which are left out",)
@@ -109,6 +116,7 @@ class Metadata:
             self,
             exif=None if exif is None or exif.is_empty else exif,
             xmp=None if self.xmp is None else _described_xmp(self.xmp, width, height),
+            icc_profile=profile,
             resolution=resolution,
             problems=problems,
         )

@@ -427,6 +427,34 @@ def test_a_jpeg_that_lacks_its_end_mark_alone_is_read() -> None:
             read_photograph(BytesIO(data[:-missing]), name="cut")
 
 
+def test_a_jpeg_whose_last_part_is_zeros_is_refused() -> None:
+    data = jpeg()
+    for kept in (len(data) // 2, len(data) - 30):
+        with pytest.raises(ImageFileError, match="copy is truncated"):
+            read_photograph(BytesIO(data[:kept] + b"\0" * 2000), name="copy")
+    whole = array(read_photograph(BytesIO(data), name="whole"))
+    assert numpy.array_equal(array(read_photograph(BytesIO(data + b"\0" * 2000), name="padded")), whole)
+
+
+@pytest.mark.parametrize("dtype", [numpy.uint8, numpy.uint16])
+def test_channels_beyond_colour_and_opacity_are_named(dtype: Any) -> None:
+    values = numpy.dstack([COLOUR, COLOUR[..., :2]]).astype(dtype)
+    photograph = read_photograph(BytesIO(tiff(values, photometric="rgb")), name="many.tif")
+    assert numpy.array_equal(array(photograph), COLOUR)
+    assert photograph.notes == ("many.tif has 2 further channels, which are left out",)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_a_colour_profile_that_is_none_is_left_out(tmp_path: Path, file_format: str) -> None:
+    buffer = BytesIO()
+    Image.fromarray(COLOUR).save(buffer, file_format, icc_profile=b"no profile at all" * 9)
+    target, notes = passed_on(tmp_path, buffer.getvalue(), ".png")
+    assert len(notes) == 1
+    assert "damaged colour profile" in notes[0]
+    with Image.open(target) as picture:
+        assert "icc_profile" not in picture.info
+
+
 def test_a_png_that_lacks_its_end_chunk_alone_is_read() -> None:
     for values in (COLOUR, DEEP):
         data = png(values=values)
