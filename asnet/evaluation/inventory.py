@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from asnet.errors import ImageFileError, InputError
-from asnet.imaging import PHOTOGRAPH_SUFFIXES, read_photograph
+from asnet.imaging import PHOTOGRAPH_SUFFIXES
+from asnet.imaging.decoding import read_size
 
 #: Data sets are lossless.
 DATA_SUFFIXES = (".png",)
@@ -164,9 +165,8 @@ class Inventory:
 
 def _size_and_notes(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
     """Width and height of a picture after its orientation tag is applied, and what reading it loses."""
-    photograph = read_photograph(path)
-    height, width = photograph.pixels.shape[1:]
-    return (width, height), photograph.notes
+    width, height, notes = read_size(path)
+    return (width, height), notes
 
 
 def file_hash(path: Path) -> str:

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError, features
 from asnet.errors import AsnetError, ImageFileError
 from asnet.imaging.containers import (
     JPEG_END,
+    JPEG_START,
     PNG_SIGNATURE,
     Chunk,
     joined_jpeg,
@@ -22,7 +23,7 @@ from asnet.imaging.containers import (
     split_jpeg,
     split_png,
 )
-from asnet.imaging.exif import read_exif
+from asnet.imaging.exif import ORIENTATION, read_exif
 from asnet.imaging.files import RAW_SUFFIXES
 from asnet.imaging.metadata import (
     Metadata,
@@ -85,6 +86,42 @@ def read_samples(source: Path | BinaryIO, name: str, *, max_pixels: int = MOST_P
         else:
             samples = _read(source, name, "", max_pixels)
         return upright_samples(samples)
+
+
+def read_size(path: Path) -> tuple[int, int, tuple[str, ...]]:
+    """Return width and height of a file's first picture, upright, and what is lost of it, without decoding.
+
+    Raises
+    ------
+    ImageFileError
+        If the file is missing, no image of a known format, or its header is damaged.
+    """
+    name = str(path)
+    with reading_errors(name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if path.is_dir():
+            raise ImageFileError(f"{name} is a folder, not an image")
+        with path.open("rb") as file:
+            start = file.read(16)
+            if start.startswith(_TIFF_STARTS):
+                exif = read_exif(file)
+                sides = () if exif is None else (exif.number(256), exif.number(257))
+                if exif is None or None in sides:
+                    raise ImageFileError(f"{name} is truncated or damaged: it does not say how large it is")
+                width, height = exif.number(256) or 0, exif.number(257) or 0
+                orientation, several = exif.number(ORIENTATION), count_pictures(file) > 1
+            elif start.startswith((JPEG_START, PNG_SIGNATURE)) or start[8:12] == b"WEBP":
+                file.seek(0)
+                picture = _opened(file, ["JPEG", "PNG", "WEBP"])
+                width, height = picture.size
+                # MPO is a JPEG followed by further pictures; a PNG would be decoded to find its EXIF.
+                several = picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1
+                orientation = 1 if picture.format == "PNG" else picture.getexif().get(ORIENTATION, 1)
+            else:
+                raise ImageFileError(f"{name} is not a {_FORMATS} image")
+    if isinstance(orientation, int) and 5 <= orientation <= 8:
+        width, height = height, width
+    return width, height, (f"{name} {_SEVERAL}",) if several else ()
 
 
 @contextmanager
@@ -277,14 +314,18 @@ def _read_heif(file: BinaryIO, name: str, max_pixels: int) -> Samples:
 _limit_lock = Lock()
 
 
-def _decoded(file: BinaryIO, name: str, file_format: str, max_pixels: int) -> Image.Image:
+def _opened(file: BinaryIO, formats: list[str]) -> Image.Image:
     with _limit_lock:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            picture = Image.open(file, formats=[file_format])
+            return Image.open(file, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _decoded(file: BinaryIO, name: str, file_format: str, max_pixels: int) -> Image.Image:
+    picture = _opened(file, [file_format])
     _check_size(*picture.size, name, max_pixels)
     picture.load()
     return picture

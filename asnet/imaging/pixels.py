@@ -66,7 +66,8 @@ def check_range(image: Tensor) -> None:
 def unit_range(image: Tensor) -> Tensor:
     """Return an image of type uint8 or uint16 as float32 in [0, 1]; one in floating point as float32."""
     largest = _LARGEST.get(image.dtype)
-    values = image.to(torch.float32)
+    # Channels first in memory too: sums are then the same from whichever file the image comes.
+    values = image.contiguous().to(torch.float32)
     return values if largest is None else values.div_(largest)
 
 
