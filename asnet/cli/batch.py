@@ -191,7 +191,8 @@ def _processed(item: Item, process: Callable[[Item], Sequence[str]], name: Path)
         for note in process(item):
             say(f"asnet: note: {note}")
     except AsnetError as error:
-        say(f"asnet: {error}")
+        # What the deblurrer finds wrong with an image does not name the file.
+        say(f"asnet: {error}" if str(name) in str(error) else f"asnet: {name}: {error}")
     except Exception as error:
         if is_out_of_memory(error):
             say(f"asnet: there is not enough memory for {name}; try a smaller --tile-size or --jobs")

@@ -111,7 +111,7 @@ class Metadata:
             profile = None
         exif = None if self.exif is None else self.exif.described(width, height)
         if exif is not None and exif.damaged:
-            problems += (f"has {exif.damaged} damaged entries in its EXIF, which are left out",)
+            problems += (f"has {exif.damaged} damaged EXIF tags, which are left out",)
         return replace(
             self,
             exif=None if exif is None or exif.is_empty else exif,

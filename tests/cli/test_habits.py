@@ -252,6 +252,17 @@ def test_several_at_a_time_give_what_one_at_a_time_gives(
         assert numpy.abs(pair[0] - pair[1]).max() <= 2
 
 
+def test_what_is_wrong_with_one_of_many_names_the_file(
+    tmp_path: Path, model: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    picture().save(folder / "a.png")
+    picture(height=10).save(folder / "tiny.png")
+    assert main(["deblur", str(folder), "-o", str(tmp_path / "out"), *model]) == 1
+    assert "tiny.png: an image must have at least 16x16 pixels" in capsys.readouterr().err
+
+
 def test_jobs_are_fewer_where_memory_is_short(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
