@@ -193,12 +193,14 @@ def test_links_are_followed_and_stay(tmp_path: Path, model: list[str]) -> None:
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
-def test_streams(tmp_path: Path, model: list[str], file_format: str) -> None:
-    buffer = io.BytesIO()
-    picture().save(buffer, file_format)
-    command = [sys.executable, "-m", "asnet", "deblur", "-", "-o", "-", *model]
-    finished = subprocess.run(command, input=buffer.getvalue(), capture_output=True, check=True)
-    with Image.open(io.BytesIO(finished.stdout)) as result:
+def test_streams(model: list[str], monkeypatch: pytest.MonkeyPatch, file_format: str) -> None:
+    given, returned = io.BytesIO(), io.BytesIO()
+    picture().save(given, file_format)
+    given.seek(0)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(given))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(returned))
+    assert main(["deblur", "-", "-o", "-", *model]) == 0
+    with Image.open(io.BytesIO(returned.getvalue())) as result:
         assert (result.format, result.size) == (file_format, (41, 33))
 
 

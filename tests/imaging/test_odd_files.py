@@ -580,19 +580,20 @@ def test_a_device_that_takes_a_part_alone_leaves_nothing(tmp_path: Path) -> None
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "noise = numpy.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=numpy.uint8)\n"
-        "try:\n"
-        "    write_picture(Path(sys.argv[1]), Image.fromarray(noise))\n"
-        "except ImageFileError as error:\n"
-        "    print(error)\n"
+        "for target in sys.argv[1:]:\n"
+        "    try:\n"
+        "        write_picture(Path(target), Image.fromarray(noise))\n"
+        "    except ImageFileError as error:\n"
+        "        print(error)\n"
     )
-    for suffix in SUFFIXES:
-        target = tmp_path / f"target{suffix}"
-        finished = subprocess.run(
-            [sys.executable, "-c", script, str(target)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        )
+    targets = [str(tmp_path / f"target{suffix}") for suffix in SUFFIXES]
+    finished = subprocess.run(
+        [sys.executable, "-c", script, *targets],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    for target in targets:
         assert f"cannot write {target}: " in finished.stdout, finished.stderr
     assert list(tmp_path.iterdir()) == []
 
