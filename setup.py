@@ -9,13 +9,14 @@ Environment
 CXX : the C++ compiler, ``g++`` (or ``c++``) otherwise.
 NVCC : the CUDA compiler; ``nvcc`` on PATH, or the one under CUDA_HOME or /usr/local/cuda otherwise.
 ASNET_CUDA : ``1`` builds the CUDA library or fails, ``0`` leaves it out; unset: built where it can be used.
-ASNET_CUDA_ARCHITECTURES : compute capabilities, ``80;90`` otherwise; the last also becomes PTX for later
-    ones.
+ASNET_CUDA_ARCHITECTURES : compute capabilities, ``80;90;100;120`` otherwise, as far as nvcc knows them; the
+    last also becomes PTX for later ones.
 MAX_JOBS : number of compilers at work at the same time, the number of processors otherwise.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import re
@@ -23,6 +24,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +38,11 @@ sys.path.insert(0, str(ROOT / "build_backend"))
 from asnet_build import TorchInstallation, find_torch  # noqa: E402
 
 CSRC = Path("csrc")
+
+# A100; H100; B200; GeForce of the 50 series. Others of the same major version run the same code (8.6 and 8.9
+# that of 8.0), later ones the PTX.
+CUDA_ARCHITECTURES = ["80", "90", "100", "120"]
+
 COMMON_FLAGS = ["-std=c++20", "-O3", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
 CXX_FLAGS = [
     "-fPIC",
@@ -98,6 +105,40 @@ def cuda_toolkit(nvcc: Path) -> Path:
     return Path(top[1]).resolve() if top else nvcc.resolve().parents[1]
 
 
+def cuda_version(nvcc: Path) -> str | None:
+    """The toolkit's version, "13.0", or None where nvcc does not run."""
+    try:
+        said = subprocess.run([str(nvcc), "--version"], text=True, capture_output=True)
+    except OSError:
+        return None
+    release = re.search(r"release (\d+\.\d+)", said.stdout)
+    return release[1] if said.returncode == 0 and release else None
+
+
+def cuda_architectures(nvcc: Path) -> list[str]:
+    """Those asked for, or of the usual ones those that nvcc knows."""
+    named = os.environ.get("ASNET_CUDA_ARCHITECTURES")
+    if named:
+        architectures = named.split(";")
+        for number in architectures:
+            if not re.fullmatch(r"\d{2,3}[af]?", number):
+                raise stop(
+                    f"ASNET_CUDA_ARCHITECTURES is {named!r}; "
+                    "expected compute capabilities such as 80;90 for 8.0 and 9.0."
+                )
+        return architectures
+    known = subprocess.run([str(nvcc), "--list-gpu-code"], text=True, capture_output=True).stdout.split()
+    return [number for number in CUDA_ARCHITECTURES if f"sm_{number}" in known] or CUDA_ARCHITECTURES[:1]
+
+
+def compiler_jobs() -> int:
+    """How many compilers are at work at the same time."""
+    named = os.environ.get("MAX_JOBS", "")
+    if named and not (named.isdecimal() and int(named) > 0):
+        raise stop(f"MAX_JOBS is {named!r}; expected a number of at least 1.")
+    return int(named) if named else os.cpu_count() or 1
+
+
 class CudaDecision(NamedTuple):
     """Whether ``_C_cuda`` is built, the reason in words, and the compiler (None when not built)."""
 
@@ -106,7 +147,11 @@ class CudaDecision(NamedTuple):
 
 
 def decide_cuda(torch: TorchInstallation, sources: list[str]) -> CudaDecision:
-    """ASNET_CUDA=1: yes; 0: no; unset: yes if nvcc works, torch was built with CUDA and there are sources."""
+    """ASNET_CUDA=1: yes; 0: no; unset: yes if there are sources, and nvcc is of the CUDA that torch has.
+
+    The runtime that is linked may need a newer driver than a torch of an older CUDA does, hence the major
+    versions have to be equal. A torch without CUDA takes any: what is built runs with another torch.
+    """
     wanted = os.environ.get("ASNET_CUDA", "")
     if wanted not in ("", "0", "1"):
         raise stop(f"ASNET_CUDA is {wanted!r}; expected 0, 1 or nothing.")
@@ -120,8 +165,10 @@ def decide_cuda(torch: TorchInstallation, sources: list[str]) -> CudaDecision:
     problem = None
     if nvcc is None:
         problem = "no nvcc on PATH, in NVCC or under CUDA_HOME"
-    elif not succeeds([str(nvcc), "--version"]):
+    elif (version := cuda_version(nvcc)) is None:
         problem = f"{nvcc} does not run"
+    elif torch.cuda is not None and version.split(".")[0] != torch.cuda.split(".")[0]:
+        problem = f"{nvcc} is of CUDA {version} and torch {torch.version} was built with CUDA {torch.cuda}"
     if problem is None:
         return CudaDecision(
             f"built with {nvcc}: " + ("ASNET_CUDA=1" if wanted else f"torch has CUDA {torch.cuda}"), nvcc
@@ -129,7 +176,7 @@ def decide_cuda(torch: TorchInstallation, sources: list[str]) -> CudaDecision:
     if wanted:
         raise stop(
             f"ASNET_CUDA=1 asks for the CUDA library, but {problem}; "
-            "install the CUDA toolkit or set ASNET_CUDA=0."
+            "install the CUDA toolkit that torch was built with, name its nvcc in NVCC, or set ASNET_CUDA=0."
         )
     return CudaDecision(f"not built: {problem}", None)
 
@@ -167,14 +214,8 @@ class BuildLibraries(build_ext):
         if cuda.nvcc is not None:
             libraries["asnet._C_cuda"] = self.cuda_objects(cuda.nvcc, cuda_sources, torch)
         Path(self.build_temp).mkdir(parents=True, exist_ok=True)
-        jobs = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
-        with ThreadPoolExecutor(jobs) as pool:
-            list(
-                pool.map(
-                    self.run_compiler,
-                    [command for objects in libraries.values() for command in objects.values()],
-                )
-            )
+        # The longest first: those of nvcc.
+        self.compile([command for objects in reversed(libraries.values()) for command in objects.values()])
         for name, objects in libraries.items():
             self.link(name, cxx, list(objects), torch, cuda.nvcc)
         self.extensions = [extension for extension in self.extensions if extension.name in libraries]
@@ -205,7 +246,7 @@ class BuildLibraries(build_ext):
         return objects
 
     def cuda_objects(self, nvcc: Path, sources: list[str], torch: TorchInstallation) -> dict[str, list[str]]:
-        architectures = os.environ.get("ASNET_CUDA_ARCHITECTURES", "80;90").split(";")
+        architectures = cuda_architectures(nvcc)
         generate = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in architectures]
         generate.append(f"-gencode=arch=compute_{architectures[-1]},code=compute_{architectures[-1]}")
         flags = [
@@ -222,14 +263,25 @@ class BuildLibraries(build_ext):
             for target, source in targets.items()
         }
 
-    def run_compiler(self, command: list[str]) -> None:
-        print(shlex.join(command), flush=True)
-        result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-        sys.stderr.write(result.stderr)
-        if result.returncode != 0:
-            raise stop(
-                f"{command[0]} could not compile {command[command.index('-c') + 1]} (its messages are above)."
-            )
+    def compile(self, commands: list[list[str]]) -> None:
+        """Run the compilers side by side, with a line for each source that is done."""
+        done = itertools.count(1)
+
+        def run(command: list[str]) -> None:
+            start = time.monotonic()
+            result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+            source, target = (Path(command[command.index(flag) + 1]) for flag in ("-c", "-o"))
+            if result.returncode != 0:
+                sys.stderr.write(f"{shlex.join(command)}\n{result.stderr}")
+                raise stop(f"{command[0]} could not compile {source} (its messages are above).")
+            sys.stderr.write(result.stderr)
+            variant = target.name.removeprefix(source.name).removesuffix(".o").removeprefix(".")
+            words = f"{source} ({variant})" if variant else f"{source}"
+            seconds = time.monotonic() - start
+            print(f"asnet: [{next(done)}/{len(commands)}] {words}, {seconds:.0f} s", flush=True)
+
+        with ThreadPoolExecutor(compiler_jobs()) as pool:
+            list(pool.map(run, commands))
 
     def link(
         self, name: str, cxx: list[str], objects: list[str], torch: TorchInstallation, nvcc: Path | None
@@ -254,7 +306,6 @@ class BuildLibraries(build_ext):
             toolkit = cuda_toolkit(nvcc)
             command += [f"-L{toolkit / folder}" for folder in ("lib64", "lib") if (toolkit / folder).is_dir()]
             command += ["-lcudart_static", "-ldl", "-lrt", "-lpthread"]
-        print(shlex.join(command), flush=True)
         result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         if result.returncode != 0:
             unfinished.unlink(missing_ok=True)

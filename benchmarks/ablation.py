@@ -30,7 +30,7 @@ import measure
 import torch
 from ablation_plan import CLASS_RUNS, GUIDANCE, ROWS, Row, planned_runs
 
-from asnet.data import support_size
+from asnet.data import Example, support_size
 from asnet.errors import AsnetError, ConfigurationError
 from asnet.networks import (
     DeblurNetwork,
@@ -44,7 +44,7 @@ from asnet.training import Processes, Stage, Trainer, TrainingConfig, make_examp
 from asnet.training.checkpoint import load_checkpoint
 from asnet.training.tables import merged, read_toml
 from asnet.training.trainer import CHECKPOINT, LAST
-from asnet.training.validation import Example, Validation
+from asnet.training.validation import Validation
 
 CONFIGURATIONS = Path(__file__).resolve().parent.parent / "configurations"
 RECIPES = {"reduced": CONFIGURATIONS / "ablation.toml", "full": CONFIGURATIONS / "paper.toml"}

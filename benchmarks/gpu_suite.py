@@ -1,12 +1,13 @@
-"""Everything that only a GPU can tell, in one command and less than nine minutes.
+"""Everything that only a GPU can tell, in two calls of at most six minutes each.
 
-    python benchmarks/gpu_suite.py [--output FOLDER] [--only PART ...]
+    python benchmarks/gpu_suite.py operators    # correctness, then the time of the operators
+    python benchmarks/gpu_suite.py networks     # a photograph, the time of the networks, profiles
 
 Run with a Python that has torch with CUDA, NumPy, Pillow, safetensors, tqdm and pytest, on a machine with a
-GPU and nvcc; nothing is downloaded. It builds asnet in an environment of its own that sees these packages,
-runs the tests, compute-sanitizer over every kernel, CUDA graphs and streams, the benchmarks of the operators
-and of the whole, and writes gpu_suite.json beside the benchmarks' own files. A part that fails or outlasts
-its time costs no other part its result.
+GPU and nvcc; nothing is downloaded. Each call builds asnet for the device at hand, in an environment of its
+own that sees these packages, and after every part writes gpu_suite_operators.json or gpu_suite_networks.json
+beside the benchmarks' own files. A part that fails or outlasts its time costs no other part its result; those
+for which no time is left are listed as such.
 """
 
 import argparse
@@ -23,6 +24,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+
+#: Seconds of one call. Where its parts all took as long as they may, the last would have no time.
+CALL_SECONDS = 350.0
 
 #: Characters of a part's output that are kept: its end, where summaries and errors stand.
 KEPT_OUTPUT = 6000
@@ -37,56 +42,61 @@ class Part:
     limit: float
 
 
-def parts(python: str, architecture: str) -> list[Part]:
-    """The steps in their order; the first builds what the others use."""
-    benchmarks = ROOT / "benchmarks"
+def parts(call: str, python: str, architecture: str, folder: Path) -> list[Part]:
+    """The steps of a call in their order; the first builds what the others use, `folder` takes pictures."""
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
+    build = [
+        Part(f"build for sm_{architecture}", [python, *install], 90),
+        Part("information", [python, "-m", "asnet", "info"], 20),
+    ]
+    return [*build, *(of_operators(python) if call == "operators" else of_networks(python, folder))]
+
+
+def of_operators(python: str) -> list[Part]:
+    """Correctness, the most telling first, then times."""
     pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
-    exercise = [python, str(benchmarks / "gpu_exercise.py")]
-    device = ["--device", "cuda"]
+    exercise = [python, str(BENCHMARKS / "gpu_exercise.py")]
+    times = ["--device", "cuda", "--repeats", "5", "--budget"]
     return [
-        Part(
-            f"build for sm_{architecture}",
-            [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)],
-            90,
-        ),
-        Part("information", [python, "-m", "asnet", "info"], 20),
         Part("exercise", exercise, 30),
         Part("tests on CUDA", [*pytest, "-m", "cuda", "tests"], 90),
-        Part("graphs and streams", [*pytest, "tests/ops/test_cuda.py"], 30),
+        Part("cross-correlation", [python, str(BENCHMARKS / "cross_correlation.py"), *times, "2"], 45),
+        Part("guided convolutions", [python, str(BENCHMARKS / "guided_conv.py"), *times, "0.2"], 45),
         *(
             Part(tool, [sanitizer, "--tool", tool, "--error-exitcode", "1", *exercise], 40)
             for tool in ("memcheck", "racecheck", "synccheck")
         ),
-        Part(
-            "cross-correlation",
-            [python, str(benchmarks / "cross_correlation.py"), *device, "--repeats", "5", "--budget", "2"],
-            45,
-        ),
-        Part(
-            "guided convolutions",
-            [python, str(benchmarks / "guided_conv.py"), *device, "--repeats", "5", "--budget", "0.2"],
-            45,
-        ),
-        Part(
-            "runtime",
-            [python, str(benchmarks / "runtime.py"), *device, "--repeats", "5", "--budget", "2"],
-            60,
+    ]
+
+
+def of_networks(python: str, folder: Path) -> list[Part]:
+    """A photograph, the usual times, then each topology against plain torch with its profile."""
+    runtime = [python, str(BENCHMARKS / "runtime.py"), "--device", "cuda", "--repeats", "5", "--budget", "2"]
+    photograph = [str(ROOT / "examples" / "blurred.jpg"), "--device", "cuda", "--output"]
+    return [
+        Part("photograph", [python, "-m", "asnet", "deblur", *photograph, str(folder / "sharp.png")], 30),
+        Part("runtime", runtime, 60),
+        *(
+            Part(f"profile of {name}", [*runtime, "--plain", "--operators", "--only", name], 60)
+            for name in ("official", "compact", "paper")
         ),
     ]
 
 
-def run(part: Part, environment: dict[str, str]) -> dict[str, Any]:
-    """Run one part; whatever happens to it, return what is known.
+def run(part: Part, environment: dict[str, str], seconds_left: float) -> dict[str, Any]:
+    """Run one part for no longer than there is time; whatever happens to it, return what is known.
 
     Returns
     -------
     dict
-        ``name``, ``status`` ("passed", "failed", "timed out", "not started"), ``seconds``, ``exit_code`` and
-        the end of its ``output``.
+        ``name``, ``status`` ("passed", "failed", "timed out", "not started", "no time"), ``seconds``,
+        ``exit_code`` and the end of its ``output``.
     """
     start = time.perf_counter()
     result: dict[str, Any] = {"name": part.name, "command": " ".join(map(str, part.command))}
+    if seconds_left <= 0:
+        return result | {"status": "no time", "seconds": 0.0, "exit_code": None, "output": ""}
     # A file, not a pipe: what a killed command had written is kept.
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         try:
@@ -101,7 +111,7 @@ def run(part: Part, environment: dict[str, str]) -> dict[str, Any]:
         except OSError as error:
             return result | {"status": "not started", "seconds": 0.0, "exit_code": None, "output": str(error)}
         try:
-            code = process.wait(part.limit)
+            code = process.wait(min(part.limit, seconds_left))
             status = "passed" if code == 0 else "failed"
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -130,9 +140,11 @@ def describe_device() -> tuple[dict[str, Any], str]:
 def main() -> None:
     """Run the parts, write the report after each, exit with 1 if one did not pass."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("call", choices=("operators", "networks"))
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--only", nargs="*", default=[], help="parts whose name contains one of these")
     options = parser.parse_args()
+    start = time.perf_counter()
     facts, architecture = describe_device()
     # Only now: it imports torch, whose absence describe_device says in one sentence.
     from measure import RESULTS, write_json
@@ -152,26 +164,25 @@ def main() -> None:
         }
         chosen = [
             part
-            for part in parts(python, architecture)
+            for part in parts(options.call, python, architecture, Path(folder))
             if part.name.startswith("build")
             or not options.only
             or any(word in part.name for word in options.only)
         ]
-        report: dict[str, Any] = {"suite": "gpu_suite", "environment": facts, "parts": []}
+        report: dict[str, Any] = {"suite": f"gpu_suite {options.call}", "environment": facts, "parts": []}
+        options.output.mkdir(parents=True, exist_ok=True)
         for part in chosen:
             print(f"{part.name} ..", flush=True)
-            result = run(part, environment)
+            result = run(part, environment, CALL_SECONDS - (time.perf_counter() - start))
             report["parts"].append(result)
             report["seconds"] = round(sum(entry["seconds"] for entry in report["parts"]), 1)
-            write_json(options.output / "gpu_suite.json", report)
+            write_json(options.output / f"gpu_suite_{options.call}.json", report)
             print(f"{part.name}: {result['status']} in {result['seconds']} s", flush=True)
             if result["status"] != "passed":
                 print(result["output"], flush=True)
-    if options.output.resolve() != RESULTS.resolve():
-        for name in ("cross_correlation_cuda", "guided_conv_cuda", "runtime_cuda"):
-            found = RESULTS / f"{name}.json"
-            if found.is_file():
-                shutil.copy(found, options.output)
+            if options.output.resolve() != RESULTS.resolve():
+                for found in RESULTS.glob("*_cuda*.json"):
+                    shutil.copy(found, options.output)
     failed = [entry["name"] for entry in report["parts"] if entry["status"] != "passed"]
     print("all parts passed" if not failed else f"not passed: {', '.join(failed)}")
     sys.exit(bool(failed))

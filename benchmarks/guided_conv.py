@@ -9,10 +9,6 @@ Contiguous and channels-last, in float32 and bfloat16, forward, and forward with
 - `guided_conv2d`, 3x3, one blur kernel (without gradients it folds), against convolution, multiplication,
   addition, ReLU;
 - `guided_pointwise_conv2d` against concatenation, convolution, multiplication, addition, ReLU.
-
-On a CUDA device besides, in bfloat16 and channels-last, forward: ``asnet::guided_conv3x3``, which has the
-epilogue in its registers, against the modulation folded into the weights of cuDNN's convolution, and against
-that convolution followed by the epilogue. `guided_conv2d` should call it where it is the fastest.
 """
 
 import itertools
@@ -24,7 +20,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.ops import guided_conv2d, guided_modulation, guided_pointwise_conv2d
-from asnet.ops.guided_modulation import modulate_in_place
 
 #: N, C, H, W: levels of the compact and the released topology, and of a crop of training.
 SHAPES = [(1, 32, 384, 512), (1, 128, 192, 256), (1, 128, 96, 128), (4, 32, 128, 128), (4, 128, 32, 32)]
@@ -115,48 +110,6 @@ def with_backward(
     return run
 
 
-def convolution_kernels(x: Tensor) -> list[Contender]:
-    """The ways to a guided 3x3 convolution on CUDA; x in bfloat16 and channels-last."""
-    C = x.shape[1]
-    weight = (random_like(x, C, C, 3, 3) / (3 * C**0.5)).to(x.dtype, memory_format=torch.channels_last)
-    bias, multiplier, shift = random_like(x, C), random_like(x, 1, C), random_like(x, 1, C)
-    tables = (multiplier.expand(len(x), -1), shift.expand(len(x), -1), bias)
-
-    def in_registers() -> list[Tensor]:
-        return [torch.ops.asnet.guided_conv3x3(x, weight, *tables, 1, True)]
-
-    def folded() -> list[Tensor]:
-        return [guided_conv2d(x, weight, bias.to(x.dtype), multiplier, shift, padding=1)]
-
-    def separate() -> list[Tensor]:
-        return [modulate_in_place(F.conv2d(x, weight, padding=1), multiplier, shift, bias, "relu")]
-
-    tolerance = TOLERANCES[x.dtype]
-    return [
-        Contender("asnet", in_registers),
-        Contender("folded into cuDNN", folded, tolerance),
-        Contender("cuDNN and epilogue", separate, tolerance),
-    ]
-
-
-def cuda_cases(device: torch.device) -> Iterator[Case]:
-    """Those of operators that exist for CUDA alone."""
-    for shape in (*SHAPES, FINEST):
-        torch.manual_seed(0)
-        x = torch.randn(shape, device=device).to(torch.bfloat16, memory_format=torch.channels_last)
-        facts = {
-            "operator": "kernel3x3",
-            "shape": list(shape),
-            "dtype": "bfloat16",
-            "layout": "channels-last",
-        }
-        yield Case(
-            f"kernel3x3 {'x'.join(map(str, shape))} bfloat16 channels-last forward",
-            convolution_kernels(x),
-            facts | {"backward": False},
-        )
-
-
 def cases(device: torch.device) -> Iterator[Case]:
     """Every case, made when it is its turn."""
     shapes = (*SHAPES, FINEST) if device.type == "cuda" else SHAPES
@@ -185,8 +138,6 @@ def cases(device: torch.device) -> Iterator[Case]:
             ],
             facts | {"backward": True},
         )
-    if device.type == "cuda":
-        yield from cuda_cases(device)
 
 
 def main() -> None:

@@ -99,6 +99,27 @@ def peak_memory(run: Callable[[], Any]) -> float:
     return (_resident_peak() - before) / 1e6
 
 
+def check(case: Case) -> dict[str, float]:
+    """Deviation of every contender from the first, by name.
+
+    Raises
+    ------
+    SystemExit
+        One deviates by more than its tolerance.
+    """
+    ours = case.contenders[0]
+    expected = [tensor.detach().clone() for tensor in ours.run()]
+    deviations = {}
+    for contender in case.contenders:
+        off = deviation([tensor.detach() for tensor in contender.run()], expected)
+        if not off <= contender.tolerance:
+            sys.exit(
+                f"{case.name}: {contender.name} deviates by {off:.2e} from {ours.name}; nothing was timed."
+            )
+        deviations[contender.name] = off
+    return deviations
+
+
 def measure(case: Case, *, repeats: int, budget: float) -> dict[str, Any]:
     """Check, then time the contenders of a case in turn.
 
@@ -122,20 +143,9 @@ def measure(case: Case, *, repeats: int, budget: float) -> dict[str, Any]:
     SystemExit
         A contender disagrees with the first: nothing is timed.
     """
-    ours = case.contenders[0]
-    expected = [tensor.detach().clone() for tensor in ours.run()]
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {name: {"deviation": off} for name, off in check(case).items()}
     for contender in case.contenders:
-        off = deviation([tensor.detach() for tensor in contender.run()], expected)
-        if not off <= contender.tolerance:
-            sys.exit(
-                f"{case.name}: {contender.name} deviates by {off:.2e} from {ours.name}; nothing was timed."
-            )
-        rows[contender.name] = {
-            "deviation": off,
-            "memory_mb": round(peak_memory(contender.run), 1),
-        }
-    del expected
+        rows[contender.name]["memory_mb"] = round(peak_memory(contender.run), 1)
     times: dict[str, list[float]] = {contender.name: [] for contender in case.contenders}
     start = time.perf_counter()
     for turn in range(repeats):
@@ -143,7 +153,7 @@ def measure(case: Case, *, repeats: int, budget: float) -> dict[str, Any]:
             break
         for contender in case.contenders:
             times[contender.name].append(seconds_of(contender.run))
-    median_of_ours = statistics.median(times[ours.name])
+    median_of_ours = statistics.median(times[case.contenders[0].name])
     for name, seconds in times.items():
         low, _, high = statistics.quantiles(seconds, n=4)
         rows[name] |= {
@@ -185,10 +195,11 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def print_table(results: Sequence[dict[str, Any]]) -> None:
-    """One line per contender."""
-    heads = f"{'median ms':>10} {'spread':>8} {'ratio':>6} {'MB':>7} {'deviation':>9}"
-    print(f"{'case':34} {'contender':30} {heads}")
+def print_table(results: Sequence[dict[str, Any]], *, heads: bool = True) -> None:
+    """One line per contender, under a line of heads."""
+    if heads:
+        names = f"{'median ms':>10} {'spread':>8} {'ratio':>6} {'MB':>7} {'deviation':>9}"
+        print(f"{'case':34} {'contender':30} {names}")
     for result in results:
         for name, row in result["contenders"].items():
             print(

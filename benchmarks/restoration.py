@@ -1,98 +1,224 @@
-"""What a pair of networks restores on validation photographs, blind and with the true kernel, per photograph.
+"""What a pair of networks restores, blind and with the true kernel: three classes of blur, six conditions.
 
-Every photograph is blurred by a kernel of our own sampler and given noise, both from a fixed seed; gains are
-in dB of PSNR over the blurred photograph, without any alignment. "Wiener" is the best of the synthesis
-network's own Wiener inputs with the true kernel, chosen for each photograph by its PSNR.
+    python benchmarks/restoration.py --photographs FOLDER [--classes small] [--conditions jpeg] [NAME ...]
 
-    python benchmarks/restoration.py --photographs FOLDER [--model compact]
+Every photograph is blurred by a kernel of our own sampler and given noise, both from a fixed seed. A line is
+printed as soon as a photograph is measured. Scores are PSNR in dB over the whole photograph:
+
+blurred            the photograph as it is
+wiener_true_kernel the best of the synthesis network's own Wiener inputs with the true kernel
+true_kernel        deblurred by the true kernel
+blind              deblurred by what the analysis network finds, whether it can be relied upon or not
+deblurred          what `Deblurrer.deblur` returns, which leaves alone what it finds sharp or unclear
+
+"aligned" stands for the same after a shift by fractions of a pixel onto the ground truth, which deblurring
+cannot know, without the border that the shift uncovers. "ring" is the error in flat places near strong edges.
+
+Every case has a file of its own in `benchmarks/results`, that of small kernels and the plain condition
+without their names. Named photographs are printed and not written.
 """
 
 import argparse
+import math
+import sys
+import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from measure import save
+from restoration_cases import CLASSES, CONDITIONS, RestorationCase, chosen_cases
+from torch import Tensor
 
-from asnet.deblurrer import find_weights
-from asnet.evaluation.metrics import kernel_similarity, psnr
-from asnet.networks.pair import DeblurNetwork
-from asnet.networks.weights import load_network
+from asnet.data import Example, Photographs
+from asnet.deblurrer import Deblurrer, find_weights
+from asnet.errors import AsnetError
+from asnet.evaluation.alignment import fourier_shift, luma, sub_pixel_shift
+from asnet.evaluation.metrics import kernel_similarity, psnr, ring_error
+from asnet.imaging import fit_kernel
+from asnet.networks import DeblurNetwork, load_network
 from asnet.networks.wiener import wiener_deconvolution
-from asnet.training.configuration import TrainingConfig
-from asnet.training.validation import Example, make_examples
 
-NOISE = 0.01
+Row = dict[str, Any]
+
+#: Columns of a printed line.
+_SHOWN = (
+    "blurred",
+    "true_kernel",
+    "blind",
+    "blind_aligned",
+    "kernel_similarity",
+    "deblurred",
+    "deblurred_aligned",
+    "deblurred_similarity",
+)
+#: Columns of the table at the end.
+_SUMMARISED = (
+    "blurred",
+    "true_kernel_gain",
+    "blind_gain",
+    "blind_gain_aligned",
+    "kernel_similarity",
+    "deblurred_gain",
+    "deblurred_gain_aligned",
+    "smallest_deblurred_gain",
+)
 
 
-@torch.inference_mode()
-def restore(network: DeblurNetwork, example: Example) -> dict[str, float | str]:
-    """PSNR in dB of one photograph, blurred and restored in each way, and how well its kernel was found."""
-    blurred, sharp, kernel = example.blurred, example.sharp, example.kernel
+def score(image: Tensor, sharp: Tensor) -> float:
+    """PSNR in dB of one image (1, C, H, W), clipped to [0, 1]."""
+    return float(psnr(image.clamp(0, 1), sharp))
 
-    def score(image: torch.Tensor) -> float:
-        return float(psnr(image.clamp(0, 1), sharp))
 
+def aligned_score(image: Tensor, sharp: Tensor, largest: int) -> float:
+    """The same after the best shift of up to `largest` pixels, but for the border that it uncovers."""
+    down, right = sub_pixel_shift(luma(image[0]), luma(sharp[0]), largest=largest)
+    border = math.ceil(max(abs(down), abs(right)))
+    inside = (..., slice(border, sharp.shape[2] - border), slice(border, sharp.shape[3] - border))
+    moved = fourier_shift(image, down, right)
+    # Of an image that is wrong altogether the shift may be too.
+    return max(score(moved[inside], sharp[inside]), score(image, sharp))
+
+
+@torch.no_grad()
+def restore(deblurrer: Deblurrer, network: DeblurNetwork, example: Example) -> Row:
+    """Measure one photograph."""
+    blurred, sharp = (image.to(deblurrer.device) for image in (example.blurred, example.sharp))
+    kernel = example.kernel.to(deblurrer.device)
+    largest = kernel.shape[-1] // 2
     strengths = network.config.synthesis.wiener_strengths
-    wiener = max(map(score, wiener_deconvolution(blurred, kernel, strengths).unbind(1)))
-    blind = network(blurred)
+    with_true_kernel = deblurrer.deblur(blurred[0], kernel[0]).image[None]
+    begin = time.perf_counter()
+    result = deblurrer.deblur(blurred[0])
+    seconds = time.perf_counter() - begin
+    deblurred = result.image[None]
+    found = network.analysis(blurred).float()
+    same = result.finding == "blurred" and torch.equal(
+        fit_kernel(result.kernel.cpu()), fit_kernel(found[0].cpu())
+    )
+    blind = deblurred if same else deblurrer.deblur(blurred[0], found[0]).image[None]
+    blind_aligned = aligned_score(blind, sharp, largest)
     return {
         "photograph": example.name,
         "kernel_extent": int((kernel > 0).any(1).sum().maximum((kernel > 0).any(2).sum())),
-        "blurred": score(blurred),
-        "wiener_true_kernel": wiener,
-        "true_kernel": score(network.synthesis(blurred, kernel)),
-        "blind": score(blind.image),
-        "kernel_similarity": float(kernel_similarity(blind.kernel, kernel)),
+        "blurred": score(blurred, sharp),
+        "wiener_true_kernel": max(
+            score(image, sharp) for image in wiener_deconvolution(blurred, kernel, strengths).unbind(1)
+        ),
+        "true_kernel": score(with_true_kernel, sharp),
+        "blind": score(blind, sharp),
+        "blind_aligned": blind_aligned,
+        "kernel_similarity": float(kernel_similarity(found, kernel)),
+        "finding": result.finding,
+        "scale": result.scale,
+        "deblurred": score(deblurred, sharp),
+        "deblurred_aligned": blind_aligned if same else aligned_score(deblurred, sharp, largest),
+        "deblurred_similarity": float(kernel_similarity(result.kernel.to(kernel)[None], kernel)),
+        # Of images without such a place there is none.
+        "ring_blurred": _number(ring_error(blurred.clamp(0, 1), sharp)),
+        "ring_true_kernel": _number(ring_error(with_true_kernel, sharp)),
+        "ring_deblurred": _number(ring_error(deblurred, sharp)),
+        "seconds": round(seconds, 2),
     }
+
+
+def _number(value: Tensor) -> float | None:
+    return None if bool(value.isnan()) else float(value)
+
+
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """Means over the photographs of a case, gains over the blurred ones."""
+
+    def mean(name: str) -> float:
+        values = [float(row[name]) for row in rows if row[name] is not None]
+        return sum(values) / len(values) if values else math.nan
+
+    def gain(name: str) -> float:
+        return mean(name) - mean("blurred")
+
+    def smallest(name: str) -> float:
+        return min(float(row[name]) - float(row["blurred"]) for row in rows)
+
+    return {
+        "photographs": len(rows),
+        "blurred": mean("blurred"),
+        "true_kernel_gain_over_wiener": mean("true_kernel") - mean("wiener_true_kernel"),
+        "true_kernel_gain": gain("true_kernel"),
+        "blind_gain": gain("blind"),
+        "blind_gain_aligned": gain("blind_aligned"),
+        "smallest_blind_gain": smallest("blind"),
+        "kernel_similarity": mean("kernel_similarity"),
+        "deblurred_gain": gain("deblurred"),
+        "deblurred_gain_aligned": gain("deblurred_aligned"),
+        "smallest_deblurred_gain": smallest("deblurred"),
+        "deblurred_similarity": mean("deblurred_similarity"),
+        "findings": dict(Counter(row["finding"] for row in rows)),
+        **{
+            name: mean(name)
+            for name in ("ring_blurred", "ring_true_kernel", "ring_deblurred")
+            if any(row[name] is not None for row in rows)
+        },
+    }
+
+
+def _print_row(case: RestorationCase, row: Row) -> None:
+    numbers = " ".join(f"{row[name]:>{max(6, len(name))}.2f}" for name in _SHOWN)
+    print(
+        f"{case.name:14} {row['photograph']:14} {row['kernel_extent']:4} {numbers} {row['finding']:8} "
+        f"{row['seconds']:5.1f} s",
+        flush=True,
+    )
+
+
+def _print_summaries(summaries: dict[str, dict[str, Any]]) -> None:
+    print(f"\n{'case':14} {' '.join(f'{name:>6}' for name in _SUMMARISED)}")
+    for case, facts in summaries.items():
+        numbers = " ".join(f"{facts.get(name, math.nan):{max(6, len(name))}.2f}" for name in _SUMMARISED)
+        print(f"{case:14} {numbers}")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure case after case and write each as it is finished."""
+    cases = chosen_cases(options.classes, options.conditions)
+    network = load_network(find_weights(options.model))
+    deblurrer = Deblurrer(network)
+    photographs = Photographs(options.photographs)
+    summaries: dict[str, dict[str, Any]] = {}
+    print(f"{'case':14} {'photograph':14} {'size':4} {' '.join(f'{name:>6}' for name in _SHOWN)}")
+    for case in cases:
+        rows = []
+        for example in case.examples(photographs, options.names, options.seed):
+            rows.append(restore(deblurrer, network, example))
+            _print_row(case, rows[-1])
+        if not rows:
+            continue
+        summaries[case.name] = summary(rows)
+        if not options.names:
+            suffix = "" if case.name == "small plain" else "_" + case.name.replace(" ", "_")
+            save(
+                f"restoration_{network.config.name}{suffix}",
+                rows,
+                summary=summaries[case.name],
+                noise=CONDITIONS[case.condition].noise,
+                seed=options.seed,
+                kernel_sizes=list(CLASSES[case.kernel_class]),
+            )
+    _print_summaries(summaries)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="photograph or page without suffix")
     parser.add_argument("--photographs", type=Path, required=True, help="folder of sharp photographs")
     parser.add_argument("--model", default="compact", help="name or weights file")
-    parser.add_argument("--seed", type=int, default=1, help="of blur kernels and noise")
-    options = parser.parse_args()
-
-    network = load_network(find_weights(options.model))
-    table = {
-        "data": str(options.photographs),
-        "validation": str(options.photographs),
-        "network": network.config.to_dict(),
-        "validation_noise": NOISE,
-        "validation_seed": options.seed,
-    }
-    rows = []
-    for example in make_examples(TrainingConfig.from_table("joint", table)):
-        row = restore(network, example)
-        rows.append(row)
-        print(
-            "  ".join(
-                f"{value:.2f}" if isinstance(value, float) else f"{value!s:>8}" for value in row.values()
-            )
-        )
-
-    def mean(name: str) -> float:
-        return sum(float(row[name]) for row in rows) / len(rows)
-
-    blind_gains = [float(row["blind"]) - float(row["blurred"]) for row in rows]
-    summary = {
-        "blurred": mean("blurred"),
-        "true_kernel_gain_over_wiener": mean("true_kernel") - mean("wiener_true_kernel"),
-        "true_kernel_gain": mean("true_kernel") - mean("blurred"),
-        "blind_gain": mean("blind") - mean("blurred"),
-        "smallest_blind_gain": min(blind_gains),
-        "kernel_similarity": mean("kernel_similarity"),
-    }
-    for name, value in summary.items():
-        print(f"{name}: {value:.3f}")
-    save(
-        f"restoration_{network.config.name}",
-        rows,
-        summary=summary,
-        noise=NOISE,
-        seed=options.seed,
-        kernel_sizes=[3, network.config.analysis.kernel_size],
-    )
+    parser.add_argument("--seed", type=int, default=1, help="of blur kernels, noise and lights")
+    for what, known in (("classes", CLASSES), ("conditions", CONDITIONS)):
+        parser.add_argument(f"--{what}", nargs="+", default=[], help=f"of {', '.join(known)}; all by default")
+    try:
+        run(parser.parse_args())
+    except AsnetError as error:
+        sys.exit(f"{Path(__file__).name}: {error}")
 
 
 if __name__ == "__main__":

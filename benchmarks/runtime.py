@@ -1,23 +1,25 @@
-"""Time of a whole deblurring, stage by stage, for every configuration, with peak memory.
+"""Time of a whole deblurring of 1024x768 pixels, beside the 0.45 s that the paper reports.
 
-    python benchmarks/runtime.py [--device cuda] [--only "official float32"] [--repeats 3]
+    python benchmarks/runtime.py
+    python benchmarks/runtime.py --plain --only "official float32"
 
-An image of 1024x768 is deblurred by randomly initialised networks (the time does not depend on the weights),
-once with the operators of asnet and once, with the same weights, as plain torch operations: correlation by
-FFTs of the whole image, torch's convolutions, their modulation and ReLU as separate operations,
-concatenation before the 1x1 convolution, transposed convolutions and un-pooling as torch has them. The paper
-reports 0.45 s for this size on a GTX 1080 Ti. Of ours the share of every operator is shown too.
+On the CUDA device where there is one, else on the CPU, the released topology and the shipped one are timed,
+each in the type that is faster there, and a line is printed as soon as it is measured. The networks are
+initialised at random (the time does not depend on the weights). Their results are first compared, on a
+smaller image, with those of plain torch operations: correlation by FFTs of the whole image, torch's
+convolutions, their modulation and ReLU as separate operations, concatenation before the 1x1 convolution,
+transposed convolutions and un-pooling as torch has them. ``--plain`` times these too, at the full size and in
+turn with ours.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import pairwise
 from typing import Any
 from unittest import mock
 
 import torch
-from measure import Case, Contender, arguments, measure, print_table, save
+from measure import Case, Contender, arguments, check, measure, print_table, save, seconds_of
 from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
@@ -28,9 +30,14 @@ from asnet.networks.layers import Convolution, UnpoolConvolution, UpConvolution
 from asnet.ops.transform_conv2d import convolve_by_torch
 
 CONFIGURATIONS = ("paper", "official", "compact")
+#: The released topology and the shipped one.
+USUAL_CONFIGURATIONS = ("official", "compact")
 
-#: 1024x768 on a GTX 1080 Ti, section 4.
-PAPER_SECONDS = 0.45
+#: On a GTX 1080 Ti, section 4.
+PAPER_SECONDS, PAPER_SIZE = 0.45, "1024x768"
+
+#: Height and width of the image on which results are compared: the lags of the coarsest level fit in.
+CHECKED_SIZE = (288, 384)
 
 #: How far plain torch may deviate; in bfloat16 both round at every layer, each in its own places.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.15}
@@ -163,14 +170,21 @@ def blur_kernel(size: int, device: torch.device) -> Tensor:
     return torch.eye(size, device=device)[None] / size
 
 
-def cases(configuration: str, dtype: torch.dtype, blurred: Tensor) -> list[Case]:
-    """Both stages of one configuration, bfloat16 as autocast."""
+def random_network(configuration: str, device: torch.device) -> DeblurNetwork:
+    """A pair of a preset's topology, the same at every call."""
     torch.manual_seed(0)
-    network = DeblurNetwork(preset(configuration)).eval().to(blurred.device)
+    network = DeblurNetwork(preset(configuration)).eval().to(device)
     for parameter in network.parameters():
         # Layers that start at zero would hide errors of those before them.
         if parameter.dim() > 1 and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.01)
+    return network
+
+
+def cases(
+    configuration: str, network: DeblurNetwork, dtype: torch.dtype, blurred: Tensor, *, plain: bool
+) -> list[Case]:
+    """Both stages of one configuration, bfloat16 as autocast; `plain`: with plain torch as a contender."""
     kernel = blur_kernel(network.config.synthesis.kernel_size, blurred.device)
 
     def run(stage: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
@@ -187,13 +201,23 @@ def cases(configuration: str, dtype: torch.dtype, blurred: Tensor) -> list[Case]
         "synthesis": (network.synthesis, (blurred, kernel)),
     }
     for name, (stage, inputs) in stages.items():
-        contenders = [
-            Contender("asnet", partial(run, stage, *inputs)),
-            Contender("plain torch", partial(run_plain, stage, *inputs), TOLERANCES[dtype]),
-        ]
+        contenders = [Contender("asnet", partial(run, stage, *inputs))]
+        if plain:
+            contenders.append(Contender("plain torch", partial(run_plain, stage, *inputs), TOLERANCES[dtype]))
         facts = {"configuration": configuration, "dtype": str(dtype).removeprefix("torch."), "stage": name}
         found.append(Case(" ".join(facts.values()), contenders, facts))
     return found
+
+
+def faster_type(configuration: str, network: DeblurNetwork, blurred: Tensor) -> torch.dtype:
+    """The type in which both stages together take less time, by one run of each after a smaller one."""
+    small = blurred[..., : CHECKED_SIZE[0], : CHECKED_SIZE[1]]
+    seconds = {}
+    for dtype in TOLERANCES:
+        for image in (small, blurred):
+            stages = cases(configuration, network, dtype, image, plain=False)
+            seconds[dtype] = sum(seconds_of(case.contenders[0].run) for case in stages)
+    return min(seconds, key=seconds.__getitem__)
 
 
 def operator_shares(run: Callable[[], Any], device: torch.device) -> dict[str, float]:
@@ -211,62 +235,95 @@ def operator_shares(run: Callable[[], Any], device: torch.device) -> dict[str, f
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
-def end_to_end(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sum of both stages' medians, in seconds, where both were measured, beside what the paper reports."""
-    totals = []
-    for first, second in pairwise(results):
-        stages = (first["stage"], second["stage"])
-        if first["name"].removesuffix(stages[0]) == second["name"].removesuffix(stages[1]):
-            seconds = {
-                contender: (row["median_ms"] + second["contenders"][contender]["median_ms"]) / 1e3
-                for contender, row in first["contenders"].items()
-            }
-            totals.append(
-                {
-                    "configuration": first["configuration"],
-                    "dtype": first["dtype"],
-                    "seconds": seconds,
-                    "ratio": seconds["plain torch"] / seconds["asnet"],
-                    "over_paper": seconds["asnet"] / PAPER_SECONDS,
-                }
-            )
-    return totals
+def end_to_end(stages: list[dict[str, Any]], size: str) -> dict[str, Any]:
+    """Sum of both stages' medians, in seconds, for the paper's size beside what the paper reports."""
+    seconds = {
+        contender: sum(stage["contenders"][contender]["median_ms"] for stage in stages) / 1e3
+        for contender in stages[0]["contenders"]
+    }
+    total = {
+        "configuration": stages[0]["configuration"],
+        "dtype": stages[0]["dtype"],
+        "seconds": seconds,
+    }
+    if size == PAPER_SIZE:
+        total["over_paper"] = seconds["asnet"] / PAPER_SECONDS
+    if "plain torch" in seconds:
+        total["ratio"] = seconds["plain torch"] / seconds["asnet"]
+    return total
+
+
+def sentence(total: dict[str, Any]) -> str:
+    """What a person wants to know of one configuration."""
+    words = f"{total['configuration']} {total['dtype']}: {total['seconds']['asnet']:.3f} s"
+    if "over_paper" in total:
+        over = total["over_paper"]
+        met = "met" if over <= 1 else f"not met, {over:.1f} times as long"
+        words += f"; the paper's {PAPER_SECONDS} s (GTX 1080 Ti): {met}"
+    if "ratio" in total:
+        words += f"; plain torch {total['seconds']['plain torch']:.3f} s, {total['ratio']:.2f} times ours"
+    return words
+
+
+def selected(only: str, blurred: Tensor) -> Iterator[tuple[str, DeblurNetwork, torch.dtype]]:
+    """Configurations and types: the usual ones, or all that have a stage whose name contains `only`."""
+    for configuration in CONFIGURATIONS if only else USUAL_CONFIGURATIONS:
+        network = random_network(configuration, blurred.device)
+        if not only:
+            yield configuration, network, faster_type(configuration, network, blurred)
+            continue
+        for dtype in TOLERANCES:
+            if any(only in case.name for case in cases(configuration, network, dtype, blurred, plain=False)):
+                yield configuration, network, dtype
 
 
 def main() -> None:
-    """Measure, print the tables and write the results."""
+    """Measure, print a line for each row and a sentence for each network, write the results."""
     parser = arguments(str(__doc__).splitlines()[0])
     parser.set_defaults(repeats=3)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="", help="cpu, cuda or cuda:N; otherwise CUDA where there is one")
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--height", type=int, default=768)
+    parser.add_argument(
+        "--plain", action="store_true", help="also time the networks in plain torch operations"
+    )
+    parser.add_argument("--operators", action="store_true", help="also show the share of every operator")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     blurred = blurred_image(options.height, options.width, device)
-    results = []
+    checked = blurred_image(*CHECKED_SIZE, device)
+    # A selection has a file of its own.
+    file = "_".join([f"runtime_{device.type}", *options.only.split()])
+    facts: dict[str, Any] = {
+        "size": f"{options.width}x{options.height}",
+        "paper_seconds": PAPER_SECONDS,
+    }
+    results: list[dict[str, Any]] = []
+    totals: list[dict[str, Any]] = []
+    print(f"{facts['size']} pixels on {device}, {torch.get_num_threads()} threads of the CPU", flush=True)
     with torch.inference_mode():
-        for configuration in CONFIGURATIONS:
-            for dtype in TOLERANCES:
-                for case in cases(configuration, dtype, blurred):
-                    if options.only in case.name:
-                        result = measure(case, repeats=options.repeats, budget=options.budget)
-                        result["operator_shares"] = operator_shares(case.contenders[0].run, device)
-                        results.append(result)
-    print_table(results)
-    for result in results:
-        shares = "  ".join(f"{name} {share:.0%}" for name, share in result["operator_shares"].items())
-        print(f"{result['name']}: {shares}")
-    totals = end_to_end(results)
-    for total in totals:
-        seconds = "  ".join(f"{name} {value:.2f} s" for name, value in total["seconds"].items())
-        print(f"{total['configuration']} {total['dtype']}: {seconds}  {total['ratio']:.2f} times")
-    size = f"{options.width}x{options.height}"
-    facts = {"size": size, "paper_seconds": PAPER_SECONDS, "end_to_end": totals}
-    # A selection has a file of its own: all configurations take a CPU half an hour.
-    name = "_".join([f"runtime_{device.type}", *options.only.split()])
-    print("written to", save(name, results, **facts).name)
+        for configuration, network, dtype in selected(options.only, blurred):
+            for case in cases(configuration, network, dtype, checked, plain=True):
+                check(case)
+            stages = []
+            for case in cases(configuration, network, dtype, blurred, plain=options.plain):
+                if options.only not in case.name:
+                    continue
+                result = measure(case, repeats=options.repeats, budget=options.budget)
+                print_table([result], heads=not results)
+                if options.operators:
+                    shares = operator_shares(case.contenders[0].run, device)
+                    print("  ".join(f"{name} {share:.0%}" for name, share in shares.items()), flush=True)
+                    result["operator_shares"] = shares
+                results.append(result)
+                stages.append(result)
+            if len(stages) == 2:
+                totals.append(end_to_end(stages, facts["size"]))
+                print(sentence(totals[-1]), flush=True)
+            save(file, results, **facts, end_to_end=totals)
+    print("written to", f"{file}.json")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,6 @@ ASNET_SCHEMAS(ASNET_LIBRARY, m) {
       "guided_pointwise_conv2d(Tensor x1, Tensor x2, Tensor weight, Tensor? multiplier, Tensor? shift, Tensor? conv_bias, "
       "bool relu) -> Tensor");
   m.def(
-      "guided_conv3x3(Tensor x, Tensor weight, Tensor? multiplier, Tensor? shift, Tensor? conv_bias, int stride, "
-      "bool relu) -> Tensor");
-  m.def(
       "transform_conv2d(Tensor x, Tensor weight, Tensor? bias, int top, int left, SymInt rows, SymInt columns, int stride, "
       "int interleave, bool relu) -> Tensor");
   m.def(

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from setuptools import Distribution
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,22 +86,36 @@ def test_torch_is_asked_for_only_where_none_is_installed(backend, monkeypatch):
     assert "torch>=2.11" in backend.get_requires_for_build_editable()
 
 
+def install_fake_nvcc(folder: Path, version: str = "13.0", architectures: str = "80 90 100 120") -> Path:
+    """A script that says of itself what nvcc says."""
+    nvcc = folder / "nvcc"
+    known = "".join(f"sm_{number}\\n" for number in architectures.split())
+    nvcc.write_text(
+        "#!/bin/sh\n"
+        f'case "$1" in --version) echo "Cuda compilation tools, release {version}, V{version}.88";; '
+        f"--list-gpu-code) printf '{known}';; esac\n"
+    )
+    nvcc.chmod(0o755)
+    return nvcc
+
+
 @pytest.mark.parametrize(
     ("wanted", "cuda", "sources", "nvcc", "built", "words"),
     [
-        ("", "13.0", ["a.cu"], True, True, "torch has CUDA 13.0"),
-        ("", None, ["a.cu"], True, False, "the installed torch 2.12.0 has no CUDA"),
-        ("", "13.0", ["a.cu"], False, False, "no nvcc"),
-        ("", "13.0", [], True, False, "csrc/cuda holds no sources"),
-        ("0", "13.0", ["a.cu"], True, False, "ASNET_CUDA=0"),
-        ("1", None, ["a.cu"], True, True, "ASNET_CUDA=1"),
+        ("", "13.0", ["a.cu"], "13.1", True, "torch has CUDA 13.0"),
+        ("", None, ["a.cu"], "13.0", False, "the installed torch 2.12.0 has no CUDA"),
+        ("", "13.0", ["a.cu"], None, False, "no nvcc"),
+        ("", "13.0", ["a.cu"], "12.8", False, "is of CUDA 12.8 and torch 2.12.0 was built with CUDA 13.0"),
+        ("", "13.0", [], "13.0", False, "csrc/cuda holds no sources"),
+        ("0", "13.0", ["a.cu"], "13.0", False, "ASNET_CUDA=0"),
+        ("1", None, ["a.cu"], "13.0", True, "ASNET_CUDA=1"),
     ],
 )
 def test_rule_of_the_cuda_library(
     setup_script, tmp_path, monkeypatch, wanted, cuda, sources, nvcc, built, words
 ):
     monkeypatch.setenv("ASNET_CUDA", wanted)
-    monkeypatch.setattr(setup_script, "find_nvcc", lambda: Path(shutil.which("true")) if nvcc else None)
+    monkeypatch.setattr(setup_script, "find_nvcc", lambda: nvcc and install_fake_nvcc(tmp_path, nvcc))
     torch = setup_script.TorchInstallation(tmp_path, "2.12.0", cuda)
     decision = setup_script.decide_cuda(torch, sources)
     assert (decision.nvcc is not None) == built
@@ -118,6 +135,64 @@ def test_unusable_wishes_end_the_build_with_one_sentence(setup_script, tmp_path,
     monkeypatch.setattr(setup_script, "find_nvcc", lambda: broken)
     with pytest.raises(SystemExit, match="false does not run"):
         setup_script.decide_cuda(torch, ["a.cu"])
+    monkeypatch.setattr(setup_script, "find_nvcc", lambda: install_fake_nvcc(tmp_path, "12.8"))
+    with pytest.raises(SystemExit, match=r"is of CUDA 12\.8 and torch 2\.12\.0 was built with CUDA 13\.0"):
+        setup_script.decide_cuda(torch, ["a.cu"])
+
+
+def test_architectures_are_those_asked_for_or_those_that_nvcc_knows(setup_script, tmp_path, monkeypatch):
+    monkeypatch.delenv("ASNET_CUDA_ARCHITECTURES", raising=False)
+    assert setup_script.cuda_architectures(install_fake_nvcc(tmp_path)) == ["80", "90", "100", "120"]
+    older = install_fake_nvcc(tmp_path, "12.4", "50 80 86 90")
+    assert setup_script.cuda_architectures(older) == ["80", "90"]
+    monkeypatch.setenv("ASNET_CUDA_ARCHITECTURES", "86;90a")
+    assert setup_script.cuda_architectures(older) == ["86", "90a"]
+    for named in ("8.6", "90,100", "80;", "sm_90"):
+        monkeypatch.setenv("ASNET_CUDA_ARCHITECTURES", named)
+        with pytest.raises(SystemExit, match=f"ASNET_CUDA_ARCHITECTURES is '{named}'; expected"):
+            setup_script.cuda_architectures(older)
+
+
+def test_the_number_of_compilers_is_as_asked(setup_script, monkeypatch):
+    monkeypatch.delenv("MAX_JOBS", raising=False)
+    assert setup_script.compiler_jobs() == os.cpu_count()
+    monkeypatch.setenv("MAX_JOBS", "3")
+    assert setup_script.compiler_jobs() == 3
+    for named in ("0", "-1", "two"):
+        monkeypatch.setenv("MAX_JOBS", named)
+        with pytest.raises(SystemExit, match=f"MAX_JOBS is '{named}'; expected a number of at least 1"):
+            setup_script.compiler_jobs()
+
+
+def test_every_source_has_its_line_and_the_first_failure_its_sentence(
+    setup_script, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setenv("MAX_JOBS", "1")
+    builder = setup_script.BuildLibraries(Distribution({"name": "asnet"}))
+    script = '[ "$0" != bad.cpp ] || { echo "no such type" >&2; exit 1; }'
+
+    def command(source: str, target: str) -> list[str]:
+        return ["sh", "-ec", script, source, "-c", source, "-o", target]
+
+    builder.compile([command("a.cpp", "build/a.cpp.o"), command("b.cpp", "build/b.cpp.avx2.o")])
+    lines = capfd.readouterr().out.splitlines()
+    assert [re.sub(r"\d+ s$", "n s", line) for line in lines] == [
+        "asnet: [1/2] a.cpp, n s",
+        "asnet: [2/2] b.cpp (avx2), n s",
+    ]
+    with pytest.raises(SystemExit, match=r"sh could not compile bad\.cpp"):
+        builder.compile([command("bad.cpp", "bad.cpp.o"), command("a.cpp", "a.cpp.o")])
+    assert "no such type" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the other instruction sets are of x86-64")
+def test_the_processor_is_asked_for_every_feature_that_the_flags_allow(setup_script):
+    code = re.sub(r"//.*", "", (ROOT / "csrc" / "cpu" / "isa.cpp").read_text())
+    flags = {flag for flags in setup_script.ISA_FLAGS.values() for flag in flags}
+    features = {flag.removeprefix("-m") for flag in flags if re.fullmatch(r"-m[a-z0-9]+", flag)}
+    assert {"avx2", "f16c", "avx512vl"} <= features
+    for feature in features:
+        assert re.search(rf"(?i)(?<![a-z0-9]){feature}(?![a-z0-9])", code), feature
 
 
 @pytest.mark.parametrize(

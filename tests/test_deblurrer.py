@@ -1,5 +1,6 @@
 """The deblurrer: every kind of image, any size, tiles without seams, blurs larger than the grid."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from torch.nn import functional
 from asnet import Deblurrer
 from asnet.data import BlurKernelConfig, blur, sample_blur_kernels
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
+from asnet.imaging import tiled_synthesis
 from asnet.imaging.resampling import scale_kernel
 from asnet.imaging.tiles import most_structured_window, tile_spans
-from asnet.networks import load_network
-from asnet.networks.edge_prediction import gaussian_blur
+from asnet.networks import ASNetConfig, DeblurNetwork, load_network
 from asnet.networks.iterated_analysis import KernelEstimate
 
 
@@ -116,8 +117,16 @@ def test_the_kernel_that_is_given_is_removed(small_weights: Path) -> None:
     assert error < 0.7 * before
 
 
+@pytest.mark.parametrize("whole_deconvolution", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(301, 420), (420, 150)])
-def test_tiles_fit_together_like_the_whole(small_weights: Path, height: int, width: int) -> None:
+def test_tiles_fit_together_like_the_whole(
+    small_weights: Path,
+    height: int,
+    width: int,
+    whole_deconvolution: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tiled_synthesis, "is_deconvolved_whole", lambda height, width: whole_deconvolution)
     sharp = scene(height + 6, width + 6)
     generator = torch.Generator().manual_seed(1)
     kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=7, minimum_size=7), generator=generator)[0]
@@ -127,7 +136,7 @@ def test_tiles_fit_together_like_the_whole(small_weights: Path, height: int, wid
     assert tiled.tile_size < max(height, width)
     first, second = whole.deblur(blurred, kernel).image, tiled.deblur(blurred, kernel).image
     change = (first - blurred).abs().mean()
-    # The untrained U-Net amplifies; what is left comes from the far ends of the Wiener deconvolution.
+    # The untrained U-Net amplifies; what is left comes from the far ends of the deconvolution in tiles.
     assert (first - second).abs().max() < 0.1 * change
     assert (first - second).square().mean().sqrt() < 0.01 * change
 
@@ -199,6 +208,129 @@ def test_a_blur_larger_than_the_grid_is_estimated_at_half_size(
     assert result.scale == 2
     assert result.kernel.shape == (13, 13)
     assert deblurrer.deblur(scene(160, 140), scale=1).scale == 1
+
+
+def test_the_kernel_is_estimated_from_the_region_alone(deblurrer: Deblurrer) -> None:
+    image = blurred_scene(100, 140)
+    region = (20, 10, 120, 90)
+    part = image[:, 10:90, 20:120]
+    used = deblurrer.deblur(image, region=region, scale=1)
+    assert torch.equal(used.kernel, deblurrer.estimate_kernel(part, scale=1))
+    assert torch.equal(used.kernel, deblurrer.estimate_kernel(image, region=region, scale=1))
+    # The rest of the image is deblurred too, with that kernel.
+    assert torch.allclose(used.image, deblurrer.deblur(image, used.kernel, scale=1).image, atol=1e-5)
+    elsewhere = image.clone()
+    elsewhere[:, :, 120:] = 0
+    assert torch.equal(used.kernel, deblurrer.estimate_kernel(elsewhere, region=region, scale=1))
+
+
+def test_a_region_is_without_its_own_frame_and_transparency(deblurrer: Deblurrer) -> None:
+    image = blurred_scene(100, 140)
+    framed, alpha = image.clone(), torch.ones(100, 140)
+    framed[:, :, 110:] = 0
+    alpha[:20] = 0
+    plain = deblurrer.estimate_kernel(image[:, 20:90, 20:110], scale=1)
+    options = {"region": (20, 5, 130, 90), "scale": 1, "alpha": alpha}
+    assert torch.equal(deblurrer.estimate_kernel(framed, **options), plain)
+    assert torch.equal(deblurrer.deblur(framed, **options).kernel, plain)
+    assert torch.equal(deblurrer.deblur(framed, strength=0, **options).image, framed)
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        ((0, 0, 141, 50), "region 0,0,141,50 must lie in the image of 140x100 pixels"),
+        ((-1, 0, 40, 50), "must lie in the image"),
+        ((40, 0, 40, 50), "left before right"),
+        ((0, 60, 40, 50), "top before bottom"),
+        ((0, 0, 40, 15), "at least 16x16 pixels, got 40x15"),
+    ],
+)
+def test_unusable_regions_are_refused(
+    deblurrer: Deblurrer, region: tuple[int, int, int, int], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        deblurrer.deblur(scene(100, 140), region=region)
+    with pytest.raises(InputError, match=words):
+        deblurrer.estimate_kernel(scene(100, 140), region=region)
+
+
+def test_a_region_must_be_large_enough_for_the_scale_and_goes_without_a_kernel(deblurrer: Deblurrer) -> None:
+    with pytest.raises(InputError, match="at least 32x32 pixels at scale 2, got 31x40"):
+        deblurrer.deblur(scene(100, 140), region=(0, 0, 31, 40), scale=2)
+    with pytest.raises(InputError, match="but the kernel is given"):
+        deblurrer.deblur(scene(100, 140), box(3), region=(0, 0, 60, 60))
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_strength_mixes_the_restoration_in(deblurrer: Deblurrer, scale: int) -> None:
+    image = scene(70, 60)
+    whole = deblurrer.deblur(image, box(3), scale=scale).image
+    assert torch.equal(deblurrer.deblur(image, box(3), scale=scale, strength=0).image, image)
+    half = deblurrer.deblur(image, box(3), scale=scale, strength=0.25).image
+    assert torch.allclose(half, 0.75 * image + 0.25 * whole, atol=1e-6)
+
+
+def test_denoise_holds_noise_down(small_weights: Path) -> None:
+    network = load_network(small_weights)
+    # Without its last convolution the U-Net adds nothing to the Wiener deconvolution.
+    torch.nn.init.zeros_(network.synthesis.output.weight)
+    deblurrer = Deblurrer(network, device="cpu", tile_size=None)
+    noise = 0.5 + 0.05 * torch.randn(3, 80, 90, generator=torch.Generator().manual_seed(1))
+    left = [float(deblurrer.deblur(noise, box(3), denoise=value).image.std()) for value in (0, 0.5, 1)]
+    assert left[0] > 1.3 * left[1] > 1.3**2 * left[2]
+    tiled = Deblurrer(network, device="cpu", tile_size=deblurrer.smallest_tile)
+    wide = 0.5 + 0.05 * torch.randn(3, 300, 310, generator=torch.Generator().manual_seed(1))
+    first, second = (d.deblur(wide, box(3), denoise=1).image for d in (deblurrer, tiled))
+    assert (first - second).abs().max() < 0.001
+
+
+def test_a_network_without_deconvolution_has_no_noise_to_hold_down() -> None:
+    config = ASNetConfig.compact()
+    synthesis = replace(
+        config.synthesis,
+        channels=(4, 6),
+        wiener_strengths=(),
+        sparse_strengths=(),
+        sparse_thresholds=(),
+        adapts_to_noise=False,
+        residual="blurred",
+    )
+    deblurrer = Deblurrer(DeblurNetwork(replace(config, synthesis=synthesis)), device="cpu")
+    assert deblurrer.deblur(scene(40, 40), box(3)).finding == "blurred"
+    with pytest.raises(InputError, match="no Wiener deconvolution"):
+        deblurrer.deblur(scene(40, 40), box(3), denoise=0.5)
+
+
+@pytest.mark.parametrize("name", ["strength", "denoise"])
+@pytest.mark.parametrize("value", [-0.1, 1.01, float("nan")])
+def test_shares_are_from_0_to_1(deblurrer: Deblurrer, name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name} must be from 0 to 1, got {value:g}"):
+        deblurrer.deblur(scene(40, 40), box(3), **{name: value})
+
+
+def test_progress_tells_every_tile_and_can_end_the_work(small_weights: Path) -> None:
+    tiled = Deblurrer.from_pretrained(small_weights, device="cpu")
+    tiled = Deblurrer.from_pretrained(small_weights, device="cpu", tile_size=tiled.smallest_tile)
+    told: list[tuple[str, float]] = []
+    image = blurred_scene(420, 430)
+    assert tiled.tile_size < 420
+    tiled.deblur(image, scale=1, progress=lambda stage, share: told.append((stage, share)))
+    assert told[:2] == [("estimating", 0.0), ("restoring", 0.0)]
+    shares = [share for _, share in told[1:]]
+    assert len(shares) > 4
+    assert shares == sorted(set(shares))
+    assert shares[-1] == 1
+
+    def stop(stage: str, share: float) -> None:
+        told.append((stage, share))
+        if share > 0:
+            raise KeyboardInterrupt
+
+    told.clear()
+    with pytest.raises(KeyboardInterrupt):
+        tiled.deblur(image, scale=1, progress=stop)
+    assert len(told) == 3
 
 
 @pytest.mark.parametrize("name", ["uint8", "uint16"])
@@ -315,8 +447,10 @@ def test_shipped_weights_leave_a_sharp_photograph_alone() -> None:
 
 def test_shipped_weights_make_a_texture_without_edges_no_worse() -> None:
     generator = torch.Generator().manual_seed(5)
-    grains = torch.randn(1, 1, 224, 224, generator=generator)
-    texture = 0.5 + 0.6 * gaussian_blur(grains, 1.5).expand(-1, 3, -1, -1)
+    grains = torch.randn(1, 1, 232, 232, generator=generator)
+    profile = torch.exp(-(torch.arange(-4.0, 5.0) ** 2) / (2 * 1.5**2))
+    gaussian = profile[:, None] * profile / profile.sum() ** 2
+    texture = 0.5 + 0.6 * blur(grains, gaussian[None]).expand(-1, 3, -1, -1)
     kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=15, minimum_size=15), generator=generator)
     blurred = blur(texture, kernel)[0]
     blurred = blurred + 0.01 * torch.randn(blurred.shape, generator=generator)
@@ -398,3 +532,25 @@ def test_a_scale_may_be_any_whole_number(deblurrer: Deblurrer) -> None:
     for wrong in (2.0, numpy.float32(2), True, "2", numpy.array([2]), None):
         with pytest.raises(InputError, match="whole number of at least 1"):
             deblurrer.deblur(image, scale=wrong)  # type: ignore[arg-type]
+
+
+def test_an_estimate_computes_in_one_thread_and_leaves_the_others_to_later_work(
+    deblurrer: Deblurrer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another process computes, thousands of small operations in two threads take minutes."""
+    transform = torch.fft.rfft2
+    seen = set()
+
+    def watched(*arguments: Any, **options: Any) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return transform(*arguments, **options)
+
+    monkeypatch.setattr(torch.fft, "rfft2", watched)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        deblurrer.estimate_kernel(scene(80, 90))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == {1}

@@ -12,6 +12,7 @@ PACKAGE = Path(asnet.__file__).parent
 #: Top to bottom.
 LAYERS = (
     "cli",
+    "web",
     "training",
     "evaluation",
     "deblurrer",

@@ -13,10 +13,11 @@ from tqdm import tqdm
 from asnet.cli.destinations import Destination, photograph_path
 from asnet.cli.streams import is_standard
 from asnet.deblurrer import DTYPES, Deblurrer, Scale
-from asnet.errors import AsnetError
-from asnet.imaging import MOST_PIXELS
+from asnet.errors import AsnetError, InputError
+from asnet.imaging import MOST_PIXELS, Region
 
 Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 #: What a photograph of a camera takes while it is worked on, beside what the process takes anyway.
 MEMORY_OF_PHOTOGRAPH = 2 * 2**30
@@ -40,6 +41,13 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help="a file for one photograph, or - for standard output; a folder for several",
     )
     add_model_options(parser)
+    add_scale_option(parser)
+    parser.add_argument(
+        "--region",
+        type=option_value(Region.parse),
+        metavar="L,T,R,B",
+        help="estimate the blur kernel from the pixels from left L and top T to before right R and bottom B",
+    )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace outputs that exist already")
     existing.add_argument(
@@ -75,14 +83,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="compact",
         help="a model that comes with asnet, or a weights file (default: compact)",
     )
-    parser.add_argument(
-        "--scale",
-        type=_scale,
-        default="auto",
-        metavar="N",
-        help="work on the photograph downscaled by N, for a blur larger than the model's grid; "
-        "auto finds out whether that is needed (default: auto)",
-    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
         "--dtype",
@@ -95,6 +95,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         type=whole_number,
         metavar="PIXELS",
         help="largest side of what is deblurred at once; smaller takes less memory",
+    )
+
+
+def add_scale_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the scale at which photographs are deblurred."""
+    parser.add_argument(
+        "--scale",
+        type=_scale,
+        default="auto",
+        metavar="N",
+        help="work on the photograph downscaled by N, for a blur larger than the model's grid; "
+        "auto finds out whether that is needed (default: auto)",
     )
 
 
@@ -243,6 +255,29 @@ def whole_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return int(text)
+
+
+def share(text: str) -> float:
+    """Take the value of an option that is a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return value
+
+
+def option_value(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Return `parse` with its `InputError` as argparse wants an option's error."""
+
+    def parse_option(text: str) -> Value:
+        try:
+            return parse(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse_option
 
 
 def _scale(text: str) -> Scale:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from asnet.cli.batch import add_common_options, load_deblurrer, not_done, say, work_through
+from asnet.cli.batch import (
+    add_common_options,
+    load_deblurrer,
+    not_done,
+    option_value,
+    say,
+    share,
+    work_through,
+)
 from asnet.cli.destinations import Destination, Inputs, check_absent, check_outputs, make_folder
 from asnet.cli.streams import (
     is_standard,
@@ -16,7 +24,7 @@ from asnet.cli.streams import (
     write_photograph_to_stream,
     write_stream,
 )
-from asnet.deblurrer import Deblurrer
+from asnet.deblurrer import Deblurrer, remarks
 from asnet.errors import InputError
 from asnet.imaging import (
     KERNEL_SUFFIXES,
@@ -24,6 +32,7 @@ from asnet.imaging import (
     check_fits,
     check_suffix,
     comparison_picture,
+    parse_line,
     read_kernel,
     write_bytes,
     write_kernel,
@@ -35,6 +44,7 @@ _EPILOG = """examples:
   asnet deblur photo.jpg -o sharp.jpg
   asnet deblur photo.jpg -o sharp.png --save-kernel kernel.png --compare compared.png
   asnet deblur photo.jpg -o sharp.jpg --kernel kernel.png
+  asnet deblur photo.jpg -o sharp.jpg --region 400,300,1200,900 --strength 0.8
   asnet deblur holiday/ -o sharp/ --recursive --skip-existing
   asnet deblur - -o - < photo.jpg > sharp.jpg
 
@@ -44,12 +54,6 @@ Bars and frames of one colour, and what is transparent, take no part and come ba
 A photograph that is sharp, or whose blur cannot be estimated reliably, stays as it is, byte for byte where
 the format stays too, and a note says so; with --scale it is deblurred all the same.
 Inputs are never overwritten."""
-
-#: What is said about a photograph that stays as it is, by the analysis's finding.
-_LEFT = {
-    "sharp": "{} shows no blur: it is left as it is",
-    "unclear": "the blur of {} cannot be estimated reliably: the photograph is left as it is",
-}
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,33 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_common_options(parser)
-    parser.add_argument(
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument(
         "--kernel",
         type=Path,
         metavar="FILE",
         help="remove this blur kernel (.npy, or a picture of it) instead of estimating one",
+    )
+    known.add_argument(
+        "--line",
+        type=option_value(parse_line),
+        metavar="LENGTH,ANGLE",
+        help="remove the blur of a steady motion over that many pixels, at degrees counter-clockwise from "
+        "the horizontal, instead of estimating it",
+    )
+    parser.add_argument(
+        "--strength",
+        type=share,
+        default=1.0,
+        metavar="X",
+        help="how much of the restoration is mixed in, from 0 to 1 (default: 1)",
+    )
+    parser.add_argument(
+        "--denoise",
+        type=share,
+        default=0.0,
+        metavar="X",
+        help="how strongly noise is held down, at the cost of detail, from 0 to 1 (default: 0)",
     )
     parser.add_argument(
         "--save-kernel",
@@ -102,7 +128,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Deblur the photographs; 0, or 1 if one could not be done."""
     tasks = _plan(arguments)
-    kernel = None if arguments.kernel is None else read_kernel(arguments.kernel)
+    kernel = arguments.line if arguments.kernel is None else read_kernel(arguments.kernel)
+    if kernel is not None and arguments.region is not None:
+        raise InputError("--region is where the blur kernel is estimated, but the kernel is given")
     deblurrer = load_deblurrer(arguments)
     return work_through(
         tasks,
@@ -154,15 +182,16 @@ def _deblur(
     photograph, data = read_source(task.photograph, arguments.max_pixels)
     if not is_standard(task.result):
         check_fits(task.result, photograph)
-    deblurred = deblurrer.deblur(photograph.pixels, kernel, scale=arguments.scale, alpha=photograph.alpha)
-    notes = list(photograph.notes)
-    if deblurred.finding in _LEFT:
-        notes.append(_LEFT[deblurred.finding].format(task.photograph))
-    if deblurred.scale > 1 and arguments.scale == "auto":
-        notes.append(
-            f"the blur of {task.photograph} is larger than the model's grid of {deblurrer.kernel_size} "
-            f"pixels: it was deblurred at 1/{deblurred.scale} of its size and enlarged"
-        )
+    deblurred = deblurrer.deblur(
+        photograph.pixels,
+        kernel,
+        scale=arguments.scale,
+        region=arguments.region,
+        strength=arguments.strength,
+        denoise=arguments.denoise,
+        alpha=photograph.alpha,
+    )
+    notes = [*photograph.notes, *remarks(deblurred, task.photograph, arguments.scale)]
     for output in task.outputs:
         if not is_standard(output):
             make_folder(output.parent)
@@ -171,7 +200,7 @@ def _deblur(
         if is_standard(task.result)
         else PHOTOGRAPH_SUFFIXES[task.result.suffix.lower()]
     )
-    if deblurred.finding in _LEFT and result_format == photograph.format:
+    if deblurred.finding != "blurred" and result_format == photograph.format:
         # Byte for byte: nothing is lost, and nothing is to be said of what reading would lose.
         notes = [note for note in notes if note not in photograph.notes]
         data = task.photograph.read_bytes() if data is None else data

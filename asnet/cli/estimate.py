@@ -34,9 +34,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate the kernels; 0, or 1 if one could not be done."""
-    inputs = Inputs.find(
-        arguments.photographs, recursive=arguments.recursive, outputs=[arguments.output]
-    )
+    inputs = Inputs.find(arguments.photographs, recursive=arguments.recursive, outputs=[arguments.output])
     for note in inputs.notes:
         say(f"asnet: note: {note}")
     outputs = inputs.outputs(arguments.output, lambda path, stem: f"{stem}-kernel.png")
@@ -58,7 +56,9 @@ def _estimate(path: Path, output: Path, deblurrer: Deblurrer, arguments: argpars
         check_suffix(output, KERNEL_SUFFIXES)
     check_absent([output], overwrite=arguments.overwrite)
     photograph, _ = read_source(path, arguments.max_pixels)
-    kernel = deblurrer.estimate_kernel(photograph.pixels, scale=arguments.scale, alpha=photograph.alpha)
+    kernel = deblurrer.estimate_kernel(
+        photograph.pixels, scale=arguments.scale, region=arguments.region, alpha=photograph.alpha
+    )
     if is_standard(output):
         buffer = BytesIO()
         kernel_picture(kernel, bits=16).save(buffer, "PNG")

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from asnet import __version__
-from asnet.cli.batch import add_model_options, load_deblurrer, say, whole_number
+from asnet.cli.batch import add_model_options, add_scale_option, load_deblurrer, say, whole_number
 from asnet.cli.destinations import make_folder
 from asnet.deblurrer import Deblurrer, find_weights
 from asnet.errors import InputError
@@ -149,6 +149,7 @@ def _add_options(parser: argparse.ArgumentParser, benchmark: Benchmark) -> None:
         help="images at a time (default: one for each core, if memory allows); scores do not depend on it",
     )
     add_model_options(parser)
+    add_scale_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,8 +1,9 @@
 """``asnet``: reads the command line, hands over to a subcommand, and says errors in one sentence."""
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 from asnet import __version__
 from asnet.errors import AsnetError
@@ -11,6 +12,7 @@ _EXAMPLES = """examples:
   asnet deblur photo.jpg -o sharp.jpg
   asnet deblur holiday/ -o sharp/ --compare compared/
   asnet estimate photo.jpg -o kernel.png
+  asnet serve
   asnet sample-kernels 36 -o kernels.png --seed 1
   asnet info
 
@@ -33,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0, or 1 if something could not be done, or 130 if interrupted. Wrong usage exits with 2.
     """
+    if "torch" not in sys.modules:
+        set_wait_policy(os.environ)
     try:
         parsed = _build_parser().parse_args(arguments)
         result: int = parsed.run(parsed)
@@ -50,9 +54,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def set_wait_policy(environment: MutableMapping[str, str]) -> None:
+    """Make threads that wait for each other sleep, unless the environment says how they are to wait.
+
+    OpenMP's threads spin for milliseconds by default. Where another process computes, each parallel region
+    then waits for a thread that has spun its share of a core away, and a deblurring of 1 s takes minutes.
+    OpenMP reads the environment when torch loads it, never again.
+    """
+    if "GOMP_SPINCOUNT" not in environment:
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def _build_parser() -> argparse.ArgumentParser:
     # Subcommands load the compiled operators: a library that is missing is to be said in a sentence too.
-    from asnet.cli import bundle, deblur, estimate, evaluate, import_weights, info, sample_kernels, train
+    from asnet.cli import (
+        bundle,
+        deblur,
+        estimate,
+        evaluate,
+        import_weights,
+        info,
+        sample_kernels,
+        serve,
+        train,
+    )
 
     parser = argparse.ArgumentParser(
         prog="asnet",
@@ -62,7 +87,17 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"asnet {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for subcommand in (deblur, estimate, evaluate, sample_kernels, train, bundle, import_weights, info):
+    for subcommand in (
+        deblur,
+        estimate,
+        serve,
+        evaluate,
+        sample_kernels,
+        train,
+        bundle,
+        import_weights,
+        info,
+    ):
         subcommand.add_parser(subparsers)
     return parser
 

@@ -2,7 +2,8 @@
 
 from asnet.data.batches import Batch, BatchSource
 from asnet.data.blur_kernels import KERNEL_CLASSES, BlurKernelConfig, sample_blur_kernels, support_size
-from asnet.data.degradation import DegradationConfig, blur, degrade
+from asnet.data.degradation import DegradationConfig, blur, degrade, with_lights
+from asnet.data.examples import Example, blurred_examples
 from asnet.data.photographs import Photographs
 
 __all__ = [
@@ -11,9 +12,12 @@ __all__ = [
     "BatchSource",
     "BlurKernelConfig",
     "DegradationConfig",
+    "Example",
     "Photographs",
     "blur",
+    "blurred_examples",
     "degrade",
     "sample_blur_kernels",
     "support_size",
+    "with_lights",
 ]

@@ -8,18 +8,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
-from asnet.data.degradation import DegradationConfig, degrade
+from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels, support_size
+from asnet.data.degradation import DegradationConfig, degrade, with_lights
+from asnet.data.kernel_errors import mistaken_kernels
 from asnet.data.photographs import Photographs
 from asnet.errors import InputError
+
+# Of an axis along which the crop reaches an edge of what is seen.
+_EDGE_PROBABILITY = 0.3
 
 
 class Batch(NamedTuple):
     """Blurred images, the ground truth they were made of and their blur kernels."""
 
-    blurred: Tensor  # (N, 3, crop, crop)
-    sharp: Tensor  # (N, 3, crop, crop), aligned with `blurred`
+    blurred: Tensor  # (N, 3, H, W): the crops and the halo
+    sharp: Tensor  # (N, 3, crop, crop), aligned with `blurred` without the halo
     kernel: Tensor  # (N, K, K)
+    given: Tensor  # (N, K, K): what a network that is given kernels is given, some of them wrong
+    halo: tuple[int, int, int, int] = (0, 0, 0, 0)  # pixels at the left, right, top and bottom
 
 
 class BatchSource:
@@ -28,7 +34,8 @@ class BatchSource:
     Parameters
     ----------
     photographs
-        Where sharp crops come from; each must measure at least ``crop + kernel_config.canvas - 1`` pixels.
+        Where sharp crops come from; each must measure at least
+        ``crop + 2 * halo + kernel_config.canvas - 1`` pixels.
     kernel_config, degradation_config
         What blurs the crops.
     batch_size
@@ -37,6 +44,12 @@ class BatchSource:
         Side of the images in pixels.
     seed
         Any integer.
+    halo
+        Largest number of pixels around the crops that a deconvolution sees besides; the blurred images have
+        as many as the batch's largest kernel is wide. Now and then all of them are on one side, so that the
+        crop lies at the edge of what is seen.
+    wrong_share
+        Share of each batch, its last images, whose given kernels are wrong (`mistaken_kernels`).
     rank, world_size
         Of this process among those that train together; every rank gets its own data.
 
@@ -55,6 +68,8 @@ class BatchSource:
         batch_size: int,
         crop: int,
         seed: int,
+        halo: int = 0,
+        wrong_share: float = 0.0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -62,13 +77,14 @@ class BatchSource:
             raise InputError(f"batch size and crop must be 1 or more, not {batch_size} and {crop}")
         if not 0 <= rank < world_size:
             raise InputError(f"the rank must lie within 0 and {world_size - 1}, not {rank}")
-        self._region = crop + kernel_config.canvas - 1
-        photographs.require_side(self._region)
+        self._wrong = round(wrong_share * batch_size)
+        photographs.require_side(crop + 2 * halo + kernel_config.canvas - 1)
         self.photographs = photographs
         self.kernel_config = kernel_config
         self.degradation_config = degradation_config
         self.batch_size = batch_size
         self.crop = crop
+        self.halo = halo
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -83,18 +99,38 @@ class BatchSource:
         # Whatever precision the networks run in, their data are float32.
         with torch.autocast(device.type, enabled=False):
             choices = self._generator("crops and kernels", index, torch.device("cpu"))
-            region = self.photographs.crops(self.batch_size, self._region, generator=choices)
             kernel = sample_blur_kernels(
                 self.batch_size, self.kernel_config, generator=choices, device=device
             )
+            extent = int(support_size(kernel).max())
+            halo = min(self.halo, extent)
+            # The canvas may be wider than any of the kernels: the photographs need not fit it.
+            margin = extent // 2
+            region = self.photographs.crops(
+                self.batch_size, self.crop + 2 * (halo + margin), generator=choices
+            )
+            left, top = (round(2 * halo * _halo_share(choices)) for _ in range(2))
+            border = (self.kernel_config.canvas - extent) // 2
+            inner = slice(border, border + extent)
+            lit = with_lights(region, self.degradation_config, generator=choices)
             noise = self._generator("noise", index, device)
-            blurred = degrade(region, kernel, self.degradation_config, generator=noise)
-        margin = self.kernel_config.canvas // 2
-        inside = slice(margin, margin + self.crop)
-        return Batch(blurred, region[..., inside, inside].contiguous(), kernel)
+            blurred = degrade(lit, kernel[:, inner, inner], self.degradation_config, generator=noise)
+            errors = self._generator("kernel errors", index, torch.device("cpu"))
+            right = self.batch_size - self._wrong
+            given = torch.cat([kernel[:right], mistaken_kernels(kernel[right:], generator=errors)])
+        rows = slice(margin + top, margin + top + self.crop)
+        columns = slice(margin + left, margin + left + self.crop)
+        sharp = lit[..., rows, columns].clamp_max(1.0)
+        return Batch(blurred, sharp, kernel, given, (left, 2 * halo - left, top, 2 * halo - top))
 
     def _generator(self, purpose: str, index: int, device: torch.device) -> torch.Generator:
         # A cryptographic hash, because generators seeded with neighbouring numbers may be correlated.
         key = f"{self.seed} {index} {self.rank} {purpose}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
         return torch.Generator(device=device).manual_seed(seed)
+
+
+def _halo_share(generator: torch.Generator) -> float:
+    """Share of both sides' halo that lies before the crop: half of it, or now and then none or all."""
+    draw = float(torch.rand((), generator=generator))
+    return 0.0 if draw < _EDGE_PROBABILITY / 2 else 1.0 if draw < _EDGE_PROBABILITY else 0.5

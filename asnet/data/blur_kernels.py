@@ -11,7 +11,6 @@ function leave the centroid where it is.
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,24 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from asnet.data.random_numbers import RandomNumbers, between
+from asnet.data.trajectories import TrajectoryDraws, draw_trajectories, trajectories
 from asnet.errors import ConfigurationError, InputError
 
 KERNEL_CLASSES: tuple[tuple[int, int], ...] = ((1, 31), (33, 61), (63, 85))
 """Smallest and largest size of the paper's three classes of blur, [0, 31], (31, 61] and (61, 85] pixels."""
-
-# Path: control points are a random walk whose step keeps a share of the one before, squeezed along one axis.
-_CONTROL_POINTS = (3, 7)
-_PERSISTENCE = (-0.3, 0.95)
-_SMALLEST_ASPECT = 0.2
-
-# Speed along the path: the logarithm is a spline through Gaussian values, and up to two pauses slow the
-# camera down.
-_SPEED_POINTS = 6
-_LARGEST_LOG_SPEED_DEVIATION = 0.8
-_PAUSES = 2
-_PAUSE_PROBABILITY = 0.35
-_PAUSE_DEPTH = (0.6, 0.95)
-_PAUSE_WIDTH = (0.01, 0.06)
 
 # Sensor point-spread function, in pixels. Weights under the threshold (of the peak) would only feign support.
 _GAUSSIAN_DEVIATION = (0.3, 0.9)
@@ -71,18 +58,31 @@ class BlurKernelConfig:
     class_sizes
         Largest sizes of classes of kernels in pixels, odd and ascending. The class is then drawn first, each
         as often as any other, and the size within its part of the range. Empty for one class.
+    one_class
+        Draw the class once for all kernels that are sampled together, so that the kernels of a batch are of
+        similar sizes, and the images that they need as well.
+    thin_probability
+        Share of the kernels without a sensor's point-spread function: a path one pixel wide.
+    tail_probability
+        Share of the kernels with a faint tail, a long stretch of the path that the camera passes fast.
+    loop_probability
+        Share of the kernels whose path is a loop, or most of one, and not a random walk.
 
     Raises
     ------
     ConfigurationError
-        If the canvas is not odd, the range is empty, holds no odd number or exceeds the canvas, or the
-        classes are not odd and ascending.
+        If the canvas is not odd, the range is empty, holds no odd number or exceeds the canvas, the classes
+        are not odd and ascending, or a share lies outside [0, 1].
     """
 
     canvas: int = 31
     minimum_size: int = 3
     maximum_size: int | None = None
     class_sizes: tuple[int, ...] = ()
+    one_class: bool = False
+    thin_probability: float = 0.0
+    tail_probability: float = 0.0
+    loop_probability: float = 0.0
 
     def __post_init__(self) -> None:
         if self.canvas < 1 or self.canvas % 2 == 0:
@@ -102,6 +102,9 @@ class BlurKernelConfig:
             raise ConfigurationError(
                 f"the sizes of blur kernel classes must be odd and ascend, not {self.class_sizes}"
             )
+        for name in ("thin_probability", "tail_probability", "loop_probability"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigurationError(f"{name} must lie within [0, 1], not {getattr(self, name)}")
 
     @classmethod
     def of_class(cls, index: int, canvas: int | None = None) -> BlurKernelConfig:
@@ -134,17 +137,16 @@ class _Draws(NamedTuple):
     """Every random number of a batch of kernels; N kernels, uniform in [0, 1) unless said otherwise."""
 
     half_size: Tensor  # (N,) int64: (size - 1) / 2
-    spline: Tensor  # (N,) int64: index into the bank of splines, 0 for the fewest control points
-    persistence: Tensor  # (N,)
-    steps: Tensor  # (N, 7, 2) standard normal
-    aspect: Tensor  # (N,)
-    angle: Tensor  # (N,)
-    speed_deviation: Tensor  # (N,)
-    log_speed: Tensor  # (N, speed points) standard normal
-    pauses: Tensor  # (N, pauses, 4): whether, where, depth, width
+    trajectory: TrajectoryDraws
     psf_kind: Tensor  # (N,) int64: Gaussian, disc, box
     psf_width: Tensor  # (N,)
     margin: Tensor  # (N,)
+    thin: Tensor  # (N,) bool: without a sensor's point-spread function
+
+    def part(self, which: slice) -> _Draws:
+        """Return the draws of some of the kernels."""
+        half_size, trajectory, *others = self
+        return _Draws(half_size[which], trajectory.part(which), *(values[which] for values in others))
 
 
 def sample_blur_kernels(
@@ -184,7 +186,7 @@ def sample_blur_kernels(
     kernels = torch.empty((count, config.canvas, config.canvas), device=device, dtype=torch.float32)
     for start in range(0, count, _KERNELS_AT_ONCE):
         part = slice(start, start + _KERNELS_AT_ONCE)
-        kernels[part] = _render(_Draws(*(values[part] for values in draws)), config.canvas)
+        kernels[part] = _render(draws.part(part), config.canvas)
     return kernels
 
 
@@ -208,50 +210,31 @@ def support_size(kernels: Tensor) -> Tensor:
 
 
 def _draw(count: int, config: BlurKernelConfig, generator: torch.Generator, device: torch.device) -> _Draws:
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(
-            (count, *shape), generator=generator, device=generator.device, dtype=torch.float32
-        ).to(device)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(
-            (count, *shape), generator=generator, device=generator.device, dtype=torch.float32
-        ).to(device)
-
-    def integer(first: int, last: int) -> Tensor:
-        values = torch.randint(first, last + 1, (count,), generator=generator, device=generator.device)
-        return values.to(device)
-
+    numbers = RandomNumbers(count, generator, device)
     half_sizes = [(smallest // 2, largest // 2) for smallest, largest in config.odd_sizes_of_classes]
-    half_size = torch.stack([integer(*part) for part in half_sizes], dim=1)
+    half_size = torch.stack([numbers.integer(*part) for part in half_sizes], dim=1)
     if len(half_sizes) > 1:
-        half_size = half_size.gather(1, integer(0, len(half_sizes) - 1)[:, None])
-    fewest, most = _CONTROL_POINTS
+        chosen = numbers.integer(0, len(half_sizes) - 1)[:, None]
+        half_size = half_size.gather(1, chosen[:1].expand(count, 1) if config.one_class else chosen)
     return _Draws(
         half_size=half_size[:, 0],
-        spline=integer(0, most - fewest),
-        persistence=uniform(),
-        steps=normal(most, 2),
-        aspect=uniform(),
-        angle=uniform(),
-        speed_deviation=uniform(),
-        log_speed=normal(_SPEED_POINTS),
-        pauses=uniform(_PAUSES, 4),
-        psf_kind=integer(0, 2),
-        psf_width=uniform(),
-        margin=uniform(),
+        trajectory=draw_trajectories(numbers, config.loop_probability, config.tail_probability),
+        psf_kind=numbers.integer(0, 2),
+        psf_width=numbers.uniform(),
+        margin=numbers.uniform(),
+        thin=numbers.chosen(config.thin_probability),
     )
 
 
 def _render(draws: _Draws, canvas: int) -> Tensor:
     samples = max(_FEWEST_SAMPLES, _SAMPLES_PER_PIXEL * canvas)
-    path, dwell = _trajectory(draws, samples)
+    path, dwell = trajectories(draws.trajectory, samples)
     psf, psf_radius = _sensor_psf(draws)
 
     path = path - (dwell[..., None] * path).sum(dim=1, keepdim=True)
     # Splatting reaches the next pixel outwards and the sensor `psf_radius` more; a kernel of one pixel has
     # no path.
-    extent = (draws.half_size - psf_radius - _between(draws.margin, _MARGIN)).clamp_min(0.0)
+    extent = (draws.half_size - psf_radius - between(draws.margin, _MARGIN)).clamp_min(0.0)
     path = path * (extent / path.abs().amax(dim=(1, 2)).clamp_min(1e-12))[:, None, None]
 
     # Bilinear splatting is separable: one matrix product instead of scattered additions, whose order (and so
@@ -265,45 +248,6 @@ def _render(draws: _Draws, canvas: int) -> Tensor:
     return kernels / kernels.sum(dim=(1, 2), keepdim=True)
 
 
-def _trajectory(draws: _Draws, samples: int) -> tuple[Tensor, Tensor]:
-    """Return the path (N, samples, 2), x and y in an arbitrary unit, and dwell times (N, samples), sum 1."""
-    device = draws.steps.device
-    persistence = _between(draws.persistence, _PERSISTENCE)[:, None]
-    step = draws.steps[:, 0]
-    points = [torch.zeros_like(step)]
-    for index in range(1, draws.steps.shape[1]):
-        points.append(points[-1] + step)
-        step = persistence * step + (1.0 - persistence.square()).sqrt() * draws.steps[:, index]
-    control = torch.stack(points, dim=1)
-
-    aspect = torch.exp(math.log(_SMALLEST_ASPECT) * draws.aspect)
-    control = control * torch.stack((torch.ones_like(aspect), aspect), dim=-1)[:, None]
-    angle = 2.0 * math.pi * draws.angle
-    cosine, sine = angle.cos(), angle.sin()
-    rotation = torch.stack((cosine, sine, -sine, cosine), dim=-1).reshape(-1, 2, 2)
-    ends = _spline_bank(samples).to(device)[draws.spline] @ (control @ rotation)
-
-    length = (ends[:, 1:] - ends[:, :-1]).norm(dim=-1)
-    dwell = length / _speed(draws, samples)
-    return 0.5 * (ends[:, 1:] + ends[:, :-1]), dwell / dwell.sum(dim=1, keepdim=True)
-
-
-def _speed(draws: _Draws, samples: int) -> Tensor:
-    """Return the camera's speed (N, samples) at the middle of every stretch of the path, up to a factor."""
-    device = draws.log_speed.device
-    deviation = _LARGEST_LOG_SPEED_DEVIATION * draws.speed_deviation[:, None]
-    basis = _spline_basis(_SPEED_POINTS, samples).to(device)
-    speed = (deviation * (draws.log_speed @ basis.T)).exp()
-    place = (torch.arange(samples, device=device, dtype=torch.float32) + 0.5) / samples
-    for pause in draws.pauses.unbind(dim=1):
-        whether, where, depth, width = pause[:, :, None].unbind(dim=1)
-        depth = torch.where(whether < _PAUSE_PROBABILITY, _between(depth, _PAUSE_DEPTH), 0.0)
-        speed = speed * (
-            1.0 - depth * torch.exp(-0.5 * ((place - where) / _between(width, _PAUSE_WIDTH)).square())
-        )
-    return speed
-
-
 def _sensor_psf(draws: _Draws) -> tuple[Tensor, Tensor]:
     """Return point-spread functions (N, 5, 5) of sum 1 and the Chebyshev radius (N,) of each one's support.
 
@@ -313,11 +257,11 @@ def _sensor_psf(draws: _Draws) -> tuple[Tensor, Tensor]:
     width = draws.psf_width[:, None]
 
     # A Gaussian and a box are integrated over each pixel; a disc is given an edge one pixel wide.
-    scale = math.sqrt(2.0) * _between(width, _GAUSSIAN_DEVIATION)
+    scale = math.sqrt(2.0) * between(width, _GAUSSIAN_DEVIATION)
     gaussian = torch.erf((offset + 0.5) / scale) - torch.erf((offset - 0.5) / scale)
-    box = (0.5 * _between(width, _BOX_WIDTH) + 0.5 - offset.abs()).clamp(0.0, 1.0)
+    box = (0.5 * between(width, _BOX_WIDTH) + 0.5 - offset.abs()).clamp(0.0, 1.0)
     distance = torch.hypot(offset[:, None], offset[None, :])
-    disc = (_between(width, _DISC_RADIUS)[..., None] + 0.5 - distance).clamp(0.0, 1.0)
+    disc = (between(width, _DISC_RADIUS)[..., None] + 0.5 - distance).clamp(0.0, 1.0)
     gaussian, box = (values[:, :, None] * values[:, None, :] for values in (gaussian, box))
     kind = draws.psf_kind[:, None, None]
     psf = torch.where(kind == 0, gaussian, torch.where(kind == 1, disc, box))
@@ -326,6 +270,8 @@ def _sensor_psf(draws: _Draws) -> tuple[Tensor, Tensor]:
     kept = (psf >= _PSF_THRESHOLD * psf.amax(dim=(1, 2), keepdim=True)) & (
         chebyshev <= (draws.half_size // 2)[:, None, None]
     )
+    # A thin kernel keeps the centre alone.
+    kept &= ~draws.thin[:, None, None] | (chebyshev == 0)
     psf = psf * kept
     radius = torch.where(kept, chebyshev, 0.0).amax(dim=(1, 2))
     return psf / psf.sum(dim=(1, 2), keepdim=True), radius
@@ -347,48 +293,5 @@ def _convolve_small(kernels: Tensor, psf: Tensor) -> Tensor:
     return result
 
 
-def _between(fraction: Tensor, limits: tuple[float, float]) -> Tensor:
-    return limits[0] + (limits[1] - limits[0]) * fraction
-
-
 def _centred_grid(size: int, device: torch.device) -> Tensor:
     return torch.arange(size, device=device, dtype=torch.float32) - size // 2
-
-
-@functools.lru_cache(maxsize=8)
-def _spline_bank(samples: int) -> Tensor:
-    """Bases for 3 to 7 control points, (5, samples + 1, 7), zero for the points not used."""
-    fewest, most = _CONTROL_POINTS
-    return torch.stack(
-        [
-            functional.pad(_spline_basis(points, samples, middles=False), (0, most - points))
-            for points in range(fewest, most + 1)
-        ]
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _spline_basis(points: int, samples: int, middles: bool = True) -> Tensor:
-    """Natural cubic spline through equally spaced points, as a matrix from the points to the curve.
-
-    Returns (samples, points) at the middles of equal intervals of the parameter, or (samples + 1, points) at
-    their ends.
-    """
-    identity = torch.eye(points, dtype=torch.float64)
-    # Second derivatives m at unit spacing: m[i-1] + 4 m[i] + m[i+1] = 6 (y[i-1] - 2 y[i] + y[i+1]), zero at
-    # the ends.
-    inner = identity[1:-1]
-    system, differences = identity.clone(), torch.zeros_like(identity)
-    neighbours = identity[:-2] + identity[2:]
-    system[1:-1] = 4.0 * inner + neighbours
-    differences[1:-1] = 6.0 * (neighbours - 2.0 * inner)
-    curvature = torch.linalg.solve(system, differences)
-
-    count, shift = (samples, 0.5) if middles else (samples + 1, 0.0)
-    place = (torch.arange(count, dtype=torch.float64) + shift) * ((points - 1) / samples)
-    left = place.floor().long().clamp_max(points - 2)
-    after = (place - left)[:, None]
-    before = 1.0 - after
-    basis = before * identity[left] + after * identity[left + 1]
-    basis += ((before**3 - before) * curvature[left] + (after**3 - after) * curvature[left + 1]) / 6.0
-    return basis.float()

@@ -11,11 +11,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from asnet.data.random_numbers import RandomNumbers, between
 from asnet.errors import ConfigurationError, InputError
 
 _SMALLEST_SPECTRAL_KERNEL = 9
 # Areas brighter than this are taken as clipped by the camera that made the sharp photograph.
 _BRIGHT = 0.9
+# Share of a light's intensity that each of its channels has.
+_LIGHT_TINT = (0.4, 1.0)
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,14 @@ class DegradationConfig:
     ----------
     noise
         Standard deviation of white Gaussian noise, for intensities in [0, 1].
+    noise_exponent
+        Power of the uniform number between 0 and 1 that chooses within the range of `noise`; above 1 there is
+        little noise more often than much.
     gamma
         Exponent by which intensities are made linear before the blur, and encoded again after it (2.2 is
         close to sRGB); 1 blurs the intensities as they are.
+    gamma_probability
+        Share of the images to which `gamma` applies; the others are blurred as they are.
     poisson
         Number of photons of a white pixel; None adds no photon noise.
     saturation
@@ -39,10 +47,20 @@ class DegradationConfig:
         clipped at 1. None leaves them.
     saturation_probability
         Share of the images to which `saturation` applies.
+    lights
+        Number of point lights that `with_lights` adds to an image; 0 of both for none.
+    lights_probability
+        Share of the images that get lights.
+    light_radius
+        Their radius in pixels.
+    light_intensity
+        Their intensity, with 1 for white; drawn logarithmically. The blurred image is clipped at 1.
     jpeg
-        JPEG quality, 1 to 95; None compresses nothing.
+        JPEG quality, 1 to 100; None compresses nothing.
+    jpeg_probability
+        Share of the images to which `jpeg` applies.
     quantise
-        Clip to [0, 1] and round to 8 bits, as an image file would.
+        Clip to [0, 1] and round to 8 bits, as an image file would, where there is no JPEG.
 
     Raises
     ------
@@ -52,15 +70,22 @@ class DegradationConfig:
     Notes
     -----
     The defaults are the paper's (Section 4): Gaussian noise of 0.02, nothing else. Results then
-    leave [0, 1] by the noise; only `saturation` (at 1), `quantise` and `jpeg` (both ends) clip.
+    leave [0, 1] by the noise; only `saturation` and `lights` (at 1), `quantise` and `jpeg` (both ends) clip.
     """
 
     noise: tuple[float, float] = (0.02, 0.02)
+    noise_exponent: float = 1.0
     gamma: float = 1.0
+    gamma_probability: float = 1.0
     poisson: tuple[float, float] | None = None
     saturation: tuple[float, float] | None = None
     saturation_probability: float = 1.0
+    lights: tuple[int, int] = (0, 0)
+    lights_probability: float = 1.0
+    light_radius: tuple[float, float] = (0.7, 3.0)
+    light_intensity: tuple[float, float] = (3.0, 60.0)
     jpeg: tuple[int, int] | None = None
+    jpeg_probability: float = 1.0
     quantise: bool = False
 
     def __post_init__(self) -> None:
@@ -68,12 +93,15 @@ class DegradationConfig:
             ("noise", 0.0, float("inf")),
             ("poisson", 1e-3, float("inf")),
             ("saturation", 1.0, float("inf")),
-            ("jpeg", 1, 95),
+            ("lights", 0, float("inf")),
+            ("light_radius", 0.5, float("inf")),
+            ("light_intensity", 1.0, float("inf")),
+            ("jpeg", 1, 100),
         ):
             limits = getattr(self, name)
-            if limits is None and name != "noise":
+            if limits is None and name in ("poisson", "saturation", "jpeg"):
                 continue
-            numbers = int if name == "jpeg" else (int, float)
+            numbers = int if name in ("lights", "jpeg") else (int, float)
             pair = isinstance(limits, (tuple, list)) and len(limits) == 2
             if not (
                 pair
@@ -85,12 +113,12 @@ class DegradationConfig:
                 )
             # A configuration file brings lists.
             object.__setattr__(self, name, tuple(limits))
-        if not self.gamma > 0.0:
-            raise ConfigurationError(f"gamma must be positive, not {self.gamma}")
-        if not 0.0 <= self.saturation_probability <= 1.0:
-            raise ConfigurationError(
-                f"saturation_probability must lie within [0, 1], not {self.saturation_probability}"
-            )
+        for name in ("gamma", "noise_exponent"):
+            if not getattr(self, name) > 0.0:
+                raise ConfigurationError(f"{name} must be positive, not {getattr(self, name)}")
+        for name in ("saturation_probability", "gamma_probability", "jpeg_probability", "lights_probability"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigurationError(f"{name} must lie within [0, 1], not {getattr(self, name)}")
 
 
 def blur(sharp: Tensor, kernels: Tensor) -> Tensor:
@@ -122,6 +150,58 @@ def blur(sharp: Tensor, kernels: Tensor) -> Tensor:
     return _blur_spectral(sharp, kernels)
 
 
+def with_lights(sharp: Tensor, config: DegradationConfig, *, generator: torch.Generator) -> Tensor:
+    """Add point lights brighter than white to sharp images, before `degrade` smears and clips them.
+
+    A light is a disc with an edge one pixel wide, of one random tint, anywhere in its image.
+
+    Parameters
+    ----------
+    sharp
+        (N, C, H, W) in [0, 1]; C is 3, or 1 for grey images.
+    config
+        `lights`, `light_radius` and `light_intensity`. Without lights nothing is drawn.
+    generator
+        Source of every random number; on the CPU it spares a synchronisation with the device.
+
+    Returns
+    -------
+    Tensor
+        (N, C, H, W), above 1 at the lights; the sharp photograph that a camera would take is this clipped
+        at 1.
+    """
+    fewest, most = config.lights
+    if most == 0:
+        return sharp
+    numbers = RandomNumbers(len(sharp), generator, generator.device)
+    counts = numbers.integer(fewest, most)
+    if config.lights_probability < 1.0:
+        counts = counts * numbers.chosen(config.lights_probability)
+    height, width = sharp.shape[-2:]
+    lit = sharp.clone()
+    # All are drawn for every image, so that an image's lights do not depend on how many others have.
+    for image, count, places, tints in zip(
+        lit,
+        counts.tolist(),
+        numbers.uniform(most, 4).tolist(),
+        numbers.uniform(most, sharp.shape[1]),
+        strict=True,
+    ):
+        for (down, across, size, glow), tint in zip(places[:count], tints, strict=False):
+            radius = config.light_radius[0] + (config.light_radius[1] - config.light_radius[0]) * size
+            dimmest, brightest = config.light_intensity
+            intensity = dimmest * (brightest / dimmest) ** glow
+            row, column = down * height, across * width
+            top, left = max(0, int(row - radius - 1)), max(0, int(column - radius - 1))
+            part = image[:, top : int(row + radius + 2), left : int(column + radius + 2)]
+            rows = torch.arange(top, top + part.shape[1], device=sharp.device) + 0.5 - row
+            columns = torch.arange(left, left + part.shape[2], device=sharp.device) + 0.5 - column
+            cover = (radius + 0.5 - torch.hypot(rows[:, None], columns[None])).clamp(0.0, 1.0)
+            colour = intensity * between(tint, _LIGHT_TINT).to(sharp)
+            part.copy_(torch.lerp(part, torch.maximum(part, colour[:, None, None]), cover.to(sharp)))
+    return lit
+
+
 def degrade(
     sharp: Tensor, kernels: Tensor, config: DegradationConfig, *, generator: torch.Generator
 ) -> Tensor:
@@ -133,7 +213,8 @@ def degrade(
     Parameters
     ----------
     sharp
-        (N, C, H + K - 1, W + K - 1) in [0, 1]; C is 3, or 1 for grey images.
+        (N, C, H + K - 1, W + K - 1) in [0, 1], or above where `with_lights` added some; C is 3, or 1 for grey
+        images.
     kernels
         (N, K, K), K odd, non-negative, each of sum 1.
     config
@@ -156,35 +237,51 @@ def degrade(
         fraction = torch.rand((sharp.shape[0], 1, 1, 1), generator=generator, device=generator.device)
         return (limits[0] + (limits[1] - limits[0]) * fraction).to(sharp)
 
+    def among(probability: float) -> Tensor:
+        """Draw which images a property applies to, (N, 1, 1, 1); for a probability of 1 nothing is drawn."""
+        if probability == 1.0:
+            return torch.ones((len(sharp), 1, 1, 1), dtype=torch.bool, device=sharp.device)
+        return uniform((0.0, 1.0)) < probability
+
     _check_shapes(sharp, kernels)
-    light = sharp if config.gamma == 1.0 else sharp.clamp_min(0.0) ** config.gamma
+    light = sharp
+    if config.gamma != 1.0:
+        exponent = torch.where(among(config.gamma_probability), config.gamma, 1.0)
+        light = sharp.clamp_min(0.0) ** exponent
     if config.saturation is not None:
         chosen = uniform((0.0, 1.0)) < config.saturation_probability
         factor = torch.where(chosen, uniform(config.saturation), 1.0)
         bright = ((sharp.mean(dim=1, keepdim=True) - _BRIGHT) / (1.0 - _BRIGHT)).clamp(0.0, 1.0)
         light = light * (1.0 + (factor - 1.0) * bright)
     image = blur(light, kernels)
-    if config.saturation is not None:
+    if config.saturation is not None or config.lights[1] > 0:
         image = image.clamp_max(1.0)
     if config.poisson is not None:
         photons = uniform(config.poisson)
         expected = (image.clamp_min(0.0) * photons).to(generator.device)
         image = torch.poisson(expected, generator=generator).to(sharp) / photons
     if config.gamma != 1.0:
-        image = image.clamp_min(0.0) ** (1.0 / config.gamma)
+        image = image.clamp_min(0.0) ** (1.0 / exponent)
     if config.noise[1] > 0.0:
         noise = torch.randn(image.shape, generator=generator, device=generator.device, dtype=image.dtype)
-        image = image + uniform(config.noise) * noise.to(image.device)
+        lowest, highest = config.noise
+        deviation = lowest + (highest - lowest) * uniform((0.0, 1.0)) ** config.noise_exponent
+        image = image + deviation * noise.to(image.device)
+    whole = _to_bytes(image).to(image) / 255.0 if config.quantise else image
     if config.jpeg is not None:
+        compressed = among(config.jpeg_probability).flatten().tolist()
         qualities = torch.randint(
             config.jpeg[0], config.jpeg[1] + 1, (len(image),), generator=generator, device=generator.device
         )
-        image = torch.stack(
-            [_jpeg(one, quality) for one, quality in zip(image, qualities.tolist(), strict=True)]
+        whole = torch.stack(
+            [
+                _jpeg(one, quality) if chosen_one else other
+                for one, other, quality, chosen_one in zip(
+                    image, whole, qualities.tolist(), compressed, strict=True
+                )
+            ]
         )
-    elif config.quantise:
-        image = _to_bytes(image).to(image) / 255.0
-    return image
+    return whole
 
 
 def _check_shapes(sharp: Tensor, kernels: Tensor) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from asnet.errors import InputError
+
+# Of the alignment by fractions of a pixel: steps at most, the step in pixels that ends them, and by how many
+# pixels beyond its shift an image is mirrored.
+_GAUSS_NEWTON_STEPS = 8
+_SMALLEST_STEP = 1e-3
+_MIRRORED = 16
 
 
 def luma(image: Tensor) -> Tensor:
@@ -128,6 +136,76 @@ def _interpolated(image: Tensor, axis: int, begin: float, length: int) -> Tensor
     if fraction == 0.0:
         return lower
     return torch.lerp(lower, image.narrow(axis, whole + 1, length), fraction)
+
+
+def sub_pixel_shift(estimate: Tensor, ground_truth: Tensor, *, largest: int) -> tuple[float, float]:
+    """Return the shift (down, right) in pixels that brings an estimate onto its ground truth.
+
+    The start is the peak of the circular cross-correlation of the images' Laplacians, which weigh edges more
+    than brightness; Gauss-Newton steps on the squared differences then move it by fractions of a pixel.
+
+    Parameters
+    ----------
+    estimate, ground_truth : Tensor
+        (H, W), floating point.
+    largest : int
+        Largest shift of the start along each axis, in pixels; the steps go at most one further.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ or the images are not larger than both shifts together.
+    """
+    if estimate.dim() != 2 or estimate.shape != ground_truth.shape or min(estimate.shape) <= 2 * largest + 2:
+        raise InputError(
+            f"images to align by up to {largest} pixels must have the same larger shape (H, W), "
+            f"not {tuple(estimate.shape)} and {tuple(ground_truth.shape)}"
+        )
+    height, width = estimate.shape
+    truth = ground_truth.double()
+    spectrum = torch.fft.rfft2(_laplacian(estimate.double())).conj() * torch.fft.rfft2(_laplacian(truth))
+    correlation = torch.roll(torch.fft.irfft2(spectrum, s=(height, width)), (largest, largest), (0, 1))
+    peak = int(correlation[: 2 * largest + 1, : 2 * largest + 1].argmax())
+    start = torch.tensor(divmod(peak, 2 * largest + 1), dtype=torch.float64) - largest
+    shift = start
+    border = largest + 2
+    inside = (..., slice(border, height - border), slice(border, width - border))
+    for _ in range(_GAUSS_NEWTON_STEPS):
+        moved = fourier_shift(estimate.double(), float(shift[0]), float(shift[1]))
+        # Moving an image by s changes it by -s times its gradient.
+        gradient = torch.stack(torch.gradient(moved))[inside].flatten(1)
+        difference = (truth - moved)[inside].flatten()
+        normal = gradient @ gradient.T
+        step = -torch.linalg.lstsq(normal, (gradient @ difference)[:, None]).solution[:, 0]
+        shift = start + (shift + step - start).clamp(-1, 1)
+        if float(step.abs().max()) < _SMALLEST_STEP:
+            break
+    return float(shift[0]), float(shift[1])
+
+
+def fourier_shift(image: Tensor, down: float, right: float) -> Tensor:
+    """Shift images (..., H, W) by fractions of a pixel: a factor of unit modulus for each frequency.
+
+    The images are mirrored beyond their borders first, so that the opposite border does not come in; what
+    does is no image, within the shift rounded up from the border that it comes from.
+    """
+    height, width = image.shape[-2:]
+    pad = min(_MIRRORED + math.ceil(max(abs(down), abs(right))), height - 1, width - 1)
+    flat = image.reshape(1, -1, height, width)
+    padded = functional.pad(flat, (pad, pad, pad, pad), mode="reflect")
+    size = (padded.shape[-2], padded.shape[-1])
+    vertical = torch.fft.fftfreq(size[0], dtype=image.dtype, device=image.device)[:, None] * down
+    horizontal = torch.fft.rfftfreq(size[1], dtype=image.dtype, device=image.device) * right
+    phase = torch.polar(torch.ones_like(vertical + horizontal), -2 * math.pi * (vertical + horizontal))
+    shifted: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded) * phase, s=size)
+    return shifted[..., pad : pad + height, pad : pad + width].reshape(image.shape)
+
+
+def _laplacian(image: Tensor) -> Tensor:
+    """Sum of the four neighbours' differences, (H, W), borders repeated."""
+    padded = functional.pad(image[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    rows, columns = padded[:, 1:-1], padded[1:-1]
+    return rows[2:] + rows[:-2] + columns[:, 2:] + columns[:, :-2] - 4 * image
 
 
 def least_error_position(estimate: Tensor, part: Tensor) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from asnet.imaging.kernel_files import (
     read_kernel,
     write_kernel,
 )
+from asnet.imaging.line_kernels import line_kernel, parse_line
 from asnet.imaging.photographs import (
     Photograph,
     check_fits,
@@ -37,6 +38,7 @@ from asnet.imaging.pixels import (
     tensor_from_picture,
     unit_range,
 )
+from asnet.imaging.regions import Region, region_slices
 
 __all__ = [
     "KERNEL_SUFFIXES",
@@ -45,6 +47,7 @@ __all__ = [
     "RAW_SUFFIXES",
     "READABLE_SUFFIXES",
     "Photograph",
+    "Region",
     "array_from_tensor",
     "check_fits",
     "check_range",
@@ -55,12 +58,15 @@ __all__ = [
     "fit_kernel",
     "kernel_picture",
     "kernel_sheet",
+    "line_kernel",
+    "parse_line",
     "photograph_from_picture",
     "picture_from_tensor",
     "planes_from_array",
     "quantised",
     "read_kernel",
     "read_photograph",
+    "region_slices",
     "tensor_from_array",
     "tensor_from_picture",
     "unit_range",

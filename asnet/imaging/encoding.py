@@ -38,9 +38,7 @@ class Encoded(NamedTuple):
     notes: tuple[str, ...]
 
 
-def encode(
-    file_format: str, values: NDArray[Any], alpha: NDArray[Any] | None, metadata: Metadata
-) -> Encoded:
+def encode(file_format: str, values: NDArray[Any], alpha: NDArray[Any] | None, metadata: Metadata) -> Encoded:
     """Return a photograph as a file's bytes.
 
     Parameters
@@ -209,4 +207,3 @@ def _by_pillow(samples: NDArray[Any], file_format: str, **options: Any) -> bytes
 
 def _compressed(name: bytes, keyword: bytes, content: bytes) -> Chunk:
     return Chunk(name, keyword + b"\0\0" + zlib.compress(content))
-

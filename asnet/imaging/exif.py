@@ -136,9 +136,7 @@ class Exif:
         while len(block.to_bytes()) > size:
             names = ("main", "camera", "position", "interoperability")
             entries = [
-                (len(entry.data), name, tag)
-                for name in names
-                for tag, entry in getattr(block, name).items()
+                (len(entry.data), name, tag) for name in names for tag, entry in getattr(block, name).items()
             ]
             _, name, tag = max(entries)
             directory = {other: entry for other, entry in getattr(block, name).items() if other != tag}

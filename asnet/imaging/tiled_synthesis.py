@@ -1,11 +1,22 @@
 """The synthesis network on images of any size, in overlapping tiles where they are large."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from asnet.errors import InputError
-from asnet.imaging.tiles import FADE, affordable_side, extend_span, tile_margin, tile_spans, wiener_halo
+from asnet.imaging.tiles import (
+    FADE,
+    affordable_side,
+    deconvolution_halo,
+    extend_span,
+    is_deconvolved_whole,
+    tile_margin,
+    tile_spans,
+)
 from asnet.networks import SynthesisNetwork
+from asnet.networks.guidance import crop_kernel
 from asnet.networks.layers import round_up
 
 
@@ -30,7 +41,6 @@ class TiledSynthesis:
         config = network.config
         self.network = network
         self._margin = tile_margin(config)
-        self._halo = wiener_halo(config)
         self._multiple = config.size_multiple
         smallest = self.smallest_tile
         if tile_size is not None and tile_size < smallest:
@@ -42,23 +52,63 @@ class TiledSynthesis:
         """Smallest `tile_size`: both margins and as much again between them."""
         return round_up(4 * (self._margin + FADE), self._multiple)
 
-    def __call__(self, blurred: Tensor, kernel: Tensor) -> Tensor:
-        """Deblur (1, 3, H, W), range [0, 1], by the kernel (K, K), K odd and at most the network's grid."""
-        kernel = kernel[None]
+    def __call__(
+        self,
+        blurred: Tensor,
+        kernel: Tensor,
+        *,
+        regularisation: float = 1.0,
+        progress: Callable[[float], None] | None = None,
+    ) -> Tensor:
+        """Deblur an image.
+
+        Parameters
+        ----------
+        blurred : Tensor
+            (1, 3, H, W), range [0, 1].
+        kernel : Tensor
+            (K, K), K odd and at most the network's grid.
+        regularisation : float
+            See `SynthesisNetwork.forward`.
+        progress : callable, optional
+            Told after every tile which share of them is done; what it raises ends the work.
+        """
+        kernel = crop_kernel(kernel[None])
         height, width = blurred.shape[2:]
         if max(height, width) <= self.tile_size:
-            whole: Tensor = self.network(blurred, kernel)
-            return whole
-        mean = blurred.mean((2, 3))
+            restored: Tensor = self.network(blurred, kernel, regularisation=regularisation)
+            if progress is not None:
+                progress(1.0)
+            return restored
+        network = self.network
+        whole = statistics = None
+        if is_deconvolved_whole(height, width):
+            whole = network.prepare(blurred, kernel, regularisation=regularisation)
+        else:
+            statistics = network.statistics(blurred, kernel)
+        halo = deconvolution_halo(network.config, kernel.shape[-1])
         result = torch.zeros_like(blurred)
         rows = tile_spans(height, self.tile_size, self._margin, self._multiple)
         columns = tile_spans(width, self.tile_size, self._margin, self._multiple)
+        done = 0
         for top, bottom, vertical in rows:
-            above, below = extend_span(top, bottom, height, self._halo)
+            above, below = extend_span(top, bottom, height, halo)
             for left, right, horizontal in columns:
-                before, after = extend_span(left, right, width, self._halo)
-                tile = blurred[..., top - above : bottom + below, left - before : right + after]
-                sharp = self.network(tile, kernel, mean=mean, halo=(before, after, above, below))
-                weight = vertical.to(sharp)[:, None] * horizontal.to(sharp)
-                result[..., top:bottom, left:right].addcmul_(sharp, weight)
+                if whole is not None:
+                    prepared = whole.window(slice(top, bottom), slice(left, right))
+                else:
+                    before, after = extend_span(left, right, width, halo)
+                    tile = blurred[..., top - above : bottom + below, left - before : right + after]
+                    prepared = network.prepare(
+                        tile,
+                        kernel,
+                        statistics=statistics,
+                        halo=(before, after, above, below),
+                        regularisation=regularisation,
+                    )
+                weight = vertical.to(blurred)[:, None] * horizontal.to(blurred)
+                result[..., top:bottom, left:right].addcmul_(network.restore(prepared), weight)
+                done += 1
+                if progress is not None:
+                    progress(done / (len(rows) * len(columns)))
         return result

@@ -13,6 +13,13 @@ from asnet.networks.layers import round_up
 #: Aimed at by the size of tiles. It is fixed, so that a photograph gives the same result on every day.
 TILE_MEMORY = 2 * 2**30
 
+#: Bytes that the deconvolution of a photograph takes for each of its pixels: its copies, their spectra and
+#: what is in between.
+DECONVOLUTION_MEMORY = 160
+
+#: Largest halo of a tile in pixels.
+LARGEST_HALO = 512
+
 #: Width in pixels over which neighbouring tiles fade into each other.
 FADE = 32
 
@@ -31,14 +38,20 @@ def tile_margin(config: SynthesisConfig) -> int:
     return round_up(radius, config.size_multiple)
 
 
-def wiener_halo(config: SynthesisConfig) -> int:
-    """Pixels around a tile that its Wiener deconvolution is given beside the U-Net's margin.
+def deconvolution_halo(config: SynthesisConfig, kernel_size: int) -> int:
+    """Pixels around a tile that its deconvolution is given beside the U-Net's margin.
 
-    The response never quite ends, least of all next to frequencies that the kernel removes. With thirteen
-    grids, 403 pixels of `compact`, tiles of 512 pixels differed from the whole by 0.06 grey levels of 255
-    (root mean square; 3.6 at most, and 0.6 and 9 with eight grids) for a kernel of more than 25 pixels.
+    The response never quite ends, least of all next to frequencies that the kernel removes. For kernels of 25
+    to 31 pixels and a noise of 0.01 four hundred pixels leave less than half a grey level of 255 (root mean
+    square) in the weakest of the copies that a network adapts to the noise; larger kernels need more than is
+    worth its time, and leave up to five.
     """
-    return 13 * config.kernel_size if config.wiener_strengths else 0
+    return min(13 * kernel_size, LARGEST_HALO) if config.wiener_strengths else 0
+
+
+def is_deconvolved_whole(height: int, width: int) -> bool:
+    """Tell whether the deconvolution of a whole photograph takes at most about TILE_MEMORY."""
+    return height * width * DECONVOLUTION_MEMORY <= TILE_MEMORY
 
 
 def extend_span(begin: int, end: int, length: int, halo: int) -> tuple[int, int]:
@@ -48,11 +61,11 @@ def extend_span(begin: int, end: int, length: int, halo: int) -> tuple[int, int]
 
 def affordable_side(config: SynthesisConfig) -> int:
     """Side of a square tile for which the synthesis network takes about TILE_MEMORY."""
-    # At the finest level about six feature maps of float32 live at once; an image's Wiener copies and their
+    # At the finest level about six feature maps of float32 live at once; an image's deconvolutions and their
     # spectra, three times as large as the images themselves.
     maps = 6 * 4 * config.channels[0] / config.space_to_depth**2
-    wiener = 3 * 4 * 3 * (2 + len(config.wiener_strengths))
-    side = int(math.sqrt(TILE_MEMORY / (maps + wiener)))
+    images = 3 * 4 * 3 * (1 + config.image_count)
+    side = int(math.sqrt(TILE_MEMORY / (maps + images)))
     return side // config.size_multiple * config.size_multiple
 
 
@@ -105,7 +118,7 @@ def most_structured_window(
     Parameters
     ----------
     image : Tensor
-        (1, 3, H, W), range [0, 1]. Clipped pixels do not count: blur there is no convolution.
+        (1, C, H, W), range [0, 1].
     pixels : int
         Area of the window; a smaller image is returned whole.
     usable : Tensor, optional
@@ -115,7 +128,27 @@ def most_structured_window(
     if height * width <= pixels:
         return image, usable
     shrink = math.sqrt(pixels / (height * width))
-    window = [max(SMALLEST_SIDE, int(side * shrink)) for side in (height, width)]
+    rows, columns = (max(SMALLEST_SIDE, int(side * shrink)) for side in (height, width))
+    top, left = most_structured_place(image, rows, columns, usable)
+    place = (..., slice(top, top + rows), slice(left, left + columns))
+    return image[place].contiguous(), None if usable is None else usable[place].contiguous()
+
+
+def most_structured_place(
+    image: Tensor, rows: int, columns: int, usable: Tensor | None = None
+) -> tuple[int, int]:
+    """Return top and left of the window of that size which holds the most edges.
+
+    Parameters
+    ----------
+    image : Tensor
+        (1, C, H, W), range [0, 1]. Clipped pixels do not count: blur there is no convolution.
+    rows, columns : int
+        Size of the window in pixels, at most that of the image.
+    usable : Tensor, optional
+        (1, 1, H, W) bool, True for the pixels whose edges count; by default all.
+    """
+    height, width = image.shape[2:]
     grey = image.mean(1, keepdim=True)
     energy = torch.zeros_like(grey)
     energy[..., :, 1:] += grey.diff(dim=-1).abs()
@@ -124,11 +157,11 @@ def most_structured_window(
     if usable is not None:
         counted &= usable
     # Sums over cells, then over windows of whole cells: nothing as large as the image is summed twice.
-    cell = max(1, min(window) // 8)
+    cell = max(1, min(rows, columns) // 8)
     cells = functional.avg_pool2d(energy * counted, cell)
-    spans = [min(max(1, side // cell), count) for side, count in zip(window, cells.shape[2:], strict=True)]
+    spans = [
+        min(max(1, side // cell), count) for side, count in zip((rows, columns), cells.shape[2:], strict=True)
+    ]
     sums = functional.avg_pool2d(cells, (spans[0], spans[1]), stride=1)
     row, column = divmod(int(sums.flatten().argmax()), sums.shape[3])
-    top, left = min(row * cell, height - window[0]), min(column * cell, width - window[1])
-    place = (..., slice(top, top + window[0]), slice(left, left + window[1]))
-    return image[place].contiguous(), None if usable is None else usable[place].contiguous()
+    return min(row * cell, height - rows), min(column * cell, width - columns)

@@ -9,7 +9,7 @@ from asnet.errors import ConfigurationError
 Configuration = TypeVar("Configuration")
 
 #: No file may ask for more: of fields of this name, of all others, and of the values of a list.
-_LARGEST = {"rounds": 64, "finest_rounds": 64, "conjugate_gradient_steps": 256, "levels": 16}
+_LARGEST = {"finest_rounds": 64, "conjugate_gradient_steps": 256, "levels": 16}
 _LARGEST_NUMBER = 4096
 _LONGEST_LIST = 16
 

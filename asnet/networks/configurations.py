@@ -32,6 +32,11 @@ Guidance = Literal["none", "additive", "multiplicative", "both"]
 GuidedConvolutions = Literal["first", "every"]
 Residual = Literal["none", "blurred", "wiener"]
 Block = Literal["plain", "residual"]
+GuideInput = Literal["grid", "description"]
+
+#: Side of the largest kernel all of whose pixels enter a description: the coarsest of its grids reaches 6
+#: pixels of 8 from the centre, and these are tents of twice that width.
+LARGEST_DESCRIBED = 2 * (6 + 1) * 8 - 1
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,9 @@ class SynthesisConfig:
         Width of the two hidden layers of a guiding unit.
     learned_multiplier_offset : bool
         Learn the "1 +" of Eq. 1 for each channel, from 1 (released code).
+    guide_input : {"grid", "description"}
+        What the guiding units read: the kernel on its grid (paper), or a description of fixed length
+        (`asnet.networks.guidance`), whose cost does not grow with the grid.
     guide_input_scale : float
         Factor on the kernel where it enters a guiding unit; its weights are small numbers that sum to 1.
     image_scale : float
@@ -164,6 +172,13 @@ class SynthesisConfig:
     wiener_strengths : tuple of float
         Regularisation strengths of Wiener-deconvolved copies that join the blurred image as input; empty for
         none.
+    adapts_to_noise : bool
+        Measure the noise of each photograph and scale strengths and thresholds with it; `wiener_strengths`,
+        `sparse_strengths` and `sparse_thresholds` are then those for a noise of 0.01. Guiding units that read
+        a description read the noise too.
+    sparse_strengths, sparse_thresholds : tuple of float
+        Strengths and thresholds of the successive steps of a sparse deconvolution, which starts from the
+        first of the Wiener copies and joins the input as well; empty for none.
     block : {"plain", "residual"}
         A ReLU after every convolution, or blocks that add their input to the result of their convolutions,
         with linear layers between the blocks.
@@ -187,9 +202,13 @@ class SynthesisConfig:
     guided_convolutions: GuidedConvolutions = "first"
     guide_hidden: int = 128
     learned_multiplier_offset: bool = False
+    guide_input: GuideInput = "grid"
     guide_input_scale: float = 1.0
     image_scale: float = 1.0
     wiener_strengths: tuple[float, ...] = ()
+    adapts_to_noise: bool = False
+    sparse_strengths: tuple[float, ...] = ()
+    sparse_thresholds: tuple[float, ...] = ()
     block: Block = "plain"
     residual: Residual = "none"
     residual_strength: int = 0
@@ -211,6 +230,12 @@ class SynthesisConfig:
         check_choice("guided_convolutions", self.guided_convolutions, GuidedConvolutions)
         check_choice("residual", self.residual, Residual)
         check_choice("block", self.block, Block)
+        check_choice("guide_input", self.guide_input, GuideInput)
+        if self.guide_input == "description" and self.kernel_size > LARGEST_DESCRIBED:
+            raise ConfigurationError(
+                f"guide_input 'description' takes kernels of at most {LARGEST_DESCRIBED} pixels, "
+                f"got kernel_size {self.kernel_size}"
+            )
         if self.block == "residual" and self.downsampling == "max_pool" and len(set(self.channels)) > 1:
             raise ConfigurationError(
                 f"block 'residual' with downsampling 'max_pool' needs equal channels, got {self.channels}"
@@ -218,15 +243,27 @@ class SynthesisConfig:
         for name in ("guide_input_scale", "image_scale"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} must be positive, got {getattr(self, name)!r}")
-        if not all(isinstance(strength, float | int) and strength > 0 for strength in self.wiener_strengths):
+        for name in ("wiener_strengths", "sparse_strengths", "sparse_thresholds"):
+            values = getattr(self, name)
+            if not all(isinstance(value, float | int) and value > 0 for value in values):
+                raise ConfigurationError(f"every value of {name} must be positive, got {values}")
+        if len(self.sparse_strengths) != len(self.sparse_thresholds):
             raise ConfigurationError(
-                f"every value of wiener_strengths must be positive, got {self.wiener_strengths}"
+                "sparse_strengths and sparse_thresholds must be equally many, "
+                f"got {len(self.sparse_strengths)} and {len(self.sparse_thresholds)}"
             )
+        if (self.sparse_strengths or self.adapts_to_noise) and not self.wiener_strengths:
+            raise ConfigurationError("sparse_strengths and adapts_to_noise need wiener_strengths")
         if self.residual == "wiener" and not 0 <= self.residual_strength < len(self.wiener_strengths):
             raise ConfigurationError(
                 f"residual_strength must index one of {len(self.wiener_strengths)} wiener_strengths, "
                 f"got {self.residual_strength}"
             )
+
+    @property
+    def image_count(self) -> int:
+        """Number of images that the U-Net is given: the blurred one and its deconvolutions."""
+        return 1 + len(self.wiener_strengths) + bool(self.sparse_strengths)
 
     @property
     def size_multiple(self) -> int:
@@ -243,7 +280,7 @@ class ASNetConfig:
     analysis : AnalysisConfig or IteratedAnalysisConfig
         Image to blur kernel.
     synthesis : SynthesisConfig
-        Image and blur kernel to sharp image; on the same kernel grid.
+        Image and blur kernel to sharp image; takes kernels as large as the analysis finds, or larger.
     name : str
         What the configuration is called in weights files and messages.
     """
@@ -253,9 +290,9 @@ class ASNetConfig:
     name: str = "custom"
 
     def __post_init__(self) -> None:
-        if self.analysis.kernel_size != self.synthesis.kernel_size:
+        if self.analysis.kernel_size > self.synthesis.kernel_size:
             raise ConfigurationError(
-                "analysis and synthesis must share one kernel grid, got kernel_size "
+                "the synthesis must take every kernel that the analysis finds, got kernel_size "
                 f"{self.analysis.kernel_size} and {self.synthesis.kernel_size}"
             )
 
@@ -298,7 +335,7 @@ class ASNetConfig:
         """Return the pair for machines without a GPU: iterated analysis, synthesis beside Wiener copies."""
         analysis = IteratedAnalysisConfig()
         synthesis = SynthesisConfig(
-            kernel_size=analysis.kernel_size,
+            kernel_size=101,
             channels=(48, 96, 128),
             convolutions_per_block=2,
             downsampling="strided_convolution",
@@ -308,8 +345,12 @@ class ASNetConfig:
             skip="identity",
             guided_convolutions="every",
             guide_hidden=64,
+            guide_input="description",
             guide_input_scale=10.0,
-            wiener_strengths=(0.004, 0.016, 0.06),
+            wiener_strengths=(0.004, 0.016, 0.06, 0.24),
+            adapts_to_noise=True,
+            sparse_strengths=(0.02, 0.12),
+            sparse_thresholds=(0.06, 0.025),
             block="residual",
             residual="wiener",
             residual_strength=1,

@@ -1,4 +1,10 @@
-"""Synthesis-guiding units (section 3.2): linear layers from the blur kernel to multipliers and shifts."""
+"""Synthesis-guiding units (section 3.2): linear layers from the blur kernel to multipliers and shifts.
+
+What the units read of the kernel is either its pixels on a grid of fixed size or a description of fixed
+length: the kernel around its centre at resolutions that halve from level to level, and the power of its
+transfer function, pooled over cells of frequencies. The cost of a description follows the kernel's size, not
+the largest one's.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,6 +17,7 @@ from torch.nn import functional as F
 from asnet.errors import InputError
 from asnet.networks.configurations import SynthesisConfig
 from asnet.networks.layers import initialise_he
+from asnet.networks.wiener import REFERENCE_NOISE, transfer_function
 
 #: Standard deviation of the initial weights that make multipliers and shifts: guidance starts close to none.
 INITIAL_HEAD_DEVIATION = 0.01
@@ -18,6 +25,18 @@ INITIAL_HEAD_DEVIATION = 0.01
 #: L2 norm of a typical blur kernel (about 45 pixels of equal weight), for the scale of the first layer's
 #: weights.
 TYPICAL_KERNEL_NORM = 0.15
+
+#: A description holds the kernel at this many resolutions, each on a grid of WINDOW x WINDOW.
+RESOLUTIONS, WINDOW = 4, 13
+
+#: Frequencies along an axis of the transfer function of a description, and along a cell of it.
+FREQUENCIES, CELL = 128, 8
+
+#: Powers far below this are all the same to a deconvolution.
+POWER_FLOOR = 1e-3
+
+#: Width of a description without the noise level.
+DESCRIPTION_WIDTH = RESOLUTIONS * WINDOW**2 + (FREQUENCIES // CELL) * (FREQUENCIES // 2 // CELL)
 
 
 class Modulation(NamedTuple):
@@ -40,17 +59,16 @@ class GuidingUnit(nn.Module):
     Parameters
     ----------
     config : SynthesisConfig
-        Kernel grid, hidden width, guidance.
+        Kernel grid or description, hidden width, guidance.
     channels : sequence of int
         Width of every guided convolution.
     """
 
     def __init__(self, config: SynthesisConfig, channels: Sequence[int]) -> None:
         super().__init__()
-        self.input_scale = config.guide_input_scale
         self.hidden = nn.ModuleList(
             [
-                nn.Linear(config.kernel_size**2, config.guide_hidden),
+                nn.Linear(guide_width(config), config.guide_hidden),
                 nn.Linear(config.guide_hidden, config.guide_hidden),
             ]
         )
@@ -64,25 +82,29 @@ class GuidingUnit(nn.Module):
                     self.offsets.append(nn.Parameter(torch.ones(width)))
             if config.guidance in ("additive", "both"):
                 self.shifts.append(nn.Linear(config.guide_hidden, width))
-        self._initialise()
+        self._initialise(config)
 
-    def _initialise(self) -> None:
+    def _initialise(self, config: SynthesisConfig) -> None:
         first, second = self.hidden
         assert isinstance(first, nn.Linear)
         assert isinstance(second, nn.Linear)
-        # The kernel is no noise of unit variance: its norm, not its number of pixels, sets the size of the
-        # response.
-        nn.init.normal_(first.weight, std=math.sqrt(2) / (TYPICAL_KERNEL_NORM * self.input_scale))
-        nn.init.zeros_(first.bias)
+        if config.guide_input == "grid":
+            # The kernel is no noise of unit variance: its norm, not its number of pixels, sets the size of
+            # the response.
+            deviation = math.sqrt(2) / (TYPICAL_KERNEL_NORM * config.guide_input_scale)
+            nn.init.normal_(first.weight, std=deviation)
+            nn.init.zeros_(first.bias)
+        else:
+            initialise_he(first)
         initialise_he(second)
         for head in (*self.multipliers, *self.shifts):
             assert isinstance(head, nn.Linear)
             nn.init.normal_(head.weight, std=INITIAL_HEAD_DEVIATION)
             nn.init.zeros_(head.bias)
 
-    def forward(self, kernel: Tensor) -> list[Modulation]:
-        """Return the modulation of every guided convolution for blur kernels (N, K, K)."""
-        hidden = kernel.flatten(1) * self.input_scale
+    def forward(self, inputs: Tensor) -> list[Modulation]:
+        """Return the modulation of every guided convolution for what `guide_inputs` gave, (N, F)."""
+        hidden = inputs
         for layer in self.hidden:
             hidden = F.relu(layer(hidden))
         multipliers = [head(hidden) for head in self.multipliers]
@@ -97,6 +119,16 @@ class GuidingUnit(nn.Module):
         ]
 
 
+def check_kernel(kernel: Tensor, largest: int) -> None:
+    """Raise `InputError` unless blur kernels are (N, K, K), K odd and at most `largest`."""
+    side = kernel.shape[-1]
+    if kernel.dim() != 3 or kernel.shape[-2] != side or side % 2 == 0 or side > largest:
+        raise InputError(
+            f"a blur kernel must have the shape (N, K, K) with K odd and at most {largest}, "
+            f"got {tuple(kernel.shape)}"
+        )
+
+
 def fit_kernel_to_grid(kernel: Tensor, size: int) -> Tensor:
     """Return blur kernels (N, k, k), k odd and at most `size`, zero-padded about their centre to that grid.
 
@@ -105,11 +137,72 @@ def fit_kernel_to_grid(kernel: Tensor, size: int) -> Tensor:
     InputError
         If the kernels are not square, even in size, or larger than the grid.
     """
-    side = kernel.shape[-1]
-    if kernel.dim() != 3 or kernel.shape[-2] != side or side % 2 == 0 or side > size:
-        raise InputError(
-            f"a blur kernel must have the shape (N, K, K) with K odd and at most {size}, "
-            f"got {tuple(kernel.shape)}"
-        )
-    border = (size - side) // 2
+    check_kernel(kernel, size)
+    border = (size - kernel.shape[-1]) // 2
     return F.pad(kernel, (border, border, border, border)) if border else kernel
+
+
+def crop_kernel(kernel: Tensor) -> Tensor:
+    """Return blur kernels (N, K, K), K odd, without the border in which all of them are 0; K stays odd."""
+    occupied = (kernel != 0).any(0)
+    lines = occupied.any(0) | occupied.any(1)
+    # Both ends alike, for the centre to stay where it is.
+    border = int((lines | lines.flip(0)).int().argmax())
+    size = kernel.shape[-1]
+    return kernel[:, border : size - border, border : size - border] if lines.any() else kernel
+
+
+def guide_width(config: SynthesisConfig) -> int:
+    """Return the number of values that the guiding units of a configuration read."""
+    if config.guide_input == "grid":
+        return config.kernel_size**2
+    return DESCRIPTION_WIDTH + config.adapts_to_noise
+
+
+def guide_inputs(config: SynthesisConfig, kernel: Tensor, noise: Tensor | None) -> Tensor:
+    """Return what the guiding units read, (N, F) float32.
+
+    Parameters
+    ----------
+    config : SynthesisConfig
+        Decides which of both it is.
+    kernel : Tensor
+        Blur kernels (N, k, k) or (1, k, k), k odd and at most `config.kernel_size`.
+    noise : Tensor or None
+        Standard deviations (N,) of the noise where the network adapts to it.
+    """
+    if config.guide_input == "grid":
+        return fit_kernel_to_grid(kernel, config.kernel_size).flatten(1) * config.guide_input_scale
+    parts = [config.guide_input_scale * describe_kernel(kernel), describe_spectrum(kernel)]
+    if config.adapts_to_noise:
+        assert noise is not None
+        # One kernel may serve images of different noise.
+        parts = [part.expand(len(noise), -1) for part in parts]
+        parts.append((noise.float() / REFERENCE_NOISE).log()[:, None])
+    return torch.cat(parts, dim=1)
+
+
+def describe_kernel(kernel: Tensor) -> Tensor:
+    """Return blur kernels (N, k, k), k odd, at RESOLUTIONS resolutions around the centre, (N, F) float32.
+
+    A pixel of a coarser grid is the sum of the kernel under a tent of twice its own width, so that a kernel
+    within the grid keeps its sum and its centroid.
+    """
+    kernel = kernel.float()
+    position = torch.arange(kernel.shape[-1], device=kernel.device) - kernel.shape[-1] // 2
+    cell = torch.arange(WINDOW, device=kernel.device) - WINDOW // 2
+    parts = []
+    for level in range(RESOLUTIONS):
+        tent = (1 - (position / 2**level - cell[:, None]).abs()).clamp_min(0)
+        parts.append((tent @ kernel @ tent.T).flatten(1))
+    return torch.cat(parts, dim=1)
+
+
+def describe_spectrum(kernel: Tensor) -> Tensor:
+    """Return the logarithm of |K|^2, averaged over cells of frequencies, (N, F) float32, about -1 to 1."""
+    response = transfer_function(kernel.float(), FREQUENCIES, FREQUENCIES)
+    power = response.real.square() + response.imag.square()
+    # Vertical frequencies in ascending order, without the last of the horizontal ones, Nyquist's.
+    power = power.roll(FREQUENCIES // 2, 1)[..., : FREQUENCIES // 2]
+    pooled = F.avg_pool2d(power[:, None], CELL).flatten(1)
+    return ((pooled + POWER_FLOOR).log10() + 1.5) / 1.5

@@ -13,38 +13,32 @@ class IteratedAnalysisConfig:
     Parameters
     ----------
     kernel_size : int
-        Side K of the blur kernel grid, odd.
-    rounds, finest_rounds : int
-        Rounds at each scale, and at the finest, which costs as much as all others together.
-    refiner_channels, refiner_layers, refiner_size : int
-        Width, number and odd side of the convolutions that refine the kernel on its grid.
+        Side K of the blur kernel grid, odd: the largest blur that is found.
+    finest_rounds : int
+        Rounds at each of the finest scales; the coarser ones have those of their course.
+    refiner_channels : int
+        Width of the network that refines the kernel on its grid.
     conjugate_gradient_steps : int
         Steps in which the normal equations of the kernel are solved.
     """
 
-    kernel_size: int = 31
-    rounds: int = 4
+    kernel_size: int = 101
     finest_rounds: int = 3
     refiner_channels: int = 32
-    refiner_layers: int = 5
-    refiner_size: int = 5
-    conjugate_gradient_steps: int = 15
+    conjugate_gradient_steps: int = 20
 
     def __post_init__(self) -> None:
         if self.kernel_size < 5 or self.kernel_size % 2 == 0:
             raise ConfigurationError(f"kernel_size must be odd and at least 5, got {self.kernel_size}")
-        for name in ("rounds", "finest_rounds", "refiner_channels", "conjugate_gradient_steps"):
+        for name in ("finest_rounds", "refiner_channels", "conjugate_gradient_steps"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.refiner_layers < 2:
-            raise ConfigurationError(f"refiner_layers must be at least 2, got {self.refiner_layers}")
-        if self.refiner_size < 1 or self.refiner_size % 2 == 0:
-            raise ConfigurationError(f"refiner_size must be odd, got {self.refiner_size}")
 
     @property
-    def scale_sizes(self) -> tuple[int, ...]:
-        """Kernel sizes from the coarsest scale to the finest: odd, about sqrt(2) apart, the last K."""
-        sizes = [self.kernel_size]
-        while sizes[-1] > 5:
-            sizes.append(max(3, int(sizes[-1] / math.sqrt(2)) // 2 * 2 + 1))
-        return tuple(reversed(sizes))
+    def scale_count(self) -> int:
+        """Number of scales, each smaller than the one before it by sqrt(2), the last with a grid of 5."""
+        return math.floor(2 * math.log2(self.kernel_size / 5)) + 1
+
+    def grid_size(self, scale: int) -> int:
+        """Return the largest side of the kernel's grid, odd, at the scale sqrt(2)^scale times smaller."""
+        return max(5, math.ceil(self.kernel_size / math.sqrt(2) ** scale) // 2 * 2 + 1)

@@ -1,12 +1,21 @@
 """The synthesis network: blurred image and blur kernel to sharp image (section 3.2)."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asnet.errors import InputError
 from asnet.networks.configurations import SynthesisConfig
-from asnet.networks.guidance import NO_MODULATION, GuidingUnit, Modulation, fit_kernel_to_grid
+from asnet.networks.guidance import (
+    NO_MODULATION,
+    GuidingUnit,
+    Modulation,
+    check_kernel,
+    crop_kernel,
+    guide_inputs,
+)
 from asnet.networks.layers import (
     Convolution,
     DownConvolution,
@@ -18,7 +27,7 @@ from asnet.networks.layers import (
     pad_symmetric,
     round_up,
 )
-from asnet.networks.wiener import wiener_deconvolution
+from asnet.networks.wiener import REFERENCE_NOISE, Deconvolution
 from asnet.ops import convolve, guided_conv2d, guided_pointwise_conv2d, reused_memory
 
 #: The blurred image and its Wiener copies differ by less than the image varies; this brings both to one size.
@@ -26,6 +35,39 @@ DIFFERENCE_SCALE = 2.5
 
 #: A residual block adds this share of an ordinary layer's output at first, and learns the rest.
 RESIDUAL_BRANCH_SCALE = 0.3
+
+#: Noise is measured on the middle of a photograph, at most so many pixels a side.
+NOISE_SIDE = 1024
+
+#: Bounds of the noise that strengths adapt to: below the first a photograph's 8 bits show, above the second
+#: it is lost.
+NOISE_RANGE = (0.0015, 0.1)
+
+#: The strengths that restore best grow with this power of the noise, thresholds with the next one; measured
+#: on photographs and noise of 0.002 to 0.05.
+STRENGTH_EXPONENT = 1.5
+THRESHOLD_EXPONENT = 0.5
+
+
+class PhotographStatistics(NamedTuple):
+    """What the synthesis network measures on whole photographs, so that their tiles fit together."""
+
+    mean: Tensor  # (N, 3): mean colour
+    noise: (
+        Tensor | None
+    )  # (N,): standard deviation of the noise, None for a network that does not adapt to it
+
+
+class PreparedImages(NamedTuple):
+    """What the U-Net is given of images and their blur kernels."""
+
+    images: tuple[Tensor, ...]  # each (N, 3, H, W): the blurred images and their deconvolutions
+    mean: Tensor  # (N, 3): mean colour of the photographs
+    description: Tensor  # (N, F): what the guiding units read of the kernels
+
+    def window(self, rows: slice, columns: slice) -> "PreparedImages":
+        """Return the same of a part of the images."""
+        return self._replace(images=tuple(image[..., rows, columns] for image in self.images))
 
 
 class GuidedBlock(nn.Module):
@@ -86,6 +128,7 @@ class EncoderLevel(nn.Module):
                 self.down = DownConvolution(channels, next_channels, config.downsampling_size)
 
     def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """Return the features of this level; `kernel` (N, F) is what the guiding units read of it."""
         features: Tensor = self.block([x], self.guide(kernel) if self.guide is not None else [])
         return features
 
@@ -166,7 +209,7 @@ class SynthesisNetwork(nn.Module):
         self.config = config
         channels = config.channels
         pixels = config.space_to_depth**2
-        in_channels = 3 * (1 + len(config.wiener_strengths)) * pixels
+        in_channels = 3 * config.image_count * pixels
         self.stem: Convolution | None = None
         if config.block == "residual":
             self.stem = Convolution(in_channels, channels[0], 3, padding=1)
@@ -201,8 +244,9 @@ class SynthesisNetwork(nn.Module):
         blurred: Tensor,
         kernel: Tensor,
         *,
-        mean: Tensor | None = None,
+        statistics: PhotographStatistics | None = None,
         halo: tuple[int, int, int, int] = (0, 0, 0, 0),
+        regularisation: float = 1.0,
     ) -> Tensor:
         """Deblur images by known blur kernels.
 
@@ -213,12 +257,14 @@ class SynthesisNetwork(nn.Module):
         kernel : Tensor
             Blur kernels (N, K, K) or (1, K, K) for all of them, K odd and at most `config.kernel_size`,
             non-negative, sum 1.
-        mean : Tensor, optional
-            Mean colour (N, 3) of the photographs of which `blurred` are tiles, so that tiles fit together;
-            that of each image itself by default.
+        statistics : PhotographStatistics, optional
+            Those of the photographs of which `blurred` are tiles; those of each image itself by default.
         halo : tuple of int
-            Pixels at the left, right, top and bottom that are there for the Wiener deconvolution alone, whose
+            Pixels at the left, right, top and bottom that are there for the deconvolution alone, whose
             response reaches much farther than the U-Net; the result is without them.
+        regularisation : float
+            Factor on the strengths of the Wiener deconvolution: above 1 it amplifies less noise and restores
+            less detail. Networks without that deconvolution take 1 alone.
 
         Returns
         -------
@@ -228,40 +274,126 @@ class SynthesisNetwork(nn.Module):
         Raises
         ------
         InputError
-            If a shape is not one of these.
+            If a shape is not one of these, or the network has nothing to regularise.
         """
+        prepared = self.prepare(
+            blurred, kernel, statistics=statistics, halo=halo, regularisation=regularisation
+        )
+        return self.restore(prepared)
+
+    def prepare(
+        self,
+        blurred: Tensor,
+        kernel: Tensor,
+        *,
+        statistics: PhotographStatistics | None = None,
+        halo: tuple[int, int, int, int] = (0, 0, 0, 0),
+        regularisation: float = 1.0,
+    ) -> PreparedImages:
+        """Deconvolve images and describe their kernels: all that comes before the U-Net; see `forward`."""
         config = self.config
+        if regularisation != 1 and not config.wiener_strengths:
+            raise InputError("this network has no Wiener deconvolution whose noise could be held down")
         if blurred.dim() != 4 or blurred.shape[1] != 3 or min(blurred.shape[2:]) < 16:
             raise InputError(
                 "a blurred image must have the shape (N, 3, H, W) with H and W at least 16, "
                 f"got {tuple(blurred.shape)}"
             )
-        batch = blurred.shape[0]
-        kernel = fit_kernel_to_grid(kernel, config.kernel_size)
-        if kernel.shape[0] not in (1, batch):
-            raise InputError(f"{batch} images need 1 or {batch} blur kernels, got {kernel.shape[0]}")
-
+        kernel = self._checked_kernel(blurred, kernel)
         left, right, top, bottom = halo
         rows, columns = slice(top, blurred.shape[2] - bottom), slice(left, blurred.shape[3] - right)
         core = blurred[..., rows, columns]
-        height, width = core.shape[2:]
-        images = [core]
-        if config.wiener_strengths:
-            copies = wiener_deconvolution(blurred, kernel.expand(batch, -1, -1), config.wiener_strengths)
-            images += copies[..., rows, columns].unbind(1)
+        images, noise = [core], None
+        with torch.autocast(blurred.device.type, enabled=False):
+            if config.wiener_strengths:
+                deconvolution = Deconvolution(blurred, kernel.expand(blurred.shape[0], -1, -1))
+                if statistics is not None:
+                    noise = statistics.noise
+                elif config.adapts_to_noise:
+                    noise = self._noise(blurred, kernel, deconvolution)
+                images += [
+                    image[..., rows, columns]
+                    for image in self._deconvolved(deconvolution, noise, regularisation)
+                ]
+            description = guide_inputs(config, kernel, noise)
+        mean = core.mean((2, 3)) if statistics is None else statistics.mean
+        return PreparedImages(tuple(images), mean, description)
+
+    def restore(self, prepared: PreparedImages) -> Tensor:
+        """Run the U-Net on what `prepare` gave and return sharp images (N, 3, H, W) as `forward` does."""
+        config = self.config
+        images, mean, description = list(prepared.images), prepared.mean, prepared.description
+        blurred = images[0]
+        height, width = blurred.shape[2:]
         if config.residual == "none":
-            return self._estimate(images, kernel)[..., :height, :width].to(blurred.dtype)
+            return self._estimate(images, description)[..., :height, :width].to(blurred.dtype)
         base = images.pop(0 if config.residual == "blurred" else 1 + config.residual_strength)
         # Differences, not images: ReLUs whose inputs all share the image's mean soon die.
-        if mean is None:
-            mean = core.mean((2, 3))
         inputs = [base - mean[:, :, None, None]]
         inputs += [DIFFERENCE_SCALE * (image - base) for image in images]
-        estimate = base + self._estimate(inputs, kernel)[..., :height, :width]
+        estimate = base + self._estimate(inputs, description)[..., :height, :width]
         return estimate.to(blurred.dtype)
 
+    def statistics(self, blurred: Tensor, kernel: Tensor) -> PhotographStatistics:
+        """Measure whole photographs whose tiles are to be deblurred.
+
+        Parameters
+        ----------
+        blurred, kernel : Tensor
+            See `forward`.
+
+        Raises
+        ------
+        InputError
+            If the kernel's shape is not as `forward` asks for.
+        """
+        kernel = self._checked_kernel(blurred, kernel)
+        noise = self._noise(blurred, kernel) if self.config.adapts_to_noise else None
+        return PhotographStatistics(blurred.mean((2, 3)), noise)
+
+    def _checked_kernel(self, blurred: Tensor, kernel: Tensor) -> Tensor:
+        """Return blur kernels as small as they are, after checking that they fit."""
+        check_kernel(kernel, self.config.kernel_size)
+        if kernel.shape[0] not in (1, blurred.shape[0]):
+            raise InputError(
+                f"{blurred.shape[0]} images need 1 or {blurred.shape[0]} blur kernels, got {kernel.shape[0]}"
+            )
+        return crop_kernel(kernel)
+
+    def _noise(self, blurred: Tensor, kernel: Tensor, whole: Deconvolution | None = None) -> Tensor:
+        """Measure the noise (N,); `whole` is the deconvolution of `blurred` if there is one already."""
+        height, width = blurred.shape[2:]
+        if whole is None or max(height, width) > NOISE_SIDE:
+            top, left = (max(0, (length - NOISE_SIDE) // 2) for length in (height, width))
+            middle = blurred[..., top : top + NOISE_SIDE, left : left + NOISE_SIDE]
+            whole = Deconvolution(middle, kernel.expand(blurred.shape[0], -1, -1))
+        return whole.noise_level().clamp(*NOISE_RANGE)
+
+    def _deconvolved(
+        self, deconvolution: Deconvolution, noise: Tensor | None, regularisation: float
+    ) -> list[Tensor]:
+        """Return the Wiener copies (N, 3, H, W), in the order of their strengths, and the sparse one."""
+        config = self.config
+
+        def adapted(values: tuple[float, ...], exponent: float) -> Tensor:
+            factor = 1.0 if noise is None else ((noise / REFERENCE_NOISE) ** exponent)[:, None]
+            return deconvolution.for_each_image(values) * factor
+
+        images = deconvolution.wiener(regularisation * adapted(config.wiener_strengths, STRENGTH_EXPONENT))
+        if config.sparse_strengths:
+            image = images[0]
+            strengths = adapted(config.sparse_strengths, STRENGTH_EXPONENT).unbind(1)
+            thresholds = adapted(config.sparse_thresholds, THRESHOLD_EXPONENT).unbind(1)
+            for strength, threshold in zip(strengths, thresholds, strict=True):
+                image = deconvolution.sparse(image, strength, threshold)
+            images.append(image)
+        return [deconvolution.crop(image) for image in images]
+
     def _estimate(self, inputs: list[Tensor], kernel: Tensor) -> Tensor:
-        """Run the U-Net on images (N, C, H, W); the result covers them padded to `config.size_multiple`."""
+        """Run the U-Net on images (N, C, H, W), guided by the description (N, F) of the kernel.
+
+        The result covers the images padded to `config.size_multiple`.
+        """
         with reused_memory(inputs[0]):
             config = self.config
             height, width = (round_up(length, config.size_multiple) for length in inputs[0].shape[2:])

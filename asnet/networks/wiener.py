@@ -1,13 +1,17 @@
-"""Wiener deconvolution with tapered edges: the linear non-blind deconvolution that `compact` builds on.
+"""Wiener and sparse deconvolution with tapered edges, which the synthesis of `compact` builds on.
 
 The frequency response is conj(K) / (|K|^2 + s (|D|^2 + e)), with K the transfer function of the blur kernel,
 s the regularisation strength and |D|^2 the power response of the first differences, so that high frequencies,
 where photographs hold little power, are regularised more. The small e regularises the mean a little as well.
+
+The sparse deconvolution repeats two steps of half-quadratic splitting (Krishnan and Fergus 2009, with soft
+thresholds): differences of the image so far below a threshold become 0 and all others smaller by it, and the
+next image is the one whose differences are closest to these and whose blur is closest to the photograph.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +21,12 @@ from asnet.errors import InputError
 
 #: Added to |D|^2 so that the mean of the image is regularised a little as well.
 DIFFERENCE_FLOOR = 0.02
+
+#: Noise, of white, for which the regularisation strengths of a network that adapts to the noise are meant.
+REFERENCE_NOISE = 0.01
+
+#: Where |K|^2 / (|D|^2 + e) is well below the inverse of this, a photograph holds noise alone.
+NOISE_SELECTIVITY = 1000.0
 
 
 @lru_cache(maxsize=256)
@@ -54,7 +64,7 @@ def transfer_function(kernel: Tensor, height: int, width: int) -> Tensor:
     return cast(Tensor, torch.fft.rfft2(centred))
 
 
-def _difference_power(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def difference_power(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """|D|^2 of the first differences along both axes on the half spectrum, shape (height, width // 2 + 1)."""
     vertical = torch.fft.fftfreq(height, device=device, dtype=dtype)[:, None]
     horizontal = torch.fft.rfftfreq(width, device=device, dtype=dtype)[None]
@@ -71,24 +81,20 @@ def edge_window(length: int, ramp: int, like: Tensor) -> Tensor:
     return torch.cat([rise, rise.new_ones(length - 2 * ramp), rise.flip(0)])
 
 
-def _tapered(blurred: Tensor, response: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
-    """Continue the image (N, C, H, W) over its edges so that its periodic extension has no step.
+class _Padding(NamedTuple):
+    """Pixels that the periodic image has beyond the photograph on each side."""
 
-    The border repeats the edge pixels and fades into the circularly blurred image, which is what a periodic
-    scene would show there.
-    """
-    left, right, top, bottom = padding
-    continued = F.pad(blurred, padding, mode="replicate")
-    height, width = continued.shape[-2:]
-    window = edge_window(height, min(top, bottom), blurred)[:, None] * edge_window(
-        width, min(left, right), blurred
-    )
-    reblurred = torch.fft.irfft2(torch.fft.rfft2(continued) * response[:, None], s=(height, width))
-    return torch.lerp(reblurred, continued, window)
+    left: int
+    right: int
+    top: int
+    bottom: int
 
 
-def wiener_deconvolution(blurred: Tensor, kernel: Tensor, strengths: Sequence[float] | Tensor) -> Tensor:
-    """Deconvolve images by their blur kernels, once for each regularisation strength.
+class Deconvolution:
+    """Deconvolves images by their blur kernels; what all results share is computed once.
+
+    Images are continued over their edges by at least one kernel's size in all along either axis, and the
+    periodic images that result are called padded.
 
     Parameters
     ----------
@@ -96,6 +102,124 @@ def wiener_deconvolution(blurred: Tensor, kernel: Tensor, strengths: Sequence[fl
         Images (N, C, H, W), range [0, 1] or any other; computed in float32 (float64 stays).
     kernel : Tensor
         Blur kernels (N, K, K), K odd, each summing to 1.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit each other.
+    """
+
+    def __init__(self, blurred: Tensor, kernel: Tensor) -> None:
+        if blurred.dim() != 4 or kernel.dim() != 3 or kernel.shape[0] != blurred.shape[0]:
+            raise InputError(
+                "a deconvolution needs blurred (N, C, H, W) and kernel (N, K, K), "
+                f"got {tuple(blurred.shape)} and {tuple(kernel.shape)}"
+            )
+        size = kernel.shape[-1]
+        if kernel.shape[-2] != size or size % 2 == 0:
+            raise InputError(f"a deconvolution needs square kernels of odd size, got {tuple(kernel.shape)}")
+        dtype = torch.float64 if blurred.dtype == torch.float64 else torch.float32
+        blurred, kernel = blurred.to(dtype), kernel.to(dtype)
+        self._size = blurred.shape[-2:]
+        padded = [fast_fft_length(length + 2 * size) for length in self._size]
+        self._padded_size = (padded[0], padded[1])
+        extra_height, extra_width = (long - short for long, short in zip(padded, self._size, strict=True))
+        self._padding = _Padding(
+            extra_width // 2,
+            extra_width - extra_width // 2,
+            extra_height // 2,
+            extra_height - extra_height // 2,
+        )
+        response = transfer_function(kernel, *padded)
+        self._power = response.real.square() + response.imag.square()
+        self._difference_power = difference_power(*self._padded_size, blurred.device, dtype)
+        self._spectrum = torch.fft.rfft2(self._tapered(blurred, response))
+        self._matched = self._spectrum * response.conj()[:, None]
+
+    def _tapered(self, blurred: Tensor, response: Tensor) -> Tensor:
+        """Continue the image (N, C, H, W) over its edges so that its periodic extension has no step.
+
+        The border repeats the edge pixels and fades into the circularly blurred image, which is what a
+        periodic scene would show there.
+        """
+        left, right, top, bottom = self._padding
+        continued = F.pad(blurred, self._padding, mode="replicate")
+        height, width = self._padded_size
+        window = edge_window(height, min(top, bottom), blurred)[:, None] * edge_window(
+            width, min(left, right), blurred
+        )
+        reblurred = torch.fft.irfft2(torch.fft.rfft2(continued) * response[:, None], s=(height, width))
+        return torch.lerp(reblurred, continued, window)
+
+    def noise_level(self) -> Tensor:
+        """Return the standard deviation (N,) of the noise, measured where the blur leaves next to no signal.
+
+        White noise is found to a tenth; a kernel that is not the image's finds structure there too, and takes
+        it for noise. That is as it should be: the deconvolution by such a kernel is then regularised more.
+        """
+        pixels = self._size[0] * self._size[1]
+        power = self._spectrum.real.square() + self._spectrum.imag.square()
+        signal = NOISE_SELECTIVITY * self._power / (self._difference_power + DIFFERENCE_FLOOR)
+        weight = 1 / (1 + signal.square())
+        # Beyond the photograph's edges there is no noise; its power comes from the photograph's pixels alone.
+        variance = (weight * power.mean(1)).sum((1, 2)) / (weight.sum((1, 2)) * pixels)
+        return cast(Tensor, variance.sqrt())
+
+    def wiener(self, strengths: Tensor) -> list[Tensor]:
+        """Return S padded Wiener deconvolutions (N, C, ...) for each image's own strengths (N, S)."""
+        prior = self._difference_power + DIFFERENCE_FLOOR
+        images = []
+        for strength in strengths.unbind(1):
+            damping = self._power + strength[:, None, None] * prior
+            images.append(torch.fft.irfft2(self._matched / damping[:, None], s=self._padded_size))
+        return images
+
+    def sparse(self, padded: Tensor, strength: Tensor, threshold: Tensor) -> Tensor:
+        """Deconvolve towards the large differences of an image.
+
+        Parameters
+        ----------
+        padded : Tensor
+            Padded images (N, C, ...) of `wiener` or an earlier call.
+        strength : Tensor
+            (N,): how much the differences weigh against the photograph.
+        threshold : Tensor
+            (N,): root mean square over the channels below which a pixel's differences become 0.
+
+        Returns
+        -------
+        Tensor
+            Padded images (N, C, ...).
+        """
+        across, down = padded.roll(-1, -1) - padded, padded.roll(-1, -2) - padded
+        size = (across.square() + down.square()).mean(1, keepdim=True).clamp_min(1e-12).sqrt()
+        kept = (1 - threshold[:, None, None, None] / size).clamp_min(0)
+        across, down = across * kept, down * kept
+        # The adjoint of the differences.
+        target = across.roll(1, -1) - across + down.roll(1, -2) - down
+        weight = strength[:, None, None, None]
+        damping = self._power[:, None] + weight * self._difference_power
+        spectrum = (self._matched + weight * torch.fft.rfft2(target)) / damping
+        return cast(Tensor, torch.fft.irfft2(spectrum, s=self._padded_size))
+
+    def for_each_image(self, values: Sequence[float] | Tensor) -> Tensor:
+        """Return values (S,) as the methods take them: (N, S), in the dtype of the computation."""
+        power = self._power
+        return torch.as_tensor(values, device=power.device, dtype=power.dtype).expand(power.shape[0], -1)
+
+    def crop(self, padded: Tensor) -> Tensor:
+        """Return the photograph's part (..., H, W) of padded images."""
+        top, left = self._padding.top, self._padding.left
+        return padded[..., top : top + self._size[0], left : left + self._size[1]]
+
+
+def wiener_deconvolution(blurred: Tensor, kernel: Tensor, strengths: Sequence[float] | Tensor) -> Tensor:
+    """Deconvolve images by their blur kernels, once for each regularisation strength.
+
+    Parameters
+    ----------
+    blurred, kernel : Tensor
+        See `Deconvolution`.
     strengths : sequence of float or Tensor
         Regularisation strengths s > 0, (S,): about the noise variance over the variance of the image's
         differences. Small values sharpen more and amplify noise.
@@ -110,32 +234,7 @@ def wiener_deconvolution(blurred: Tensor, kernel: Tensor, strengths: Sequence[fl
     InputError
         If shapes do not fit each other.
     """
-    if blurred.dim() != 4 or kernel.dim() != 3 or kernel.shape[0] != blurred.shape[0]:
-        raise InputError(
-            "wiener_deconvolution expects blurred (N, C, H, W) and kernel (N, K, K), "
-            f"got {tuple(blurred.shape)} and {tuple(kernel.shape)}"
-        )
-    size = kernel.shape[-1]
-    if kernel.shape[-2] != size or size % 2 == 0:
-        raise InputError(
-            f"wiener_deconvolution expects square kernels of odd size, got {tuple(kernel.shape)}"
-        )
-    dtype = torch.float64 if blurred.dtype == torch.float64 else torch.float32
     with torch.autocast(blurred.device.type, enabled=False):
-        blurred, kernel = blurred.to(dtype), kernel.to(dtype)
-        strength = torch.as_tensor(strengths, device=blurred.device, dtype=dtype)
-        height, width = blurred.shape[-2:]
-        extra_height = fast_fft_length(height + 2 * size) - height
-        extra_width = fast_fft_length(width + 2 * size) - width
-        top, left = extra_height // 2, extra_width // 2
-        padding = (left, extra_width - left, top, extra_height - top)
-        padded_height, padded_width = height + extra_height, width + extra_width
-
-        response = transfer_function(kernel, padded_height, padded_width)
-        spectrum = torch.fft.rfft2(_tapered(blurred, response, padding))
-        power = response.real.square() + response.imag.square()
-        prior = _difference_power(padded_height, padded_width, blurred.device, dtype) + DIFFERENCE_FLOOR
-        matched = (spectrum * response.conj()[:, None])[:, None]
-        damping = power[:, None] + strength[:, None, None] * prior
-        restored = torch.fft.irfft2(matched / damping[:, :, None], s=(padded_height, padded_width))
-        return cast(Tensor, restored[..., top : top + height, left : left + width])
+        deconvolution = Deconvolution(blurred, kernel)
+        images = deconvolution.wiener(deconvolution.for_each_image(strengths))
+        return deconvolution.crop(torch.stack(images, dim=1))

@@ -70,12 +70,18 @@ def devices_with_kernel(operator: str) -> frozenset[str]:
     return frozenset(device for device in ("cpu", "cuda") if has_kernel(operator, device.upper()))
 
 
+def has_matrix_units() -> bool:
+    """Whether torch multiplies bfloat16 matrices by AMX, which no saving of multiplications makes up for."""
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
 def refuse_derivative(*operators: str, instead: str) -> None:
     """Have autograd say that operators for inference have no derivative, and that ``instead`` has or have."""
     names = " and ".join(f"asnet::{operator}" for operator in operators)
+    has = "has" if len(operators) == 1 else "have"
 
     def refuse(ctx: object, *gradients: Tensor) -> None:
-        raise AsnetError(f"{names} have no derivative, being for inference; {instead}.")
+        raise AsnetError(f"{names} {has} no derivative, being for inference; {instead}.")
 
     for operator in operators:
         # For one that changes its argument torch takes no derivative at all.
@@ -110,6 +116,11 @@ def describe() -> dict[str, str]:
         "built with": torch.ops.asnet.build_information(),
         "devices": _devices(),
         "instruction set": torch.ops.asnet.instruction_set(),
+        "convolutions in 16 bits": (
+            "CPU: operations of torch, which multiply by AMX"
+            if has_matrix_units()
+            else "CPU: kernels of asnet where they are faster, as there is no AMX"
+        ),
     }
     for name in operators():
         paths = [

@@ -1,9 +1,7 @@
 """Convolutions that a blur kernel guides: a convolution and its modulated epilogue (Eq. 1 of the paper).
 
-Two operators for inference on CUDA write a convolution's output once, already modulated:
-``asnet::guided_pointwise_conv2d``, which `guided_pointwise_conv2d` calls, and ``asnet::guided_conv3x3``
-(bfloat16 and float16, channels-last), which nothing calls: it stands in benchmarks/guided_conv.py beside what
-`guided_conv2d` does.
+Where no gradient is wanted, `guided_pointwise_conv2d` on CUDA is one operator of its own,
+``asnet::guided_pointwise_conv2d``, which writes the convolution's output once, already modulated.
 """
 
 import torch
@@ -236,24 +234,5 @@ def _pointwise_fake(
     )
 
 
-def _conv3x3_fake(
-    x: Tensor,
-    weight: Tensor,
-    multiplier: Tensor | None,
-    shift: Tensor | None,
-    conv_bias: Tensor | None,
-    stride: int,
-    relu: bool,
-) -> Tensor:
-    rows, columns = ((size - 1) // stride + 1 for size in x.shape[2:])
-    return torch.empty(
-        (x.shape[0], weight.shape[0], rows, columns),
-        dtype=x.dtype,
-        device=x.device,
-        memory_format=torch.channels_last,
-    )
-
-
 torch.library.register_fake("asnet::guided_pointwise_conv2d", _pointwise_fake)
-torch.library.register_fake("asnet::guided_conv3x3", _conv3x3_fake)
-refuse_derivative("guided_pointwise_conv2d", "guided_conv3x3", instead="the functions of asnet.ops have")
+refuse_derivative("guided_pointwise_conv2d", instead="the function of asnet.ops has one")

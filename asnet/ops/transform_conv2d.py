@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asnet.ops._extension import load, refuse_derivative
+from asnet.ops._extension import has_matrix_units, load, refuse_derivative
 from asnet.ops.reused_memory import empty_maps
 
 load()
@@ -19,8 +19,7 @@ _MULTIPLICATIONS = {(3, 1): (1e8, 4e8), (7, 1): (1.5e8, 5e8), (3, 2): (4e8, 2e10
 _TAPS, _FILTERS = 48, 16
 _THIN_MULTIPLICATIONS = (5e8, 2e9)
 
-#: Whether torch multiplies bfloat16 matrices by AMX, which no saving of multiplications makes up for.
-_HAS_MATRIX_UNITS = torch.cpu._is_amx_tile_supported()
+_HAS_MATRIX_UNITS = has_matrix_units()
 
 #: Channels of a result that is interleaved as it is written are a multiple of this.
 _INTERLEAVED_CHANNELS = 16

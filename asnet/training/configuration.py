@@ -76,6 +76,12 @@ class TrainingConfig:
         Examples of a step, in each process.
     crop : int
         Side of the training crops in pixels.
+    halo : int
+        Largest number of pixels around the crops that the synthesis network's deconvolution sees besides; a
+        batch has no more of them than its largest blur kernel is wide.
+    wrong_kernel_share : float
+        Share of each batch for which the synthesis stage is given a wrong kernel, such as an estimate might
+        be (`asnet.data.kernel_errors`); the sharp image stays the goal.
     learning_rate : float
         Of Adam.
     schedule : {"plateau", "cosine", "constant"}
@@ -132,6 +138,8 @@ class TrainingConfig:
     steps_per_epoch: int = 10_500
     batch_size: int = 4
     crop: int = 512
+    halo: int = 0
+    wrong_kernel_share: float = 0.0
     learning_rate: float = 1e-4
     schedule: Schedule = "plateau"
     warmup_steps: int = 0
@@ -164,6 +172,7 @@ class TrainingConfig:
                 raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in (
             "warmup_steps",
+            "halo",
             "validation_crop",
             "validation_count",
             "gradient_clip",
@@ -173,8 +182,11 @@ class TrainingConfig:
                 raise ConfigurationError(f"{name} must not be negative, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ConfigurationError(f"learning_rate must be positive, got {self.learning_rate}")
-        if not 0 <= self.true_kernel_share <= 1:
-            raise ConfigurationError(f"true_kernel_share must be from 0 to 1, got {self.true_kernel_share}")
+        for name in ("true_kernel_share", "wrong_kernel_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigurationError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        if self.halo and self.stage != "synthesis":
+            raise ConfigurationError(f"the {self.stage} stage takes no halo, got {self.halo}")
         if not 0 < self.factor <= 1:
             raise ConfigurationError(f"factor must be above 0 and at most 1, got {self.factor}")
         if not 0 <= self.average_decay < 1:
@@ -187,7 +199,7 @@ class TrainingConfig:
             raise ConfigurationError("init_analysis and init_synthesis are for pairs, a classifier has init")
         if self.kernels.canvas != self.kernel_size:
             raise ConfigurationError(
-                f"kernels.canvas must be the network's kernel grid of {self.kernel_size} pixels, "
+                f"kernels.canvas must be the grid of {self.kernel_size} pixels of what is trained, "
                 f"got {self.kernels.canvas}"
             )
         if isinstance(self.network, SizeClassifierConfig):
@@ -202,8 +214,8 @@ class TrainingConfig:
 
     @property
     def kernel_size(self) -> int:
-        """Side of the network's kernel grid, or a classifier's largest size, in pixels."""
-        return _kernels_for(self.network).canvas
+        """Side of the kernel grid of what is trained, or a classifier's largest size, in pixels."""
+        return _kernels_for(self.stage, self.network).canvas
 
     @property
     def total_steps(self) -> int:
@@ -245,7 +257,7 @@ class TrainingConfig:
             raise ConfigurationError("data must name a folder of sharp photographs")
         network = _network(stage, values.get("model", cls.model), table.get("network", {}))
         values["network"] = network
-        values["kernels"] = replaced(_kernels_for(network), table.get("kernels", {}), "kernels")
+        values["kernels"] = replaced(_kernels_for(stage, network), table.get("kernels", {}), "kernels")
         values["degradation"] = replaced(DegradationConfig(), table.get("degradation", {}), "degradation")
         if stage in ("joint", "classifier"):
             # 10^5 steps end to end after 10^6 of each part (section 4); of the classifier it says nothing.
@@ -260,11 +272,13 @@ class TrainingConfig:
         return table
 
 
-def _kernels_for(network: ASNetConfig | SizeClassifierConfig) -> BlurKernelConfig:
-    """Return how blur kernels are sampled for a network unless a recipe says otherwise."""
+def _kernels_for(stage: Stage, network: ASNetConfig | SizeClassifierConfig) -> BlurKernelConfig:
+    """Return how blur kernels are sampled for a stage unless a recipe says otherwise."""
     if isinstance(network, SizeClassifierConfig):
         return BlurKernelConfig(canvas=network.class_sizes[-1], class_sizes=network.class_sizes)
-    return BlurKernelConfig(canvas=network.analysis.kernel_size)
+    # What the analysis finds bounds the kernels of both other stages.
+    part = network.synthesis if stage == "synthesis" else network.analysis
+    return BlurKernelConfig(canvas=part.kernel_size)
 
 
 def _network(stage: Stage, model: str, overrides: Mapping[str, Any]) -> ASNetConfig | SizeClassifierConfig:

@@ -64,7 +64,7 @@ def stage_losses(
         return {"loss": kernel_loss(kernel, batch.kernel)}
     if config.stage == "synthesis":
         with autocast:
-            image = network.synthesis(batch.blurred, batch.kernel)
+            image = network.synthesis(batch.blurred, batch.given, halo=batch.halo)
         return {"loss": image_loss(image, batch.sharp)}
     given = round(config.true_kernel_share * len(batch.kernel))
     with autocast:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from asnet.data.batches import Batch, BatchSource
+from asnet.data.examples import Example
 from asnet.data.photographs import Photographs
 from asnet.errors import ConfigurationError, InputError
 from asnet.training.averaging import WeightAverage
@@ -28,7 +29,7 @@ from asnet.training.progress import Progress
 from asnet.training.schedule import LearningRate
 from asnet.training.sheet import write_sheet
 from asnet.training.stages import TrainedNetworks, new_network, stage_losses, trained_module
-from asnet.training.validation import CRITERIA, Example, is_better, make_examples, validate
+from asnet.training.validation import CRITERIA, is_better, make_examples, validate
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best.safetensors"
@@ -107,6 +108,8 @@ class Trainer:
             batch_size=config.batch_size,
             crop=config.crop,
             seed=config.seed,
+            halo=config.halo,
+            wrong_share=config.wrong_kernel_share,
             rank=self.processes.rank,
             world_size=self.processes.count,
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from asnet.data.blur_kernels import sample_blur_kernels, support_size
-from asnet.data.degradation import degrade
+from asnet.data.examples import Example, blurred_examples
 from asnet.data.photographs import Photographs
 from asnet.errors import InputError
 from asnet.evaluation.metrics import kernel_similarity, psnr, self_symmetry
@@ -49,16 +49,6 @@ MEASURES: dict[Stage, tuple[str, ...]] = {
 
 #: Photographs that appear in the picture sheet.
 SHEET_ROWS = 4
-
-
-@dataclass(frozen=True)
-class Example:
-    """One validation photograph on the CPU: blurred and sharp (1, 3, H, W), kernel (1, K, K)."""
-
-    name: str
-    blurred: Tensor
-    sharp: Tensor
-    kernel: Tensor
 
 
 @dataclass(frozen=True)
@@ -116,24 +106,18 @@ def make_examples(config: TrainingConfig) -> list[Example]:
     photographs = Photographs(Path(config.validation))
     count = min(config.validation_count or len(photographs), len(photographs))
     generator = torch.Generator().manual_seed(config.validation_seed)
-    kernels = sample_blur_kernels(count, config.kernels, generator=generator)
+    kernels = sample_blur_kernels(count, replace(config.kernels, one_class=False), generator=generator)
     degradation = config.degradation
     if config.validation_noise >= 0:
         degradation = replace(degradation, noise=(config.validation_noise, config.validation_noise))
     border = config.kernels.canvas // 2
     photographs.require_side((config.validation_crop or 16) + 2 * border)
-    examples = []
-    for index in range(count):
-        photograph = photographs[index][None]
-        if config.validation_crop:
-            photograph = _centre(photograph, config.validation_crop + 2 * border)
-        kernel = kernels[index : index + 1]
-        blurred = degrade(photograph, kernel, degradation, generator=generator)
-        sharp = photograph[
-            ..., border : photograph.shape[-2] - border, border : photograph.shape[-1] - border
-        ]
-        examples.append(Example(photographs.names[index], blurred, sharp.contiguous(), kernel))
-    return examples
+    names = photographs.names[:count]
+    images = (photographs[index] for index in range(count))
+    if config.validation_crop:
+        side = config.validation_crop + 2 * border
+        images = (_centre(image, side) for image in images)
+    return list(blurred_examples(zip(names, images, strict=True), kernels, degradation, generator=generator))
 
 
 def _centre(image: Tensor, side: int) -> Tensor:

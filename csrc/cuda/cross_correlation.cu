@@ -1,8 +1,11 @@
 // Host entries of asnet::cross_correlation and asnet::cross_correlation_backward for CUDA.
 #include <array>
 #include <limits>
+#include <map>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "cross_correlation_arguments.h"
@@ -225,18 +228,32 @@ void dispatch(const Tensor& features, const Function& function) {
   }
 }
 
-// The plan of the spectral method, if that is to be used.
+// The plan of the spectral method, if that is the faster one.
 template <typename E, typename T>
-std::optional<SpectralPlan> choose(const std::string& method, const CorrelationSizes& sizes, bool gradient) {
-  if (method == "direct") return std::nullopt;
+std::optional<SpectralPlan> search(bool is_direct_possible, const CorrelationSizes& sizes, bool gradient) {
   const SpectralPlanner planner(sizes, gradient, sizeof(T), most_spectral_bytes);
-  const double direct = method == "auto"
+  const double direct = is_direct_possible
                             ? cross_correlation_direct_cost<E>(sizes, gradient) / h100::multiply_adds_per_second
                             : std::numeric_limits<double>::infinity();
   // Small sums would be made in less time than the search for a plan takes.
   if (direct <= planner.least_seconds()) return std::nullopt;
   const SpectralPlan plan = planner.best();
   return plan.seconds < direct ? std::optional(plan) : std::nullopt;
+}
+
+// The plan of the spectral method, if that is to be used. The search, 0.1 ms long, is made once for the same sizes.
+template <typename E, typename T>
+std::optional<SpectralPlan> choose(const std::string& method, const CorrelationSizes& sizes, bool gradient) {
+  if (method == "direct") return std::nullopt;
+  static std::mutex mutex;
+  static std::map<std::tuple<bool, CorrelationSizes, bool>, std::optional<SpectralPlan>> known;
+  constexpr size_t most_known = 4096;  // photographs may be of ever new sizes
+
+  const std::tuple key(method == "auto", sizes, gradient);
+  const std::lock_guard lock(mutex);
+  if (const auto found = known.find(key); found != known.end()) return found->second;
+  if (known.size() == most_known) known.clear();
+  return known.emplace(key, search<E, T>(method == "auto", sizes, gradient)).first->second;
 }
 
 Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular, const std::string& method) {
@@ -262,7 +279,6 @@ Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, b
       cross_correlation_direct(sizes, const_pointer<E>(maps), pointer<E>(out), pointer<void>(workspace),
                                multiprocessors(), stream);
     }
-    check_launch("cross_correlation");
   });
   return result->scalar_type() == features.scalar_type() ? *result : torch::stable::to(*result, features.scalar_type());
 }
@@ -290,7 +306,6 @@ Tensor cross_correlation_backward(const Tensor& gradient, const Tensor& features
                                         pointer<void>(workspace), multiprocessors(), stream);
     }
   });
-  check_launch("cross_correlation_backward");
   return out;
 }
 

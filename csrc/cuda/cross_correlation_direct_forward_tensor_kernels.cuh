@@ -33,17 +33,71 @@ constexpr int kSegmentsInSum = 256;
 template <typename T>
 constexpr int kRowTiles = sizeof(T) == 2 ? 2 : 1;
 
-// r[k]: the pixels of half a step, whose first has its line there, of the channels first_channel + 8 k .. + 7.
-template <typename T, int count>
-__device__ __forceinline__ void load_half_step(Operand<T> (&r)[count], const T* line, int first_channel) {
+// Operands of mma, in the order of their registers, so that none has to be moved. `line`: of the first pixel.
+//
+// a: a step of 16 maps i from first_channel on, [half of the step][first, second 8 maps].
+template <typename T>
+__device__ __forceinline__ void load_shifted(Operand<T> (&a)[4], const T* line, int first_channel) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if constexpr (sizeof(T) == 2) {
-    static_assert(count == 4);
-    load_matrices<true>(r, line + lane % 8 * kLine + first_channel + lane / 8 * 8);
+    load_matrices<true>(a, line + (lane / 16 * kHalfStep<T> + lane % 8) * kLine + first_channel + lane / 8 % 2 * 8);
   } else {
     const T* from = line + lane % 4 * kLine + first_channel + lane / 4;
 #pragma unroll
-    for (int k = 0; k < count; ++k) r[k] = operand<T>(same_bits<uint32_t>(from[8 * k]));
+    for (int i = 0; i < 4; ++i) a[i] = operand<T>(same_bits<uint32_t>(from[i / 2 * kHalfStep<T> * kLine + i % 2 * 8]));
+  }
+}
+
+// The first halves of the operands of 16 kRowTiles maps i: half a step.
+template <typename T>
+__device__ __forceinline__ void load_half_shifted(Operand<T> (&a)[kRowTiles<T>][4], const T* line, int first_channel) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if constexpr (sizeof(T) == 2) {
+    uint32_t r[4];
+    load_matrices<true>(r, line + lane % 8 * kLine + first_channel + lane / 8 * 8);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i / 2][i % 2] = r[i];
+  } else {
+    const T* from = line + lane % 4 * kLine + first_channel + lane / 4;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) a[0][i] = operand<T>(same_bits<uint32_t>(from[8 * i]));
+  }
+}
+
+// b: a step of 32 maps j, [8 maps][half of the step].
+template <typename T>
+__device__ __forceinline__ void load_fixed(Operand<T> (&b)[4][2], const T* line) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if constexpr (sizeof(T) == 2) {
+#pragma unroll
+    for (int pair = 0; pair < 2; ++pair) {
+      uint32_t r[4];
+      load_matrices<true>(r, line + (lane / 8 % 2 * kHalfStep<T> + lane % 8) * kLine + 16 * pair + lane / 16 * 8);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) b[2 * pair + i / 2][i % 2] = r[i];
+    }
+  } else {
+    const T* from = line + lane % 4 * kLine + lane / 4;
+#pragma unroll
+    for (int n = 0; n < 4; ++n)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) b[n][i] = operand<T>(same_bits<uint32_t>(from[i * kHalfStep<T> * kLine + 8 * n]));
+  }
+}
+
+// sums[n] += a b[n]
+template <typename T>
+__device__ __forceinline__ void multiply_step(float (&sums)[4][4], const Operand<T> (&a)[4], const Operand<T> (&b)[4][2]) {
+#pragma unroll
+  for (int n = 0; n < 4; ++n) {
+    if constexpr (sizeof(T) == 2) {
+      multiply<T>(sums[n], a, b[n]);
+    } else {
+      float part[4] = {};
+      multiply<T>(part, a, b[n]);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) sums[n][e] += part[e];
+    }
   }
 }
 
@@ -150,40 +204,28 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (!active) return;
     const T* shifted = stages + step % kStages * kStageElements<T> + (kGroupLags<T> - 1 - residue) * kLine;
     const T* fixed = stages + step % kStages * kStageElements<T> + kShiftedPixels<T> * kLine;
-    // Half steps of the maps i: the one before this step, which only the second lag reads, and the two of it.
-    Operand<T> a[3][2 * kTiles];
-    load_half_step<T>(a[2], shifted - kHalf * kLine, row_channel);
+    // Of the maps i the first lag reads the step, the second the half step before it and the first half of the step.
+    Operand<T> a[kTiles][4], delayed[kTiles][4], b[4][2];
+    load_half_shifted<T>(delayed, shifted - kHalf * kLine, row_channel);
 #pragma unroll 1
     for (int pixel = 0; pixel < pixels; pixel += 2 * kHalf, shifted += 2 * kHalf * kLine, fixed += 2 * kHalf * kLine) {
-      Operand<T> b[2][4];
 #pragma unroll
-      for (int m = 0; m < 2 * kTiles; ++m) a[0][m] = a[2][m];
+      for (int m = 0; m < kTiles; ++m) load_shifted<T>(a[m], shifted, row_channel + 16 * m);
+      load_fixed<T>(b, fixed);
 #pragma unroll
-      for (int part = 0; part < 2; ++part) {
-        load_half_step<T>(a[part + 1], shifted + part * kHalf * kLine, row_channel);
-        load_half_step<T>(b[part], fixed + part * kHalf * kLine, 0);
-      }
-#pragma unroll
-      for (int lag = 0; lag < 2; ++lag) {
-        if (lag == 1 && !second) continue;
+      for (int m = 0; m < kTiles; ++m) multiply_step<T>(sums[0][m], a[m], b);
+      if (second) {
 #pragma unroll
         for (int m = 0; m < kTiles; ++m) {
-          const auto& before = a[1 - lag];
-          const auto& after = a[2 - lag];
-          const Operand<T> rows[4] = {before[2 * m], before[2 * m + 1], after[2 * m], after[2 * m + 1]};
-#pragma unroll
-          for (int n = 0; n < 4; ++n) {
-            const Operand<T> columns[2] = {b[0][n], b[1][n]};
-            if constexpr (sizeof(T) == 2) {
-              multiply<T>(sums[lag][m][n], rows, columns);
-            } else {
-              float part[4] = {};
-              multiply<T>(part, rows, columns);
-#pragma unroll
-              for (int e = 0; e < 4; ++e) sums[lag][m][n][e] += part[e];
-            }
-          }
+          delayed[m][2] = a[m][0];
+          delayed[m][3] = a[m][1];
+          multiply_step<T>(sums[1][m], delayed[m], b);
         }
+      }
+#pragma unroll
+      for (int m = 0; m < kTiles; ++m) {
+        delayed[m][0] = a[m][2];
+        delayed[m][1] = a[m][3];
       }
     }
   };

@@ -13,8 +13,9 @@ namespace asnet::cuda {
 // The device that costs are counted for. Wherever they are compared, the ratio of its memory's and its processors' speed
 // decides, which hardly differs between devices. benchmarks/cross_correlation.py --crossing shows what comes of it.
 namespace h100 {
-constexpr double multiply_adds_per_second = 33.5e12;
-constexpr double fraction_of_multiply_adds = 0.5;  // that these kernels reach
+// Of float32, 60 % of the peak: what kernels reach. Both methods are judged by it, and products on tensor cores by their
+// ratio to it (direct::kTensorSpeed).
+constexpr double multiply_adds_per_second = 0.6 * 33.5e12;
 // Between the memory's 3.35e12 and the L2 cache's: what one kernel leaves for the next is partly still there.
 constexpr double bytes_per_second = 2.5e12;
 // Until the next kernel is at work, torch's transforms among them.
@@ -180,7 +181,7 @@ class SpectralPlanner {
     const double launches = groups * ceil_divide(sizes_.count, plan.images) * launches_of_group(blocks);
     return sizes_.count *
                (bytes / h100::bytes_per_second +
-                (products + lags) * processors / (h100::multiply_adds_per_second * h100::fraction_of_multiply_adds)) +
+                (products + lags) * processors / h100::multiply_adds_per_second) +
            launches * h100::seconds_per_launch;
   }
 

@@ -1,6 +1,8 @@
 // Sizes of a cross-correlation, for all of its CUDA kernels. Its formula is in cpu/cross_correlation_kernels.h.
 #pragma once
 
+#include <compare>
+
 #include "cuda/device.cuh"
 
 namespace asnet::cuda {
@@ -9,6 +11,8 @@ struct CorrelationSizes {
   int64_t count, channels, height, width;  // of the features (N, C, H, W)
   int64_t lag_y, lag_x;                    // the largest lags, less than height and width
   bool circular;
+
+  auto operator<=>(const CorrelationSizes&) const = default;
 
   __host__ __device__ constexpr int64_t pairs() const { return channels * (channels + 1) / 2; }
   __host__ __device__ constexpr int64_t lags_y() const { return 2 * lag_y + 1; }

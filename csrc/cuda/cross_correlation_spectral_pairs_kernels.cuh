@@ -100,25 +100,34 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
   const int kx = static_cast<int>(task / blocks % row_blocks(group)) * 32 + threadIdx.x;
   if (image >= int64_t{block.count} * group.images || kx >= group.size_x) return;
   const int first = static_cast<int>(task % blocks) * maps, last = group.channels - 1;
-  const int64_t tile_stride = int64_t{2} * group.channels * group.size_x;
-  const int64_t base = image * group.tiles * tile_stride + 2 * kx;
+  // 32 bits count the values of a frequency's pairs, 34 GB of them, and those of the tiles that are summed at once.
   const T* const filters = pairs + 2 * (image * group.pairs() * group.size_x + kx);
+  const int row = 2 * group.size_x, tile_stride = group.channels * row;
+  const int64_t base = image * group.tiles * tile_stride + 2 * kx;
   for (int first_tile = 0; first_tile < group.tiles; first_tile += tiles_at_once) {
     T real[maps][tiles_at_once] = {}, imaginary[maps][tiles_at_once] = {};
-    for (int b = 0; b < group.channels; ++b) {
+    const T* values = tiles + base + int64_t{first_tile} * tile_stride;
+    int of_tile[tiles_at_once];
+#pragma unroll
+    for (int tile = 0; tile < tiles_at_once; ++tile) of_tile[tile] = min(tile, group.tiles - 1 - first_tile) * tile_stride;
+    unsigned of_pair[maps];  // (b, a) for b < a, else (a, b)
+#pragma unroll
+    for (int i = 0; i < maps; ++i) of_pair[i] = min(first + i, last) * group.size_x;
+    for (int b = 0; b < group.channels; ++b, values += row) {
       Complex<T> filter[maps];
 #pragma unroll
       for (int i = 0; i < maps; ++i) {
         const int a = min(first + i, last);
-        filter[i] = load_complex(filters + int64_t{2} * pair_index(min(a, b), max(a, b), group.channels) * group.size_x);
+        filter[i] = load_complex(filters + 2 * size_t{of_pair[i]});
+        // From pair (b, a) to (b + 1, a) there are as many as b + 1 has partners, from (a, b) to (a, b + 1) one.
+        of_pair[i] += (b < a ? group.channels - 1 - b : 1) * group.size_x;
         // Both orders of the pair (a, a) add up to a real filter.
-        filter[i].element[0] *= a == b ? T(2) : T(1);
-        filter[i].element[1] *= a == b ? T(0) : b > a ? T(-1) : T(1);
+        if (a == b) filter[i] = {{2 * filter[i].element[0], T(0)}};
+        if (b > a) filter[i].element[1] = -filter[i].element[1];
       }
 #pragma unroll
       for (int tile = 0; tile < tiles_at_once; ++tile) {
-        const Complex<T> value = load_complex(tiles + base + min(first_tile + tile, group.tiles - 1) * tile_stride +
-                                              int64_t{2} * b * group.size_x);
+        const Complex<T> value = load_complex(values + of_tile[tile]);
 #pragma unroll
         for (int i = 0; i < maps; ++i) {
           real[i][tile] += filter[i].element[0] * value.element[0];
@@ -133,8 +142,8 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
 #pragma unroll
       for (int tile = 0; tile < tiles_at_once; ++tile)
         if (first + i <= last && first_tile + tile < group.tiles)
-          store_complex(gradients + base + (first_tile + tile) * tile_stride + int64_t{2} * (first + i) * group.size_x,
-                        real[i][tile], imaginary[i][tile]);
+          store_complex(gradients + base + int64_t{first_tile + tile} * tile_stride + (first + i) * row, real[i][tile],
+                        imaginary[i][tile]);
   }
 }
 
@@ -168,6 +177,8 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
     }
     __syncthreads();
     if (!inside) continue;
+    // Else ptxas for sm_100 takes two at a time, whose doubles do not fit into the registers.
+#pragma unroll 1
     for (int frequency = begin; frequency < min(begin + lag_block, block.count); ++frequency) {
       const Complex<T> value = load_complex(pairs + 2 * ((frequency * all + pair) * group.size_x + q));
 #pragma unroll

@@ -14,6 +14,21 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <stdexcept>
+#include <string>
+
+namespace asnet::cuda {
+
+// Throws one sentence unless a call of CUDA's has succeeded.
+inline void check_cuda(cudaError_t status, const char* call) {
+  if (status == cudaSuccess) return;
+  constexpr int major = CUDART_VERSION / 1000, minor = CUDART_VERSION % 1000 / 10;
+  throw std::runtime_error(std::string("asnet: CUDA says \"") + cudaGetErrorString(status) + "\" to " + call +
+                           " (asnet was built with CUDA " + std::to_string(major) + "." + std::to_string(minor) + ")");
+}
+
+}  // namespace asnet::cuda
+
 // The kernel stands in parentheses, as its template arguments may hold commas: ASNET_LAUNCH((f<float, 4>), grid, ..).
 // Dynamic shared memory beyond 48 KiB has to be asked for.
 #define ASNET_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                   \
@@ -21,9 +36,12 @@
     const auto asnet_kernel = kernel;                                                                  \
     const size_t asnet_bytes = shared_bytes;                                                           \
     if (asnet_bytes > 48 * 1024)                                                                       \
-      cudaFuncSetAttribute(asnet_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,                  \
-                           static_cast<int>(asnet_bytes));                                             \
+      ::asnet::cuda::check_cuda(                                                                       \
+          cudaFuncSetAttribute(asnet_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,              \
+                               static_cast<int>(asnet_bytes)),                                         \
+          "the shared memory of " #kernel);                                                            \
     asnet_kernel<<<grid, block, asnet_bytes, stream>>>(__VA_ARGS__);                                   \
+    ::asnet::cuda::check_cuda(cudaGetLastError(), "the launch of " #kernel);                           \
   } while (false)
 
 // ASNET_SHARED(float, tile, [4][32]) declares shared memory of a size known at compile time; ASNET_DYNAMIC_SHARED(float,
@@ -68,18 +86,12 @@ __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// The same for floats rounded to TF32, a 16x8, b 8x8: a[0], a[1]: rows l/4 and l/4 + 8 of column l%4; a[2], a[3]: of
+// The same for floats as TF32, whose 13 lower bits are not read, a 16x8, b 8x8: a[0], a[1]: rows l/4 and l/4 + 8 of column l%4; a[2], a[3]: of
 // column l%4 + 4; b[0], b[1]: rows l%4 and l%4 + 4 of column l/4.
 __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-__device__ __forceinline__ uint32_t to_tf32(float x) {
-  uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-  return bits;
 }
 
 // Four 8x8 matrices of 16-bit elements: lanes 8 i .. 8 i + 7 give the addresses, in shared memory and multiples of 16
@@ -155,21 +167,23 @@ using Accumulation = std::conditional_t<std::is_same_v<T, double>, double, float
 
 template <typename To, typename From>
 __device__ __forceinline__ To same_bits(const From& from) {
-  static_assert(sizeof(To) == sizeof(From));
-  To to;
-  memcpy(&to, &from, sizeof(To));
-  return to;
+  static_assert(sizeof(To) == sizeof(From) && !std::is_array_v<From>);
+  // Not memcpy, of which nvcc makes loads byte by byte where `from` lies in memory.
+  return __builtin_bit_cast(To, from);
 }
 
-// A float, given by its bits, as the sum of two TF32 numbers of 11 bits each, which leaves out its last two bits at most. An
-// infinity becomes NaN: it has no remainder.
+// The nearest number of TF32's 11 bits, ties away from zero, of a float given by its bits. A NaN may become any number.
+__device__ __forceinline__ uint32_t to_tf32(uint32_t bits) { return (bits + 0x1000u) & 0xffffe000u; }
+
+// A float, given by its bits, as the sum of two TF32 numbers: three instructions. Of the remainder `low` an mma reads 11
+// bits, of the 12 that it may have: the float's last bit at most is left out. An infinity, and what rounds to one, becomes
+// NaN, as NaN does: it has no remainder.
 struct Tf32Pair {
   uint32_t high, low;
 };
 __device__ __forceinline__ Tf32Pair to_tf32_pair(uint32_t bits) {
-  const float x = same_bits<float>(bits);
-  const uint32_t high = to_tf32(x);
-  return {high, to_tf32(x - same_bits<float>(high))};
+  const uint32_t high = to_tf32(bits);
+  return {high, same_bits<uint32_t>(same_bits<float>(bits) - same_bits<float>(high))};
 }
 
 // `count` elements that are loaded and stored at once: at most 16 bytes, its address a multiple of its size.

@@ -93,11 +93,11 @@ __device__ __forceinline__ void store_sums(const A (&sums)[row_tiles][4][4], int
     for (int j = 0; j < 4; ++j) pairs[j] = {narrow<T>(sums[i][j][e]), narrow<T>(sums[i][j][e + 1])};
     T* const to = row_address(8 * row + lane / 4);
     if constexpr (packed && sizeof(T) == 2) {
-      uint32_t word[4];
+      Pack<uint32_t, 4> words;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) word[j] = same_bits<uint32_t>(pairs[j]);
-      transpose_quad(word);
-      if (to && 8 * quad < columns_left) store_pack(to + 8 * quad, same_bits<Pack<T, 8>>(word));
+      for (int j = 0; j < 4; ++j) words.element[j] = same_bits<uint32_t>(pairs[j]);
+      transpose_quad(words.element);
+      if (to && 8 * quad < columns_left) store_pack(to + 8 * quad, same_bits<Pack<T, 8>>(words));
     } else if (to) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {

@@ -28,7 +28,6 @@ void modulate(const char* op, const Tensor& x, const OptionalTensor& multiplier,
     kernels::launch_forward<T>(shape, walk_pixels(x), tables, relu, const_pointer<T>(x), pointer<T>(out),
                                cuda::multiprocessors(), cuda::current_stream(x));
   });
-  cuda::check_launch(op);
 }
 
 void differentiate(const char* op, const BackwardTensors& tensors, const OptionalTensor& multiplier,
@@ -58,7 +57,6 @@ void differentiate(const char* op, const BackwardTensors& tensors, const Optiona
     kernels::launch_backward(shape, pixels, tables, relu, tensors.saved_input, to, workspace, multiprocessors,
                              cuda::current_stream(grad));
   });
-  cuda::check_launch(op);
 }
 
 }  // namespace

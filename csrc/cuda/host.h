@@ -1,4 +1,4 @@
-// What every host entry does around its kernels: device, stream, launch check. Compiled by nvcc for the GPU and, for the
+// What every host entry does around its kernels: device, stream, size of the device. Compiled by nvcc for the GPU and, for the
 // tests, by g++ with the kernels running on the CPU (tests/kernels/cuda_on_cpu).
 #pragma once
 
@@ -29,15 +29,12 @@ inline cudaStream_t current_stream(const torch::stable::Tensor& tensor) {
   return static_cast<cudaStream_t>(stream);
 }
 
-inline void check_launch(const char* operator_name) {
-  const cudaError_t error = cudaGetLastError();
-  STD_TORCH_CHECK(error == cudaSuccess, operator_name, ": the kernel could not be launched: ", cudaGetErrorString(error));
-}
-
+// Of the current device. Where the driver is too old for this CUDA, it is here that it shows.
 inline int multiprocessors() {
   int device = 0, count = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  check_cuda(cudaGetDevice(&device), "the question which device is current");
+  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+             "the question how many multiprocessors the device has");
   return count;
 }
 
@@ -54,7 +51,6 @@ struct DeviceGuard {
   explicit DeviceGuard(const torch::stable::Tensor&) {}
 };
 inline cudaStream_t current_stream(const torch::stable::Tensor&) { return nullptr; }
-inline void check_launch(const char*) {}
 inline int multiprocessors() { return 4; }
 
 }  // namespace asnet::cuda

@@ -1,5 +1,5 @@
 // A matrix product of one block, sums[row, column] = sum_k first[row, k] second[k, column]: tiles in shared memory that are
-// filled in the background, and their products in the registers of eight warps. What the guided convolutions share.
+// filled in the background, and their products in the registers of eight warps. The main loop of the guided pointwise convolution.
 //
 // The depth k is cut into slices of 32 bytes, whatever the type: what one mma takes. Tiles are addressed in chunks of 16
 // bytes, the unit of copies and of load_matrices. Chunks are permuted within their line, so that the eight which are read

@@ -22,28 +22,33 @@ def test_every_outcome_of_a_part_is_a_result() -> None:
         "not started": ["/nonexistent/compute-sanitizer"],
     }
     for status, command in commands.items():
-        result = gpu_suite.run(Part("part", command, limit=3 if status == "timed out" else 30), {})
+        result = gpu_suite.run(Part("part", command, limit=3 if status == "timed out" else 30), {}, 60)
         assert result["status"] == status
         assert json.loads(json.dumps(result)) == result
         if status in ("failed", "timed out"):
             assert result["output"] == "before\n"
-    assert gpu_suite.run(Part("part", commands["failed"], 30), {})["exit_code"] == 3
+    assert gpu_suite.run(Part("part", commands["failed"], 30), {}, 60)["exit_code"] == 3
 
 
-def test_the_parts_end_within_nine_minutes() -> None:
-    assert sum(part.limit for part in gpu_suite.parts("python", "90")) < 9 * 60
+def test_no_part_outlasts_the_call() -> None:
+    sleep = Part("part", [sys.executable, "-uc", "print('before'); import time; time.sleep(60)"], limit=60)
+    assert gpu_suite.run(sleep, {}, 3)["status"] == "timed out"
+    late = gpu_suite.run(sleep, {}, -1)
+    assert (late["status"], late["seconds"]) == ("no time", 0)
+    assert gpu_suite.CALL_SECONDS < 6 * 60
 
 
-def test_files_that_parts_name_exist() -> None:
-    for part in gpu_suite.parts("python", "90"):
+@pytest.mark.parametrize("call", ["operators", "networks"])
+def test_files_that_parts_name_exist(call: str) -> None:
+    for part in gpu_suite.parts(call, "python", "90", Path("results")):
         for word in map(str, part.command):
-            if word.endswith(".py"):
+            if word.endswith((".py", ".jpg")):
                 assert Path(gpu_suite.ROOT, word).is_file(), word
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing where no CUDA device is")
 def test_without_a_gpu_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["gpu_suite.py"])
+    monkeypatch.setattr(sys, "argv", ["gpu_suite.py", "operators"])
     with pytest.raises(SystemExit, match="finds no CUDA device"):
         gpu_suite.main()
     with pytest.raises(SystemExit, match="no CUDA device"):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -144,6 +145,44 @@ def test_the_comparison_holds_photograph_result_and_kernel(
         assert numpy.array_equal(numpy.asarray(sheet)[8:41, 8:49], numpy.asarray(before))
         assert numpy.array_equal(numpy.asarray(sheet)[8:41, 57:98], numpy.asarray(after))
         assert numpy.asarray(sheet)[8:99, 106:197].max() == 255
+
+
+def test_region_strength_and_line(tmp_path: Path, photo: Path, model: list[str]) -> None:
+    def deblurred(name: str, *options: str) -> Any:
+        assert main(["deblur", str(photo), "-o", str(tmp_path / name), *options, *model]) == 0
+        with Image.open(tmp_path / name) as result:
+            return numpy.asarray(result).astype(int)
+
+    kernels = [str(tmp_path / "used.npy"), str(tmp_path / "estimated.npy")]
+    deblurred("region.png", "--region", "2,3,40,30", "--save-kernel", kernels[0])
+    assert main(["estimate", str(photo), "-o", kernels[1], "--region", "2,3,40,30", *model]) == 0
+    assert Path(kernels[0]).read_bytes() == Path(kernels[1]).read_bytes()
+    with Image.open(photo) as picture_:
+        blurred = numpy.asarray(picture_).astype(int)
+    whole, half, none = (deblurred(f"{x}.png", "--line", "3,30", "--strength", x) for x in ("1", "0.5", "0"))
+    assert numpy.array_equal(none, blurred)
+    assert numpy.abs(half - (whole + blurred) / 2).max() <= 1
+    assert not numpy.array_equal(whole, deblurred("held.png", "--line", "3,30", "--denoise", "1"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--region", "1,2,3"], "LEFT,TOP,RIGHT,BOTTOM in whole pixels, got '1,2,3'"),
+        (["--region=-1,2,30,40"], "got '-1,2,30,40'"),
+        (["--strength", "1.5"], "from 0 to 1, got '1.5'"),
+        (["--denoise", "much"], "from 0 to 1, got 'much'"),
+        (["--line", "0,3"], "above 0 and at most 1000 pixels, got 0"),
+        (["--line", "5,3", "--kernel", "kernel.npy"], "not allowed with"),
+    ],
+)
+def test_unusable_values_of_options(
+    photo: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["deblur", str(photo), "-o", "sharp.png", *options])
+    assert exit_.value.code == 2
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".png"])
@@ -294,6 +333,8 @@ def test_a_folder_without_photographs(
         (["--kernel", "missing.npy"], "there is no file missing.npy"),
         (["--kernel", "black.png"], "black.png holds no blur kernel"),
         (["--tile-size", "8"], "tile_size must be at least"),
+        (["--region", "0,0,50,20"], "must lie in the image of 41x33 pixels"),
+        (["--region", "0,0,20,20", "--line", "5,3"], "but the kernel is given"),
     ],
 )
 def test_unusable_options(
@@ -380,7 +421,9 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"asnet {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["deblur"], ["estimate"], ["sample-kernels"], ["train"], ["info"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["deblur"], ["estimate"], ["serve"], ["sample-kernels"], ["train"], ["info"]]
+)
 def test_help_of_every_subcommand(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*arguments, "--help"])

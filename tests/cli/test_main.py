@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from messages import one_sentence
 
-from asnet.cli.main import main
+from asnet.cli.main import main, set_wait_policy
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,37 @@ def test_the_help_survives_without_docstrings(arguments: list[str], words: list[
     assert finished.returncode == 0, finished.stderr
     for word in words:
         assert word in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("own", "shown"),
+    [({}, "OMP_WAIT_POLICY = 'PASSIVE'"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "OMP_WAIT_POLICY = 'ACTIVE'")],
+)
+def test_threads_of_the_command_sleep_while_they_wait_unless_told_otherwise(
+    own: dict[str, str], shown: str
+) -> None:
+    """What OpenMP itself says it has read, which it does once, when torch loads it."""
+    ignored = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in ignored}
+    environment |= {"OMP_DISPLAY_ENV": "true", **own}
+    command = [sys.executable, "-m", "asnet", "--version"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    if "OMP_WAIT_POLICY" not in result.stderr:
+        pytest.skip("this OpenMP does not show its settings")
+    assert shown in result.stderr
+
+
+def test_a_spin_count_of_the_user_s_stands() -> None:
+    environment = {"GOMP_SPINCOUNT": "5000"}
+    set_wait_policy(environment)
+    assert environment == {"GOMP_SPINCOUNT": "5000"}
+
+
+def test_in_a_running_python_the_command_leaves_the_environment_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert "torch" in sys.modules
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert "OMP_WAIT_POLICY" not in os.environ

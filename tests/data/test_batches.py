@@ -1,10 +1,12 @@
+from typing import Any
+
 import numpy
 import pytest
 import torch
 from PIL import Image
 
 from asnet.data.batches import BatchSource
-from asnet.data.blur_kernels import BlurKernelConfig
+from asnet.data.blur_kernels import BlurKernelConfig, support_size
 from asnet.data.degradation import DegradationConfig, blur
 from asnet.data.photographs import Photographs
 from asnet.errors import InputError
@@ -19,7 +21,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Photographs:
     return Photographs(folder)
 
 
-def source(photographs: Photographs, *, noise: float = 0.02, **changes: int) -> BatchSource:
+def source(photographs: Photographs, *, noise: float = 0.02, **changes: Any) -> BatchSource:
     arguments = {"batch_size": 3, "crop": 32, "seed": 7, **changes}
     return BatchSource(
         photographs, BlurKernelConfig(canvas=15), DegradationConfig(noise=(noise, noise)), **arguments
@@ -30,7 +32,8 @@ def test_shapes_and_ranges(photographs: Photographs) -> None:
     batch = source(photographs).batch(0)
     assert batch.blurred.shape == batch.sharp.shape == (3, 3, 32, 32)
     assert batch.kernel.shape == (3, 15, 15)
-    assert {tensor.dtype for tensor in batch} == {torch.float32}
+    assert batch.given.shape == batch.kernel.shape
+    assert {tensor.dtype for tensor in batch[:4]} == {torch.float32}
     assert 0 <= batch.sharp.min() <= batch.sharp.max() <= 1
 
 
@@ -38,7 +41,7 @@ def test_a_batch_depends_on_seed_index_and_rank_alone(photographs: Photographs) 
     straight = source(photographs)
     batches = [straight.batch(index) for index in range(4)]
     resumed = source(photographs)
-    for first, second in zip(batches[3], resumed.batch(3), strict=True):
+    for first, second in zip(batches[3][:4], resumed.batch(3)[:4], strict=True):
         assert torch.equal(first, second)
 
     others = [
@@ -57,7 +60,7 @@ def test_autocast_leaves_the_data_alone(photographs: Photographs) -> None:
     plain = source(photographs).batch(0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         under_autocast = source(photographs).batch(0)
-    for first, second in zip(plain, under_autocast, strict=True):
+    for first, second in zip(plain[:4], under_autocast[:4], strict=True):
         assert torch.equal(first, second)
 
 
@@ -69,10 +72,53 @@ def test_sharp_is_aligned_with_blurred(photographs: Photographs) -> None:
     )
 
 
+def test_the_halo_surrounds_the_crop_and_is_no_wider_than_the_largest_kernel(
+    photographs: Photographs,
+) -> None:
+    wide = source(photographs, noise=0.0, crop=20, halo=11)
+    sides = set()
+    for index in range(12):
+        batch = wide.batch(index)
+        left, right, top, bottom = batch.halo
+        extent = int(support_size(batch.kernel).max())
+        assert left + right == top + bottom == 2 * min(11, extent)
+        assert batch.blurred.shape == (3, 3, 20 + top + bottom, 20 + left + right)
+        rows, columns = (slice(before + 7, before + 20 - 7) for before in (top, left))
+        torch.testing.assert_close(
+            blur(batch.sharp, batch.kernel), batch.blurred[..., rows, columns], rtol=0, atol=1e-5
+        )
+        sides |= {left == 0, right == 0, left == right}
+    # Now and then the crop lies at an edge.
+    assert sides == {True, False}
+
+
+def test_given_kernels_are_the_true_ones_but_for_the_wrong_share(photographs: Photographs) -> None:
+    plain, half = source(photographs, batch_size=4), source(photographs, batch_size=4, wrong_share=0.5)
+    assert torch.equal(plain.batch(0).given, plain.batch(0).kernel)
+    batch = half.batch(0)
+    assert torch.equal(batch.kernel, plain.batch(0).kernel)
+    assert torch.equal(batch.blurred, plain.batch(0).blurred)
+    same = [torch.equal(given, true) for given, true in zip(batch.given, batch.kernel, strict=True)]
+    assert same == [True, True, False, False]
+
+
 def test_noise_is_added(photographs: Photographs) -> None:
     clean, noisy = source(photographs, noise=0.0).batch(0), source(photographs, noise=0.1).batch(0)
     assert torch.equal(clean.sharp, noisy.sharp)
     assert abs((noisy.blurred - clean.blurred).std() - 0.1) < 0.005
+
+
+def test_lights_are_in_both_images_and_clipped(photographs: Photographs) -> None:
+    plain = source(photographs, noise=0.0)
+    config = DegradationConfig(noise=(0.0, 0.0), lights=(3, 3), light_radius=(2.0, 2.0))
+    lit = BatchSource(photographs, BlurKernelConfig(canvas=15), config, batch_size=3, crop=32, seed=7)
+    before, after = plain.batch(0), lit.batch(0)
+    assert torch.equal(before.kernel, after.kernel)
+    assert after.sharp.max() == 1
+    assert after.blurred.max() <= 1
+    assert (after.sharp >= before.sharp).all()
+    assert (after.sharp > before.sharp).any()
+    assert after.blurred.mean() > before.blurred.mean()
 
 
 def test_unusable_arguments_are_refused(photographs: Photographs) -> None:

@@ -96,6 +96,76 @@ def test_kernels_point_in_all_directions() -> None:
     assert counts.min() > 90  # 150 expected
 
 
+VARIANTS = ({"thin_probability": 1.0}, {"tail_probability": 1.0}, {"loop_probability": 1.0})
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, {name: 0.5 for part in VARIANTS for name in part}])
+@pytest.mark.parametrize("size", [1, 3, 31, 101])
+def test_other_paths_and_sensors_keep_every_promise(variant: dict[str, float], size: int) -> None:
+    config = BlurKernelConfig(canvas=size, minimum_size=size, **variant)
+    kernels = sample(40, config)
+    assert (support_size(kernels) == size).all()
+    assert (kernels >= 0).all()
+    torch.testing.assert_close(kernels.sum((1, 2)), torch.ones(40))
+    assert centroids(kernels).abs().max() < 2e-3
+    assert torch.equal(kernels, sample(40, config))
+
+
+def test_thin_kernels_are_one_pixel_wide() -> None:
+    """An open path one pixel wide covers, splatted onto its neighbours, two pixels across at most."""
+    soft, thin = (
+        sample(100, BlurKernelConfig(canvas=61, minimum_size=61, thin_probability=probability))
+        for probability in (0.0, 1.0)
+    )
+    assert torch.equal(soft, sample(100, BlurKernelConfig(canvas=61, minimum_size=61)))
+    areas = [(kernels > 0.02 * kernels.amax((1, 2), keepdim=True)).sum((1, 2)) for kernels in (soft, thin)]
+    assert areas[1].double().mean() < 0.7 * areas[0].double().mean()
+    # Nothing is spread: the brightest pixel holds more of the weight.
+    assert thin.amax((1, 2)).median() > 1.3 * soft.amax((1, 2)).median()
+
+
+def test_tails_are_long_and_faint() -> None:
+    """Half of the pixels that carry anything at all carry a small part of the weight."""
+
+    def faint(kernels: Tensor) -> Tensor:
+        shares = []
+        for kernel in kernels:
+            values = kernel[kernel > 0].sort().values
+            shares.append(values[: len(values) // 2].sum())
+        return torch.stack(shares)
+
+    plain, tailed = (
+        sample(200, BlurKernelConfig(canvas=61, minimum_size=61, thin_probability=1.0, tail_probability=tail))
+        for tail in (0.0, 1.0)
+    )
+    assert faint(tailed).median() < 0.6 * faint(plain).median()
+
+
+def test_loops_surround_their_centre() -> None:
+    """Seen from its centroid a loop lies in most directions, a random walk in few."""
+
+    def directions(kernels: Tensor) -> Tensor:
+        grid = torch.arange(61.0) - 30
+        octant = ((torch.atan2(grid[:, None], grid[None]) / torch.pi + 1) * 4).long().clamp_max(7)
+        # The squeeze along one axis puts much of a loop into two of them.
+        weights = torch.stack([(kernels * (octant == index)).sum((1, 2)) for index in range(8)])
+        return (weights > 0.02).sum(0)
+
+    walks, loops = (
+        sample(200, BlurKernelConfig(canvas=61, minimum_size=61, thin_probability=1.0, loop_probability=loop))
+        for loop in (0.0, 1.0)
+    )
+    assert directions(loops).double().mean() > directions(walks).double().mean() + 1
+
+
+def test_a_share_of_the_kernels_is_thin() -> None:
+    kernels = sample(400, BlurKernelConfig(canvas=31, minimum_size=31, thin_probability=0.25))
+    peaks = kernels.amax((1, 2))
+    all_thin = sample(400, BlurKernelConfig(canvas=31, minimum_size=31, thin_probability=1.0))
+    share = torch.isclose(peaks, all_thin.amax((1, 2))).double().mean()
+    assert 0.17 < share < 0.33
+
+
 def test_no_kernels_and_a_negative_count() -> None:
     assert sample(0, BlurKernelConfig()).shape == (0, 31, 31)
     with pytest.raises(InputError, match="-1"):
@@ -115,6 +185,9 @@ def test_no_kernels_and_a_negative_count() -> None:
         {"class_sizes": (9, 20)},
         {"class_sizes": (21, 9)},
         {"class_sizes": (9, 9)},
+        {"thin_probability": 1.5},
+        {"tail_probability": -0.1},
+        {"loop_probability": float("nan")},
     ],
 )
 def test_unusable_configurations_are_refused(arguments: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
-from asnet.data.degradation import DegradationConfig, blur, degrade
+from asnet.data.degradation import DegradationConfig, blur, degrade, with_lights
 from asnet.errors import ConfigurationError, InputError
 
 CLEAN = DegradationConfig(noise=(0.0, 0.0))
@@ -146,6 +146,43 @@ def test_saturation_probability_chooses_among_the_images() -> None:
     assert 30 < (blurred == 1).sum() < 70
 
 
+LIGHTS = {"lights": (3, 3), "light_radius": (1.0, 2.0), "light_intensity": (10.0, 10.0)}
+
+
+def test_lights_outshine_white_and_are_clipped_once_blurred() -> None:
+    config = DegradationConfig(noise=(0.0, 0.0), **LIGHTS)  # type: ignore[arg-type]
+    dark = torch.full((2, 3, 64, 80), 0.1)
+    lit = with_lights(dark, config, generator=generator())
+    assert (lit >= dark).all()
+    bright = (lit > 1).any(1)
+    # Three discs of a radius of at most 2 pixels, some of them cut off by the border or one upon another.
+    assert (bright.sum((1, 2)) >= 3).all()
+    assert (bright.sum((1, 2)) <= 3 * 21).all()
+    assert lit.max() <= 10
+    box = torch.full((2, 5, 5), 1 / 25)
+    blurred = degrade(lit, box, config, generator=generator())
+    assert blurred.max() == 1
+    clipped = degrade(lit.clamp_max(1), box, config, generator=generator())
+    # Much more light arrives than a photograph whose lights were clipped before could give.
+    assert (blurred - 0.1).sum() > 3 * (clipped - 0.1).sum()
+
+
+def test_lights_are_seeded_and_each_image_has_its_own() -> None:
+    config = DegradationConfig(lights=(1, 9))
+    dark = torch.zeros(6, 1, 50, 50)
+    lit = with_lights(dark, config, generator=generator(1))
+    assert torch.equal(lit, with_lights(dark, config, generator=generator(1)))
+    assert len(torch.unique(lit.flatten(1), dim=0)) == 6
+    assert not dark.any()
+
+
+def test_without_lights_nothing_is_drawn() -> None:
+    source = generator(2)
+    image = torch.rand(1, 3, 20, 20)
+    assert torch.equal(with_lights(image, CLEAN, generator=source), image)
+    assert torch.equal(source.get_state(), generator(2).get_state())
+
+
 def test_jpeg_loses_more_at_lower_quality_and_gives_eight_bits() -> None:
     rows = torch.linspace(0, 1, 66)
     sharp = (0.5 + 0.5 * torch.sin(12 * rows[:, None] + 20 * rows[None] ** 2)).expand(1, 3, 66, 66)
@@ -193,6 +230,11 @@ def test_ranges_read_from_a_configuration_file_may_be_lists() -> None:
         {"gamma": 0.0},
         {"poisson": (0.0, 10.0)},
         {"saturation": (0.5, 2.0)},
+        {"lights": (5, 2)},
+        {"lights": (0.5, 2)},
+        {"lights": None},
+        {"light_radius": (0.1, 1.0)},
+        {"light_intensity": (0.5, 2.0)},
         {"saturation_probability": 1.5},
         {"jpeg": (0, 50)},
         {"jpeg": (50, 100)},

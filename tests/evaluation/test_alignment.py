@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from asnet.errors import InputError
-from asnet.evaluation.alignment import align, least_error_position, least_shifted_error, luma
+from asnet.evaluation.alignment import (
+    align,
+    fourier_shift,
+    least_error_position,
+    least_shifted_error,
+    luma,
+    sub_pixel_shift,
+)
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -162,3 +169,46 @@ def test_the_least_error_position_agrees_with_plain_loops() -> None:
     assert least_error_position(estimate, estimate) == (0, 0)
     with pytest.raises(InputError, match="8x15"):
         least_error_position(estimate, noise(15, 8))
+
+
+def waves(height: int, width: int, down: float, right: float) -> torch.Tensor:
+    """A band-limited scene, moved: sums of waves, so that any shift is exact."""
+    rows = (torch.arange(height, dtype=torch.float64) - down)[:, None]
+    columns = torch.arange(width, dtype=torch.float64) - right
+    generator = torch.Generator().manual_seed(3)
+    image = torch.zeros(height, width, dtype=torch.float64)
+    for _ in range(40):
+        along, across, phase = ((torch.rand(3, generator=generator) - 0.5) * 2.4).tolist()
+        image += torch.sin(along * rows + across * columns + 5 * phase)
+    return 0.5 + image / 40
+
+
+@pytest.mark.parametrize(("down", "right"), [(0, 0), (0.37, -0.81), (5, -3), (-7.5, 6.25)])
+@pytest.mark.parametrize("size", [(64, 81), (90, 47)])
+def test_a_shift_by_fractions_is_found_and_undone(size: tuple[int, int], down: float, right: float) -> None:
+    truth, estimate = waves(*size, 0, 0), waves(*size, down, right)
+    estimate = estimate + 0.01 * (noise(*size) - 0.5)
+    found = sub_pixel_shift(estimate, truth, largest=9)
+    assert found == pytest.approx((-down, -right), abs=0.01)
+    inside = (slice(12, -12), slice(12, -12))
+    back = fourier_shift(estimate, *found)
+    assert (back - truth)[inside].square().mean().sqrt() < 0.01
+    assert sub_pixel_shift(estimate.float(), truth.float(), largest=9) == pytest.approx(found, abs=1e-3)
+
+
+def test_a_fourier_shift_takes_any_leading_dimensions() -> None:
+    image = noise(2, 3, 30, 41)
+    torch.testing.assert_close(fourier_shift(image, 0, 0), image)
+    moved = fourier_shift(image, 2, -1)
+    torch.testing.assert_close(moved[..., 2:, :-1], image[..., :-2, 1:])
+    torch.testing.assert_close(fourier_shift(image[0, 0], 0.5, 0.25), fourier_shift(image, 0.5, 0.25)[0, 0])
+
+
+def test_images_that_cannot_be_aligned_are_refused() -> None:
+    with pytest.raises(InputError, match="by up to 9 pixels"):
+        sub_pixel_shift(noise(20, 40), noise(20, 40), largest=9)
+    with pytest.raises(InputError, match="same larger shape"):
+        sub_pixel_shift(noise(40, 40), noise(40, 41), largest=3)
+    # Nothing to go by: no shift, and no failure.
+    flat = torch.full((40, 40), 0.5, dtype=torch.float64)
+    assert sub_pixel_shift(flat, flat, largest=3) == pytest.approx((0, 0), abs=4)

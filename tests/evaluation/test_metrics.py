@@ -5,7 +5,7 @@ import torch
 
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
 from asnet.errors import InputError
-from asnet.evaluation.metrics import kernel_similarity, psnr, self_symmetry, ssim
+from asnet.evaluation.metrics import kernel_similarity, psnr, ring_error, self_symmetry, ssim
 
 
 def images(count: int = 3, height: int = 33, width: int = 47) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,3 +97,30 @@ def test_unusable_kernels_are_refused() -> None:
         kernel_similarity(torch.zeros(2, 3, 3), torch.zeros(1, 3, 3))
     with pytest.raises(InputError):
         self_symmetry(torch.zeros(1, 1, 3, 3))
+
+
+def test_ring_error_counts_flat_places_near_edges_alone() -> None:
+    truth = torch.full((1, 3, 60, 100), 0.2)
+    truth[..., 50:] = 0.8
+    near, far, on_edge = torch.zeros_like(truth), torch.zeros_like(truth), torch.zeros_like(truth)
+    near[..., 30:40] = 0.1
+    far[..., :10] = 0.1
+    on_edge[..., 48:52] = 0.1
+    ripple = ring_error(truth + near, truth, distance=24)
+    assert 0.03 < float(ripple) < 0.1
+    assert ring_error(truth + far, truth, distance=24) == 0
+    assert ring_error(truth + on_edge, truth, distance=24) == 0
+    # Relative to the places that count: 24 and 25 columns, less those at the edge, in which nothing is flat.
+    columns = torch.arange(100)
+    place = ((columns - 49).abs() <= 24) & ((columns - 49).abs() > 2)
+    expected = (0.01 * 10 / place.sum()) ** 0.5
+    torch.testing.assert_close(ripple[0], expected)
+
+
+def test_ring_error_without_flat_places_is_none() -> None:
+    noise = torch.rand(2, 1, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert ring_error(noise, noise).isnan().all()
+    flat = torch.zeros(1, 1, 40, 40)
+    assert ring_error(flat, flat).isnan().all()
+    with pytest.raises(InputError):
+        ring_error(noise, flat)

@@ -81,9 +81,7 @@ def passed_on(tmp_path: Path, data: bytes, suffix: str) -> tuple[Path, tuple[str
         {322: entry(LONG, 16), 324: entry(LONG, 16), 338: entry(SHORT, 1), 34675: text(b"no profile")},
     ],
 )
-def test_tags_that_describe_a_file_stay_behind(
-    tmp_path: Path, suffix: str, tags: dict[int, Entry]
-) -> None:
+def test_tags_that_describe_a_file_stay_behind(tmp_path: Path, suffix: str, tags: dict[int, Entry]) -> None:
     data = jpeg(Exif(main={**tags, 271: text(b"Maker")}))
     target, notes = passed_on(tmp_path, data, suffix)
     assert notes == ()

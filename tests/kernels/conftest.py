@@ -72,4 +72,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 if sanitizers():
-    collect_ignore_glob = ["test_*_host.py", "test_nvcc.py", "test_faults.py"]
+    collect_ignore_glob = ["test_*_host.py", "test_nvcc.py", "test_ptx.py", "test_faults.py"]

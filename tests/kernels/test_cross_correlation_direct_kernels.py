@@ -64,10 +64,11 @@ def random_features(shape, dtype, seed=0):
 
 
 def random_gradient(features, lag_y, lag_x, dtype):
-    """Numbers whose sums of two are exact in 16 bits: the kernels round G_aa(t, s) + G_aa(-t, -s)."""
+    """In 16 bits numbers whose sums of two are exact: the kernels round G_aa(t, s) + G_aa(-t, -s)."""
     N, C = features.shape[:2]
     shape = N, C * (C + 1) // 2, 2 * lag_y + 1, 2 * lag_x + 1
-    return encode(np.clip(np.random.default_rng(1).normal(size=shape) * 8, -31, 31).round() / 8, dtype)
+    numbers = np.random.default_rng(1).normal(size=shape)
+    return encode(np.clip(numbers * 8, -31, 31).round() / 8 if "16" in dtype else numbers, dtype)
 
 
 def workspace(kernels, features, lags, circular, backward):

@@ -1,20 +1,18 @@
 """The kernels compiled by nvcc for every architecture: what they use stays within the limits next to them."""
 
 import hashlib
-import importlib.util
+import os
 import re
 import shlex
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 from build_kernels import ROOT, cache_folder, jobs
+from nvcc import included, setup_script
 from ptxas import CUDA, Limits, Usage, all_limits, limits_in, oversized, usages_in, violations
-
-ARCHITECTURES = ("80", "86", "89", "90", "120")
 
 
 def test_every_kernel_has_limits():
@@ -95,31 +93,6 @@ def test_launches_leave_room_for_two_blocks():
     assert len(oversized({"small": (32, 0)}, {"small": Limits(32, 50177, 0)})) == 1
 
 
-def setup_script() -> ModuleType:
-    """setup.py as a module that builds nothing."""
-    sys.path.insert(0, str(ROOT / "build_backend"))
-    specification = importlib.util.spec_from_file_location("asnet_setup", ROOT / "setup.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("setuptools.setup", lambda **_: None)
-        specification.loader.exec_module(module)
-    sys.path.remove(str(ROOT / "build_backend"))
-    return module
-
-
-def included(path: Path) -> set[Path]:
-    """A source of csrc and all that it includes from there."""
-    found, open_paths = set(), [path]
-    while open_paths:
-        current = open_paths.pop()
-        found.add(current)
-        names = re.findall(r'^#include "([^"]+)"', current.read_text(), re.MULTILINE)
-        open_paths += [ROOT / "csrc" / name for name in names if ROOT / "csrc" / name not in found]
-    return found
-
-
 def compile_objects(commands: dict[str, list[str]], version: str) -> dict[Path, str]:
     """Runs the compilers; object file to what ptxas has said. Both are kept under the hash of the sources."""
 
@@ -142,7 +115,7 @@ def compile_objects(commands: dict[str, list[str]], version: str) -> dict[Path, 
 
 @pytest.fixture(scope="module")
 def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """``_C_cuda`` compiled and linked as setup.py does, for all architectures, and what ptxas has said."""
+    """``_C_cuda`` as setup.py builds it, for its architectures, and what ptxas has said."""
     setup = setup_script()
     nvcc = setup.find_nvcc()
     if nvcc is None:
@@ -158,18 +131,25 @@ def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     builder.inplace = False
     torch = setup.find_torch()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ASNET_CUDA_ARCHITECTURES", ";".join(ARCHITECTURES))
+        patch.delenv("ASNET_CUDA_ARCHITECTURES", raising=False)
         commands = builder.cuda_objects(nvcc, [str(path) for path in sorted(CUDA.glob("*.cu"))], torch)
     for command in commands.values():
         command[1:1] = ["-Xptxas", "-v", "-I", str(ROOT / "csrc")]
     reports = compile_objects(commands, version)
     builder.link("asnet._C_cuda", setup.find_cxx(), [str(path) for path in reports], torch, nvcc)
-    return SimpleNamespace(path=Path(builder.get_ext_fullpath("asnet._C_cuda")), reports=reports, torch=torch)
+    return SimpleNamespace(
+        path=Path(builder.get_ext_fullpath("asnet._C_cuda")),
+        reports=reports,
+        torch=torch,
+        architectures=setup.cuda_architectures(nvcc),
+    )
 
 
 def test_kernels_stay_within_their_limits(cuda_library):
     usages = [usage for report in cuda_library.reports.values() for usage in usages_in(report)]
-    assert {usage.architecture for usage in usages} == {f"sm_{number}" for number in ARCHITECTURES}
+    assert {usage.architecture for usage in usages} == {
+        f"sm_{number}" for number in cuda_library.architectures
+    }
     limits = all_limits()
     assert {usage.kernel for usage in usages} == set(limits), "a kernel has no instance"
     found = violations(usages, limits)
@@ -192,3 +172,28 @@ def test_the_cuda_library_links_and_asks_torch_for_its_stable_functions_alone(cu
     missing = of_torch - symbols(cuda_library.torch.lib / "libtorch_cpu.so", "defined")
     # In the library that only a torch with CUDA has.
     assert missing <= {"aoti_torch_get_current_cuda_stream"}
+
+
+def test_without_a_device_one_sentence_says_so(tmp_path):
+    """Not a division by a number of multiprocessors that nobody has set."""
+    setup = setup_script()
+    nvcc = setup.find_nvcc()
+    if nvcc is None:
+        pytest.skip("nothing asks for a device: no nvcc on PATH, in NVCC or under CUDA_HOME")
+    source, program = tmp_path / "question.cu", tmp_path / "question"
+    source.write_text(
+        '#include <cstdio>\n#include "cuda/host.h"\n'
+        "int main() try { return asnet::cuda::multiprocessors(); }\n"
+        "catch (const std::exception& error) { std::puts(error.what()); return 3; }\n"
+    )
+    folders = [f"-I{ROOT / 'csrc'}", f"-I{setup.find_torch().include}"]
+    command = [nvcc, *setup.COMMON_FLAGS, "-DUSE_CUDA", *folders, source, "-o", program]
+    subprocess.run(command, check=True)
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    asked = subprocess.run([program], capture_output=True, text=True, env=hidden)
+    assert asked.returncode == 3
+    assert re.fullmatch(
+        r'asnet: CUDA says ".+" to the question which device is current '
+        r"\(asnet was built with CUDA \d+\.\d+\)\n",
+        asked.stdout,
+    )

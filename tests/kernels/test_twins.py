@@ -39,7 +39,27 @@ def test_rounding_to_tf32(kernels):
         (np.inf, np.inf),
     ]:
         assert np.array(kernels.to_tf32(number), np.uint32).view(np.float32) == np.float32(rounded)
-    assert np.isnan(np.array(kernels.to_tf32(np.nan), np.uint32).view(np.float32))
+
+
+def read_as_tf32(bits: int) -> float:
+    """What an mma reads of a register."""
+    return float(np.array(bits & 0xFFFFE000, np.uint32).view(np.float32))
+
+
+def test_a_float_is_the_sum_of_its_tf32_parts_but_for_its_last_bit(kernels):
+    numbers = (RANDOM.normal(size=4000) * 2.0 ** RANDOM.integers(-90, 90, 4000)).astype(np.float32)
+    # Where adding half of TF32's last bit carries into the exponent, and ties.
+    corners = np.array([2 - 2**-23, 1 + 2**-11, 1 + 3 * 2**-11, 1 - 2**-24, 0, 1], np.float32)
+    for number in (*numbers, *corners, *-corners):
+        high, low = map(read_as_tf32, kernels.to_tf32_pair(number))
+        assert abs(high + low - float(number)) <= np.spacing(abs(number)), number
+
+
+@pytest.mark.parametrize("bits", [0x7F800000, 0xFF800000, 0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001])
+def test_the_parts_of_what_is_not_finite_are_not(kernels, bits):
+    number = np.array(bits, np.uint32).view(np.float32)
+    high, low = map(read_as_tf32, kernels.to_tf32_pair(number))
+    assert np.isnan(high + low)
 
 
 @pytest.mark.parametrize("transposed", [False, True])

@@ -26,8 +26,8 @@ __global__ void multiply_16x16x8(const T* a, const T* b, float* d) {
 // The same for a 16x8, b 8x8.
 __global__ void multiply_16x8x8(const float* a, const float* b, float* d) {
   const unsigned row = threadIdx.x / 4, column = threadIdx.x % 4;
-  const auto of_a = [&](unsigned i, unsigned k) { return to_tf32(a[8 * i + k]); };
-  const auto of_b = [&](unsigned k) { return to_tf32(b[8 * k + row]); };
+  const auto of_a = [&](unsigned i, unsigned k) { return to_tf32(same_bits<uint32_t>(a[8 * i + k])); };
+  const auto of_b = [&](unsigned k) { return to_tf32(same_bits<uint32_t>(b[8 * k + row])); };
   float sum[4] = {};
   mma_m16n8k8_tf32(sum, {of_a(row, column), of_a(row + 8, column), of_a(row, column + 4), of_a(row + 8, column + 4)},
                    {of_b(column), of_b(column + 4)});

@@ -68,14 +68,33 @@ def test_unusable_values_are_named(field: str, value: Any) -> None:
         replace(SynthesisConfig(), **{field: value})
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"guide_input": "description", "kernel_size": 113}, "at most 111 pixels, got kernel_size 113"),
+        ({"guide_input": "pixels"}, "guide_input must be one of 'grid', 'description'"),
+        (
+            {"wiener_strengths": (0.1,), "sparse_strengths": (0.1, 0.2), "sparse_thresholds": (0.1,)},
+            "2 and 1",
+        ),
+        ({"wiener_strengths": (0.1,), "sparse_thresholds": (-0.1,)}, "sparse_thresholds must be positive"),
+        ({"adapts_to_noise": True}, "need wiener_strengths"),
+    ],
+)
+def test_fields_of_the_deconvolution_fit_each_other(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        replace(SynthesisConfig(), **changes)
+
+
 def test_a_transposed_convolution_needs_two_taps() -> None:
     with pytest.raises(ConfigurationError, match="upsampling_size must be at least 2, got 1"):
         SynthesisConfig(upsampling="transposed_convolution", upsampling_size=1)
 
 
-def test_both_networks_share_one_kernel_grid() -> None:
-    with pytest.raises(ConfigurationError, match="31 and 85"):
-        ASNetConfig(AnalysisConfig(kernel_size=31), SynthesisConfig())
+def test_the_synthesis_takes_every_kernel_that_the_analysis_finds() -> None:
+    with pytest.raises(ConfigurationError, match="85 and 31"):
+        ASNetConfig(AnalysisConfig(), SynthesisConfig(kernel_size=31))
+    ASNetConfig(AnalysisConfig(kernel_size=31), SynthesisConfig())
 
 
 def test_unknown_preset_is_named() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asnet.errors import InputError
 from asnet.networks import SynthesisConfig, SynthesisNetwork
-from asnet.networks.guidance import GuidingUnit, fit_kernel_to_grid
+from asnet.networks.guidance import GuidingUnit, fit_kernel_to_grid, guide_inputs
 from asnet.networks.wiener import wiener_deconvolution
 
 PRESETS = ["paper", "official", "compact"]
@@ -92,7 +92,7 @@ def test_guiding_unit_is_the_paper_s_three_layers(learned_offset: bool) -> None:
     hidden = 3 * kernel.reshape(2, -1)
     for layer in unit.hidden:
         hidden = (hidden @ layer.weight.T + layer.bias).clamp(min=0)
-    modulations = unit(kernel)
+    modulations = unit(guide_inputs(config, kernel, None))
     assert len(modulations) == 2
     for index, (multiplier, shift) in enumerate(modulations):
         head = unit.multipliers[index]
@@ -102,8 +102,9 @@ def test_guiding_unit_is_the_paper_s_three_layers(learned_offset: bool) -> None:
 
 
 def test_guidance_starts_close_to_none() -> None:
-    unit = GuidingUnit(small_synthesis("official"), [16])
-    multiplier, shift = unit(random_kernels(8).float())[0]
+    config = small_synthesis("official")
+    unit = GuidingUnit(config, [16])
+    multiplier, shift = unit(guide_inputs(config, random_kernels(8).float(), None))[0]
     assert 0 < multiplier.abs().max() < 0.2
     assert 0 < shift.abs().max() < 0.2
 
@@ -134,9 +135,13 @@ def test_every_choice_makes_a_network_whose_every_parameter_learns(changes: dict
 def test_a_residual_network_starts_as_the_image_that_it_adds_to() -> None:
     config = small_synthesis("compact")
     image, kernel = random_images(1, 21, 25), random_kernels(1)
-    result = SynthesisNetwork(config).double()(image, kernel)
-    expected = wiener_deconvolution(image, kernel, config.wiener_strengths)[:, config.residual_strength]
-    torch.testing.assert_close(result, expected)
+    network = SynthesisNetwork(config).double()
+    # The strengths are those for a noise of 0.01.
+    noise = network.statistics(image, kernel).noise
+    assert noise is not None
+    strength = config.wiener_strengths[config.residual_strength] * float(noise / 0.01) ** 1.5
+    expected = wiener_deconvolution(image, kernel, (strength,))[:, 0]
+    torch.testing.assert_close(network(image, kernel), expected)
     network = SynthesisNetwork(replace(config, residual="blurred")).double()
     torch.testing.assert_close(network(image, kernel), image)
 

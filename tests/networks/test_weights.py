@@ -159,8 +159,8 @@ def test_weights_that_are_no_numbers_are_refused(weights: Path, value: float) ->
 @pytest.mark.parametrize(
     ("section", "field", "value"),
     [
-        ("analysis", "rounds", 10**9),
-        ("analysis", "refiner_layers", 10**18),
+        ("analysis", "finest_rounds", 10**9),
+        ("analysis", "refiner_channels", 10**18),
         ("analysis", "conjugate_gradient_steps", 10**30),
         ("synthesis", "channels", [10**18, 1]),
         ("synthesis", "channels", [4] * 1000),

@@ -6,7 +6,12 @@ import torch
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
 from asnet.data.degradation import blur
 from asnet.errors import InputError
-from asnet.networks.wiener import fast_fft_length, transfer_function, wiener_deconvolution
+from asnet.networks.wiener import (
+    Deconvolution,
+    fast_fft_length,
+    transfer_function,
+    wiener_deconvolution,
+)
 
 
 def smooth_image(height: int, width: int, *, channels: int = 3, seed: int = 0) -> torch.Tensor:
@@ -92,8 +97,55 @@ def test_half_precision_images_are_computed_in_single_precision() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (1, 3, 5), (2, 3, 3), (3, 3)])
 def test_kernels_that_do_not_fit_are_named(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="wiener_deconvolution expects"):
+    with pytest.raises(InputError, match="a deconvolution needs"):
         wiener_deconvolution(torch.rand(1, 3, 16, 16), torch.rand(shape), (0.01,))
+
+
+@pytest.mark.parametrize("size", [5, 15, 31])
+@pytest.mark.parametrize("noise", [0.005, 0.02, 0.05])
+def test_noise_is_measured_where_the_blur_leaves_nothing(size: int, noise: float) -> None:
+    generator = torch.Generator().manual_seed(size)
+    config = BlurKernelConfig(canvas=size, minimum_size=size)
+    kernel = sample_blur_kernels(1, config, generator=generator)
+    clean = blur(smooth_image(150, 170), kernel)
+    blurred = clean + noise * torch.randn(clean.shape, generator=generator)
+    measured = Deconvolution(blurred, kernel).noise_level()
+    assert measured.shape == (1,)
+    assert float(measured) == pytest.approx(noise, rel=0.2, abs=0.0025)
+
+
+def test_a_wrong_kernel_makes_structure_count_as_noise() -> None:
+    generator = torch.Generator().manual_seed(8)
+    kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=9, minimum_size=9), generator=generator)
+    sharp = torch.rand(1, 3, 100, 100, generator=generator)
+    right = Deconvolution(blur(sharp, kernel), kernel).noise_level()
+    wrong = Deconvolution(sharp, kernel).noise_level()
+    assert wrong > 5 * right
+
+
+def test_sparse_deconvolution_restores_flat_areas_better() -> None:
+    generator = torch.Generator().manual_seed(9)
+    kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=7, minimum_size=7), generator=generator)
+    blocks = torch.rand(1, 3, 5, 5, generator=generator).repeat_interleave(24, 2).repeat_interleave(24, 3)
+    clean = blur(blocks, kernel)
+    deconvolution = Deconvolution(clean + 0.01 * torch.randn(clean.shape, generator=generator), kernel)
+    inner = (..., slice(15, -15), slice(15, -15))
+    truth = blocks[..., 3:-3, 3:-3][inner]
+    (wiener,) = deconvolution.wiener(deconvolution.for_each_image((0.004,)))
+    sparse = deconvolution.sparse(wiener, torch.tensor([0.02]), torch.tensor([0.1]))
+    errors = [mean_squared_error(deconvolution.crop(image)[inner], truth) for image in (wiener, sparse)]
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_a_sparse_step_without_a_threshold_keeps_an_image_that_explains_the_photograph() -> None:
+    generator = torch.Generator().manual_seed(10)
+    kernel = sample_blur_kernels(2, BlurKernelConfig(canvas=7), generator=generator).double()
+    deconvolution = Deconvolution(torch.rand(2, 3, 20, 26, generator=generator).double(), kernel)
+    # Of next to no regularisation: its blur is the photograph.
+    (exact,) = deconvolution.wiener(deconvolution.for_each_image((1e-12,)))
+    nothing = torch.zeros(2, dtype=torch.float64)
+    again = deconvolution.sparse(exact, nothing + 0.1, nothing)
+    torch.testing.assert_close(again, exact, atol=1e-3, rtol=1e-3)
 
 
 def test_fast_lengths_have_small_factors_and_are_the_next_ones() -> None:

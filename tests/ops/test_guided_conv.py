@@ -191,24 +191,6 @@ def test_pointwise_of_large_maps(
         assert_as_accurate(guided_pointwise_conv2d(*arguments), eager, exact)
 
 
-@pytest.mark.cuda
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("stride", [1, 2])
-def test_3x3_operator(cuda: torch.device, dtype: torch.dtype, stride: int) -> None:
-    """``asnet::guided_conv3x3``, which nothing calls yet, in each of its tiles."""
-    torch.manual_seed(8)
-    for C, C_out, H, W in ((8, 8, 3, 5), (128, 128, 96, 160), (40, 70, 351, 353), (64, 128, 384, 512)):
-        x = torch.randn(2, C, H, W, device=cuda).to(dtype, memory_format=torch.channels_last)
-        weight = torch.randn(C_out, C, 3, 3, device=cuda).to(dtype, memory_format=torch.channels_last)
-        multiplier, shift = make_guides("both", 2, C_out, torch.float32, cuda)
-        bias = torch.randn(C_out, device=cuda)
-        result = torch.ops.asnet.guided_conv3x3(x, weight, multiplier, shift, bias, stride, True)
-        arguments, options = [x, weight, bias, multiplier, shift], {"stride": stride, "padding": 1}
-        assert result.is_contiguous(memory_format=torch.channels_last)
-        exact = reference.guided_conv2d(*double(arguments), **options)
-        assert_as_accurate(result, reference.guided_conv2d(*arguments, **options), exact)
-
-
 @pytest.mark.parametrize("wants_gradient", [True, False])
 def test_autocast_computes_in_bfloat16(device: torch.device, wants_gradient: bool) -> None:
     torch.manual_seed(5)

@@ -103,7 +103,7 @@ def test_an_analysis_of_the_other_kind_can_be_asked_for() -> None:
         ({"image_loss": "l3"}, "image_loss must be one of l2, l1, charbonnier, got 'l3'"),
         ({"data": ""}, "data must name a folder of sharp photographs"),
         ({"model": "large"}, "large"),
-        ({"kernels": {"canvas": 9}}, "kernels.canvas must be the network's kernel grid of 7 pixels, got 9"),
+        ({"kernels": {"canvas": 9}}, "kernels.canvas must be the grid of 7 pixels of what is trained, got 9"),
         ({"kernels": {"size": 9}}, "kernels.size is unknown; kernels has canvas, minimum_size, maximum_size"),
         ({"kernels": 9}, "kernels must be a table, got 9"),
         ({"network": {"synthesis": {"colours": 3}}}, "colours"),

@@ -36,7 +36,11 @@ ASNET_BINDINGS(module) {
         ASNET_LAUNCH(cuda::widen_elements<T>, blocks, 64, 0, nullptr, pointer<const T>(from), pointer<float>(to));
     });
   });
-  module.def("to_tf32", [](float x) { return cuda::to_tf32(x); });
+  module.def("to_tf32", [](float x) { return cuda::to_tf32(cuda::same_bits<uint32_t>(x)); });
+  module.def("to_tf32_pair", [](float x) {
+    const cuda::Tf32Pair pair = cuda::to_tf32_pair(cuda::same_bits<uint32_t>(x));
+    return std::pair(pair.high, pair.low);
+  });
   module.def("collectives", [](const py::array& result) {
     ASNET_LAUNCH(cuda::collectives, 1, 48, 0, nullptr, pointer<int>(result));
   });

@@ -11,5 +11,5 @@
 #endif
 
 #include "language.h"
-// After the language, whose words its functions use.
-#include "device.h"
+// After the language, whose words their functions use.
+#include "run_translated.h"

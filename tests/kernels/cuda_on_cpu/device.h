@@ -58,12 +58,6 @@ inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32
   cuda_on_cpu::multiply_tiles<8, 1>(d, a, b, truncated, "mma_m16n8k8_tf32", at);
 }
 
-// Rounds to nearest, ties away from zero.
-inline uint32_t to_tf32(float x) {
-  if (x != x) return 0x7fffffff;
-  return (std::bit_cast<uint32_t>(x) + 0x1000) & 0xffffe000u;
-}
-
 template <bool transposed = false>
 void load_matrices(uint32_t (&r)[4], const void* row, ASNET_HERE) {
   struct Row {

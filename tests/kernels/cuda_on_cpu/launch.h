@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "block.h"
+#include "translated.h"
 
 namespace asnet::cuda_on_cpu {
 
@@ -208,6 +209,20 @@ inline void launch_body(const char* kernel, dim3 grid, dim3 block_size, size_t d
 template <typename... Parameters>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_shared_bytes, cudaStream_t,
             std::type_identity_t<Parameters>... arguments) {
+  if (Translated* const translated = find_translated(reinterpret_cast<const void*>(kernel))) {
+    struct Call {
+      const ptx::Kernel& kernel;
+      const void* parameters[sizeof...(Parameters)];
+    };
+    const std::tuple<Parameters...> values(arguments...);
+    const Call call = std::apply([&](const auto&... value) { return Call{*translated->kernel, {&value...}}; }, values);
+    const auto body = [](const void* data) {
+      const auto* call = static_cast<const Call*>(data);
+      run_translated(call->kernel, call->parameters);
+    };
+    ++translated->launches;
+    return launch_body(name, grid, block, dynamic_shared_bytes, body, &call);
+  }
   struct Call {
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;

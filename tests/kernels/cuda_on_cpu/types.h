@@ -18,10 +18,10 @@ using cudaStream_t = struct CUstream_st*;
 namespace asnet::cuda {
 
 // Storage alone: kernels compute in float, through to_float and from_float.
-struct bfloat16 {
+struct __attribute__((visibility("default"))) bfloat16 {
   uint16_t bits;
 };
-struct float16 {
+struct __attribute__((visibility("default"))) float16 {
   uint16_t bits;
 };
 

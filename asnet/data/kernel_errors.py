@@ -1,0 +1,120 @@
+"""Blur kernels that are wrong in the ways in which estimates are, to train non-blind deblurring on."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from asnet.errors import InputError
+
+# Each error befalls a kernel with this probability, independently of the others.
+_SCALE_PROBABILITY, _LARGEST_LOG_SCALE = 0.4, 0.12
+_SHIFT_PROBABILITY, _LARGEST_SHIFT = 0.4, 0.6
+_BLUR_PROBABILITY, _LARGEST_DEVIATION = 0.4, 1.0
+_SHARPEN_PROBABILITY, _LARGEST_EXPONENT = 0.3, 1.6
+_DROP_PROBABILITY, _LARGEST_THRESHOLD = 0.5, 0.25
+_GHOST_PROBABILITY, _LARGEST_GHOST = 0.4, 0.2
+
+# Kernels of at most this side are sometimes taken for another one of such a size: a photograph that is sharp,
+# or nearly so, deblurred by what is not its blur.
+_SMALL_SIDE = 5
+_MISTAKEN_PROBABILITY, _MISTAKEN_DEVIATION = 0.4, (0.4, 1.2)
+
+
+def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Return what an estimate might have made of blur kernels.
+
+    A kernel is, each with a probability of its own: of another scale, shifted by less than a pixel, blurred
+    or sharpened, without its faint parts, and with a faint copy of itself somewhere else. The strengths are
+    uniform.
+
+    Parameters
+    ----------
+    kernels
+        (N, K, K), K odd, non-negative, each of sum 1.
+    generator
+        Source of every random number; on the CPU it gives the same errors on every device.
+
+    Returns
+    -------
+    Tensor
+        (N, K, K) float32, non-negative, each of sum 1.
+
+    Raises
+    ------
+    InputError
+        If the shape is another one.
+    """
+    if kernels.ndim != 3 or kernels.shape[-1] != kernels.shape[-2] or kernels.shape[-1] % 2 == 0:
+        raise InputError(f"blur kernels must be (N, K, K) with K odd, not {tuple(kernels.shape)}")
+    if not len(kernels):
+        return kernels.clone()
+    draws = torch.rand((len(kernels), 17), generator=generator, device=generator.device).to(kernels.device)
+    chance, amount, place = draws[:, :7], draws[:, 7:13], draws[:, 13:]
+
+    scale = (_chosen(chance[:, 0], _SCALE_PROBABILITY) * _LARGEST_LOG_SCALE * (2 * amount[:, 0] - 1)).exp()
+    shift = _chosen(chance[:, 1], _SHIFT_PROBABILITY)[:, None] * _LARGEST_SHIFT * (2 * place[:, :2] - 1)
+    wrong = _moved(kernels.float(), scale, shift)
+    wrong = _blurred(wrong, _chosen(chance[:, 2], _BLUR_PROBABILITY) * _LARGEST_DEVIATION * amount[:, 1])
+    sharpened = _chosen(chance[:, 3], _SHARPEN_PROBABILITY) * (_LARGEST_EXPONENT - 1) * amount[:, 2]
+    wrong = wrong ** (1 + sharpened)[:, None, None]
+    wrong = wrong / wrong.sum((1, 2), keepdim=True)
+
+    faint = _chosen(chance[:, 4], _DROP_PROBABILITY) * _LARGEST_THRESHOLD * amount[:, 3]
+    wrong = wrong * (wrong >= faint[:, None, None] * wrong.amax((1, 2), keepdim=True))
+    wrong = wrong / wrong.sum((1, 2), keepdim=True)
+
+    # The copy stays within the kernel's own extent, and what leaves the grid is lost.
+    distance = _radius(kernels)[:, None] * (2 * place[:, 2:] - 1)
+    ghost = _moved(wrong, torch.ones_like(scale), distance)
+    share = _chosen(chance[:, 5], _GHOST_PROBABILITY) * _LARGEST_GHOST * amount[:, 4]
+    wrong = wrong + share[:, None, None] * ghost
+
+    mistaken = (chance[:, 6] < _MISTAKEN_PROBABILITY) & (2 * _radius(kernels) + 1 <= _SMALL_SIDE)
+    low, high = _MISTAKEN_DEVIATION
+    point = torch.zeros_like(wrong)
+    point[:, kernels.shape[-1] // 2, kernels.shape[-1] // 2] = 1
+    other = _blurred(point, low + (high - low) * amount[:, 5])
+    wrong = torch.where(mistaken[:, None, None], other, wrong)
+    return wrong / wrong.sum((1, 2), keepdim=True)
+
+
+def _chosen(draw: Tensor, probability: float) -> Tensor:
+    return (draw < probability).float()
+
+
+def _radius(kernels: Tensor) -> Tensor:
+    """Largest distance (N,) of a non-zero value from the centre along either axis, in pixels."""
+    distance = (torch.arange(kernels.shape[-1], device=kernels.device) - kernels.shape[-1] // 2).abs().float()
+    farthest = torch.maximum(distance[:, None], distance[None])
+    return torch.where(kernels != 0, farthest, 0.0).amax((1, 2))
+
+
+def _moved(kernels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Enlarge kernels (N, K, K) about their centre by `scale` (N,) and shift them by (N, 2), x and y."""
+    count, size = kernels.shape[:2]
+    theta = torch.zeros((count, 2, 3), device=kernels.device)
+    theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale
+    theta[:, :, 2] = -shift * (2 / size) / scale[:, None]
+    grid = functional.affine_grid(theta, [count, 1, size, size], align_corners=False)
+    moved = functional.grid_sample(kernels[:, None], grid, align_corners=False)[:, 0]
+    # Nothing is left of a single pixel between the samples of a smaller copy, or of a copy beyond the grid.
+    empty = moved.sum((1, 2), keepdim=True) < 1e-3
+    return torch.where(empty, kernels, moved)
+
+
+def _blurred(kernels: Tensor, deviation: Tensor) -> Tensor:
+    """Convolve kernels (N, K, K) with Gaussians of standard deviations (N,), at most 1.2 pixels."""
+    reach = min(4, kernels.shape[-1] // 2)
+    offset = torch.arange(-reach, reach + 1, device=kernels.device, dtype=torch.float32)
+    scale = math.sqrt(2) * deviation.clamp_min(1e-3)[:, None]
+    taps = torch.erf((offset + 0.5) / scale) - torch.erf((offset - 0.5) / scale)
+    taps = taps / taps.sum(1, keepdim=True)
+    blurred = kernels[None]
+    count = len(kernels)
+    blurred = functional.conv2d(blurred, taps[:, None, :, None], padding=(reach, 0), groups=count)
+    blurred = functional.conv2d(blurred, taps[:, None, None, :], padding=(0, reach), groups=count)
+    return blurred[0].clamp_min(0)

@@ -1,0 +1,74 @@
+"""The blur kernel of a steady motion along a line."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from asnet.errors import InputError
+from asnet.imaging.kernel_files import fit_kernel
+
+#: Longest line in pixels.
+LONGEST_LINE = 1000
+
+_SAMPLES_PER_PIXEL = 64
+
+
+def line_kernel(length: float, angle: float) -> Tensor:
+    """Return the blur kernel of a camera that moves steadily along a line while the shutter is open.
+
+    It is the mean of linearly interpolated shifts by up to half the length to both sides.
+
+    Parameters
+    ----------
+    length : float
+        Distance that the image moves in pixels, above 0 and at most 1000.
+    angle : float
+        Direction in degrees, counter-clockwise from the horizontal.
+
+    Returns
+    -------
+    Tensor
+        (K, K) float32 of sum 1, K odd.
+
+    Raises
+    ------
+    InputError
+        If the length or the angle is not as described.
+
+    Examples
+    --------
+    >>> line_kernel(2, 0)[1]
+    tensor([0.2500, 0.5000, 0.2500])
+    """
+    if not 0 < length <= LONGEST_LINE:
+        raise InputError(
+            f"the length of a line must be above 0 and at most {LONGEST_LINE} pixels, got {length:g}"
+        )
+    if not math.isfinite(angle):
+        raise InputError(f"the angle of a line must be a number of degrees, got {angle:g}")
+    count = _SAMPLES_PER_PIXEL * math.ceil(length)
+    # Midpoints of equal pieces, symmetric about the middle of the line; rows grow downwards.
+    along = ((torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5) * length
+    column, row = along * math.cos(math.radians(angle)), -along * math.sin(math.radians(angle))
+    radius = math.ceil(length / 2) + 1
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    rows, columns = ((1 - (offsets - place[:, None]).abs()).clamp(min=0) for place in (row, column))
+    kernel = rows.T @ columns
+    # What rounding leaves of zero must not widen the kernel.
+    return fit_kernel(kernel.where(kernel > 1e-9 * kernel.sum(), 0.0))
+
+
+def parse_line(text: str) -> Tensor:
+    """Return the blur kernel of a line given as LENGTH,ANGLE.
+
+    Raises
+    ------
+    InputError
+        If the text is something else; see `line_kernel`.
+    """
+    try:
+        length, angle = map(float, text.split(","))
+    except ValueError:
+        raise InputError(f"a line must be LENGTH,ANGLE in pixels and degrees, got {text!r}") from None
+    return line_kernel(length, angle)

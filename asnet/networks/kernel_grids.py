@@ -1,0 +1,174 @@
+"""Blur kernels on their grids: resampling, pruning, centring, extent.
+
+All functions take batches (N, s, s), s odd, and read no value back to the host, so that on a GPU none of them
+waits.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from asnet.networks.wiener import fast_fft_length
+
+#: Keeps divisions finite; far below the smallest weight that matters.
+EPSILON = 1e-6
+
+#: Weights below this share of the largest are taken for noise.
+SMALLEST_WEIGHT = 0.05
+
+#: Connected parts of a kernel with less than this share of its sum are taken for noise.
+SMALLEST_PART = 0.1
+
+#: Weights that count for the extent, as a share of the largest.
+EXTENT_WEIGHT = 0.02
+
+#: Weights that a Fourier shift leaves below this share of the largest are taken for its ripples.
+SMALLEST_RIPPLE = 0.03
+
+#: Rounds of labelling. In each, parts that touch are joined and labels follow where theirs lead to, so that
+#: their number at least halves: enough for any grid of 101 pixels.
+LABEL_ROUNDS = 14
+
+
+def normalised(kernel: Tensor) -> Tensor:
+    """Return non-negative kernels (N, s, s) divided by their sums."""
+    return kernel / kernel.sum((-2, -1), keepdim=True).clamp(min=EPSILON)
+
+
+def enlarge(kernel: Tensor, factor: float) -> Tensor:
+    """Resample kernels (N, s, s) to finer pixels, `factor` >= 1 times as many to a side.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        (N, s, s), s odd.
+    factor : float
+        How many times smaller the new pixels are, exactly.
+
+    Returns
+    -------
+    Tensor
+        (N, t, t), t the smallest odd number >= factor s, with the same centre and of sum 1.
+    """
+    count, size, _ = kernel.shape
+    larger = math.ceil((factor * size - 1) / 2) * 2 + 1
+    ratio = larger / (factor * size)
+    transform = kernel.new_tensor([[ratio, 0, 0], [0, ratio, 0]]).expand(count, 2, 3)
+    grid = F.affine_grid(transform, [count, 1, larger, larger], align_corners=False)
+    return normalised(F.grid_sample(kernel[:, None], grid, align_corners=False)[:, 0])
+
+
+def fit_grid(kernel: Tensor, size: int) -> Tensor:
+    """Crop or pad kernels (..., s, s) around their centre to (..., size, size)."""
+    margin = (size - kernel.shape[-1]) // 2
+    return F.pad(kernel, (margin,) * 4)
+
+
+def label_parts(mask: Tensor) -> Tensor:
+    """Label the 8-connected parts of masks.
+
+    Parameters
+    ----------
+    mask : Tensor
+        (N, s, s) bool.
+
+    Returns
+    -------
+    Tensor
+        (N, s, s) int64: 0 outside of the mask, else a number that is the same within a part and differs
+        between parts (the largest index, from 1 on, among its pixels).
+    """
+    index = torch.arange(1, mask[0].numel() + 1, device=mask.device).view(mask.shape[1:])
+    labels = torch.where(mask, index, 0)
+    # Where each label leads to: itself, or a larger label of the same part.
+    leads = F.pad(index.flatten(), (1, 0)).repeat(len(mask), 1)
+    for _ in range(LABEL_ROUNDS):
+        # Indices up to 2^24 are exact in float32.
+        largest = F.max_pool2d(labels[:, None].float(), 3, stride=1, padding=1)[:, 0].long()
+        largest = torch.where(mask, largest, 0)
+        leads = leads.scatter_reduce(1, labels.flatten(1), largest.flatten(1), "amax")
+        leads = leads.gather(1, leads)
+        labels = leads.gather(1, labels.flatten(1)).view_as(labels)
+    return labels
+
+
+def prune(kernel: Tensor) -> Tensor:
+    """Drop small weights and small connected parts of solved kernels (N, s, s); the sums become 1."""
+    floor = SMALLEST_WEIGHT * kernel.amax((-2, -1), keepdim=True)
+    kernel = normalised(torch.where(kernel > floor.clamp(min=0), kernel, 0.0))
+    labels = label_parts(kernel > 0).flatten(1)
+    weights = kernel.flatten(1)
+    mass = weights.new_zeros(weights.shape[0], weights.shape[1] + 1).scatter_add_(1, labels, weights)
+    share = mass.gather(1, labels)
+    # The largest part stays, however small.
+    kept = share >= torch.minimum(share.amax(1, keepdim=True), share.new_tensor(SMALLEST_PART))
+    pruned = torch.where(kept, weights, 0.0).view_as(kernel)
+    # Of nothing at all a single pixel stays: no blur.
+    centre = centred_square(mass.new_ones(len(kernel)), kernel.shape[-1])
+    return normalised(torch.where(pruned.sum((1, 2), keepdim=True) > 0, pruned, centre.to(pruned)))
+
+
+def centroid(kernel: Tensor) -> Tensor:
+    """Return the centroids (N, 2) of kernels (N, s, s), vertical and horizontal, from the grid's centre."""
+    size = kernel.shape[-1]
+    weights = normalised(kernel)
+    positions = torch.arange(size, device=kernel.device, dtype=kernel.dtype) - size // 2
+    return torch.stack([weights.sum(2) @ positions, weights.sum(1) @ positions], dim=1)
+
+
+def centred(kernel: Tensor) -> Tensor:
+    """Move the centroids of kernels (N, s, s) to the grid's centre, by fractions of pixels too.
+
+    By a Fourier shift, which leaves a path as thin as it is; the small ripples that it makes are cut off.
+    """
+    size = kernel.shape[-1]
+    kernel = shifted(kernel, -centroid(kernel).round().long())
+    vertical = torch.fft.fftfreq(size, device=kernel.device, dtype=kernel.dtype)[:, None]
+    horizontal = torch.fft.rfftfreq(size, device=kernel.device, dtype=kernel.dtype)
+    # What is cut off moves the centroid a little: once more.
+    for _ in range(2):
+        down, right = centroid(kernel)[:, :, None, None].unbind(1)
+        turns = 2 * torch.pi * (down * vertical + right * horizontal)
+        phase = torch.polar(torch.ones_like(turns), turns)
+        moved = torch.fft.irfft2(torch.fft.rfft2(kernel) * phase, s=(size, size))
+        ripple = SMALLEST_RIPPLE * moved.amax((-2, -1), keepdim=True)
+        kernel = normalised(torch.where(moved > ripple, moved, 0.0))
+    return kernel
+
+
+def shifted(kernel: Tensor, shift: Tensor) -> Tensor:
+    """Move kernels (N, s, s) by whole pixels (N, 2), cyclically."""
+    size = kernel.shape[-1]
+    positions = torch.arange(size, device=kernel.device)
+    rows = (positions - shift[:, :1]) % size
+    columns = (positions - shift[:, 1:]) % size
+    kernel = kernel.gather(1, rows[:, :, None].expand_as(kernel))
+    return kernel.gather(2, columns[:, None, :].expand_as(kernel))
+
+
+def extent(kernel: Tensor) -> Tensor:
+    """Return the side (N,) of the smallest centred square that holds all weights that matter."""
+    size = kernel.shape[-1]
+    matters = kernel > EXTENT_WEIGHT * kernel.amax((-2, -1), keepdim=True)
+    distance = (torch.arange(size, device=kernel.device) - size // 2).abs()
+    farthest = torch.maximum(distance[:, None], distance[None])
+    return 2 * (farthest * matters).flatten(1).amax(1) + 1
+
+
+def centred_square(side: Tensor, size: int) -> Tensor:
+    """Return masks (N, size, size) of the centred squares of `side` (N,) pixels."""
+    distance = (torch.arange(size, device=side.device) - size // 2).abs()
+    farthest = torch.maximum(distance[:, None], distance[None])
+    return 2 * farthest[None] + 1 <= side[:, None, None]
+
+
+def similarity(kernel: Tensor, other: Tensor) -> Tensor:
+    """Return the largest cosine (N,) of two kernels (N, s, s) and (N, t, t) over all whole-pixel shifts."""
+    length = fast_fft_length(kernel.shape[-1] + other.shape[-1])
+    first, second = (torch.fft.rfft2(k, s=(length, length)) for k in (kernel, other))
+    correlation: Tensor = torch.fft.irfft2(first * second.conj(), s=(length, length))
+    norms = kernel.flatten(1).norm(dim=1) * other.flatten(1).norm(dim=1)
+    cosine: Tensor = correlation.flatten(1).amax(1) / norms.clamp(min=EPSILON)
+    return cosine

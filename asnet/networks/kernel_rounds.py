@@ -1,0 +1,212 @@
+"""Rounds of the iterated analysis at one scale: latent image, correlations, kernel, in turn."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from asnet.networks.kernel_equations import (
+    Correlations,
+    correlate_gradients,
+    gradient_threshold,
+    solve_kernel,
+    strong_gradients,
+)
+from asnet.networks.kernel_grids import (
+    centred_square,
+    centroid,
+    enlarge,
+    extent,
+    fit_grid,
+    normalised,
+    prune,
+    shifted,
+)
+from asnet.networks.latent_image import BlurredScale, image_gradients, sparse_latent
+from asnet.ops.threads import threads_for
+
+#: Share of a downscaled pixel that must be clipped, or usable, for it to count as such.
+PARTLY, FULLY = 0.02, 0.999
+
+#: Tikhonov weight of the normal equations for intensities in [0, 1].
+WEIGHT = 2.0
+
+#: Tikhonov weights of the solutions that the refiner is shown.
+DAMPING_WEIGHTS = (WEIGHT, 10 * WEIGHT)
+
+#: The squared threshold of the gradients is divided by this before each round.
+THRESHOLD_DECAY = 1.1
+
+#: A grid is larger than the kernel found at the scale before it by this factor and so many pixels.
+GRID_FACTOR, GRID_MARGIN = 1.25, 4
+
+#: Clipped pixels are not avoided where this would leave less than this share of the gradients.
+LEAST_UNCLIPPED = 0.4
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """A batch of blurred photographs at one scale.
+
+    Parameters
+    ----------
+    luma : Tensor
+        (N, 1, H, W), range [0, 1].
+    clipped : Tensor or None
+        (N, 1, H, W) bool: where light was cut off at white; None if nowhere.
+    usable : Tensor or None
+        (N, 1, H, W) bool: pixels that may take part in an estimate; None if all may.
+    """
+
+    luma: Tensor
+    clipped: Tensor | None = None
+    usable: Tensor | None = None
+
+    def downscaled(self, scale: int) -> "Photographs":
+        """Return the photographs sqrt(2)^scale times smaller, never below 16 pixels a side."""
+
+        def resized(values: Tensor) -> Tensor:
+            size = [max(min(16, side), round(side * 0.5 ** (scale / 2))) for side in values.shape[-2:]]
+            return F.interpolate(values, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+        if scale == 0:
+            return self
+        return Photographs(
+            resized(self.luma),
+            None if self.clipped is None else resized(self.clipped.to(self.luma)) > PARTLY,
+            None if self.usable is None else resized(self.usable.to(self.luma)) > FULLY,
+        )
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """Where an iteration stands after a scale; s is the size of its grid.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        (N, s, s), pruned and centred, not negative, each of sum 1.
+    threshold : Tensor
+        (N,): squared magnitude below which gradients of the latent image do not count.
+    evidence : Tensor
+        (N, 5, s, s): what the kernel was found from, moved with it: solutions of the normal equations with
+        little and with much damping, the correlation of latent and blurred gradients, and the
+        autocorrelations of either.
+    """
+
+    kernel: Tensor
+    threshold: Tensor
+    evidence: Tensor
+
+
+def run_rounds(
+    photographs: Photographs,
+    largest: int,
+    before: Iteration | None,
+    strengths: Sequence[float],
+    avoids_clipped: Tensor,
+    steps: int,
+) -> Iteration:
+    """Go through the rounds of one scale.
+
+    Parameters
+    ----------
+    photographs : Photographs
+        The photographs at this scale.
+    largest : int
+        Largest side of the kernel's grid, odd.
+    before : Iteration or None
+        Where the next coarser scale ended; None at the coarsest.
+    strengths : sequence of float
+        lambda of the latent images, one for each round.
+    avoids_clipped : Tensor
+        (N,) bool: whether gradients near clipped pixels are left out, instead of being completed.
+    steps : int
+        Steps of conjugate gradients.
+
+    Returns
+    -------
+    Iteration
+        Where this scale ends.
+    """
+    luma = photographs.luma
+    kernel, support = _starting_kernel(len(luma), largest, before, luma)
+    size = kernel.shape[-1]
+    clipped = None if photographs.clipped is None else grown(photographs.clipped, 1)
+    # The frame is that of the largest kernel, so that an image's result does not depend on its batch.
+    scale = BlurredScale.from_image(luma, largest, clipped)
+    threshold = gradient_threshold(image_gradients(luma), size) if before is None else before.threshold
+    with threads_for(scale.padded):
+        masks = _taking_part(photographs, avoids_clipped, size)
+        observed = None
+        for strength in strengths:
+            latent, observed = sparse_latent(scale, kernel, strength, observed)
+            threshold = threshold / THRESHOLD_DECAY
+            predicted = strong_gradients(image_gradients(latent), threshold)
+            blurred = image_gradients(observed[..., : luma.shape[2], : luma.shape[3]])
+            if masks is not None:
+                blurred, predicted = blurred * masks[0], predicted * masks[1]
+            correlations = correlate_gradients(predicted, blurred, size)
+            kernel = prune(solve_kernel(correlations.predicted, correlations.mixed, WEIGHT, steps, support))
+    shift = -centroid(kernel).round().long()
+    return Iteration(
+        shifted(kernel, shift),
+        threshold,
+        _evidence(correlations, steps, shift),
+    )
+
+
+def _evidence(correlations: Correlations, steps: int, shift: Tensor) -> Tensor:
+    size = correlations.mixed.shape[-1]
+    middle = slice(size // 2, size // 2 + size)
+    solutions = [
+        solve_kernel(correlations.predicted, correlations.mixed, weight, steps) for weight in DAMPING_WEIGHTS
+    ]
+    moved = [shifted(values, shift) for values in (*solutions, correlations.mixed)]
+    still = [values[:, middle, middle] for values in (correlations.predicted, correlations.blurred)]
+    return torch.stack([*moved, *still], dim=1)
+
+
+def _starting_kernel(
+    count: int, largest: int, before: Iteration | None, like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return kernels to begin a scale with, and the support (N, s, s) that they may grow to."""
+    if before is None:
+        kernel = like.new_zeros(count, largest, largest)
+        # Two pixels, not one: the latent image of a single pixel is the blurred image.
+        kernel[:, largest // 2, largest // 2 - 1 : largest // 2 + 1] = 0.5
+        return kernel, torch.ones_like(kernel, dtype=torch.bool)
+    kernel = enlarge(before.kernel, math.sqrt(2))
+    side = (GRID_FACTOR * extent(kernel) + GRID_MARGIN).ceil().clamp(max=largest)
+    # On a GPU the host does not wait for the extent; the support alone limits the kernel there.
+    grid = largest if kernel.is_cuda else int(side.amax()) // 2 * 2 + 1
+    grid = min(grid, largest)
+    return normalised(fit_grid(kernel, grid)), centred_square(side, grid)
+
+
+def _taking_part(photographs: Photographs, avoids_clipped: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
+    """Return which gradients (N, 1, h, w) of the blurred and of the latent image take part; None if all do.
+
+    A gradient of the latent image spreads over the kernel: all that it becomes must be known.
+    """
+    if photographs.clipped is None and photographs.usable is None:
+        return None
+    masks = [torch.ones_like(photographs.luma, dtype=torch.bool) for _ in range(2)]
+    if photographs.clipped is not None:
+        clear = [~grown(photographs.clipped, radius) for radius in (2, size // 2)]
+        avoids = avoids_clipped & (clear[1].float().mean((1, 2, 3)) > LEAST_UNCLIPPED)
+        masks = [mask | ~avoids[:, None, None, None] for mask in clear]
+    if photographs.usable is not None:
+        unknown = ~photographs.usable
+        masks = [mask & ~grown(unknown, radius) for mask, radius in zip(masks, (1, size // 2), strict=True)]
+    return masks[0], masks[1]
+
+
+def grown(mask: Tensor, radius: int) -> Tensor:
+    """Return bool masks (N, 1, h, w), True where they are within a square of `radius` pixels."""
+    side = 2 * radius + 1
+    rows = F.max_pool2d(mask.float(), (side, 1), stride=1, padding=(radius, 0))
+    return F.max_pool2d(rows, (1, side), stride=1, padding=(0, radius)) > 0

@@ -1,0 +1,171 @@
+"""Latent images with few gradients: what the photograph might look like without its blur.
+
+Given a kernel k, the latent image x of a photograph y minimises
+
+    |k * x - y|^2 + lambda |grad x|_0
+
+(Xu, Zheng and Jia 2013; Pan et al. 2014), by half-quadratic splitting: an auxiliary gradient field g that is
+either 0 or grad x, pulled towards grad x by a weight beta that doubles from step to step,
+
+    g = grad x where |grad x|^2 >= lambda / beta, else 0
+    X = (conj(K) Y + beta conj(D) G) / (|K|^2 + beta |D|^2)
+
+with capital letters for Fourier transforms and D for first differences. Weak edges and noise vanish and
+strong edges become steps: this is what tells a kernel from its 180 degree flip.
+
+Where the photograph is clipped, y is only a lower limit: there it is raised to k * x after every step.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from asnet.networks.wiener import difference_power, fast_fft_length, transfer_function
+
+#: The weight beta of the splitting: the first, in units of lambda, its growth, and where it ends.
+FIRST_BETA, BETA_GROWTH, LAST_BETA = 2.0, 2.0, 100.0
+
+#: Clipped lights are taken to be at most so bright, before the blur and after.
+BRIGHTEST = 8.0
+
+
+#: lambda of the latent images whose gradients are counted.
+COUNTED_STRENGTH = 2e-3
+
+
+def image_gradients(image: Tensor) -> Tensor:
+    """Return the horizontal and vertical forward differences (N, 2, H, W) of an image (N, 1, H, W).
+
+    They are 0 at the far edges.
+    """
+    horizontal = F.pad(image.diff(dim=3), (0, 1))
+    vertical = F.pad(image.diff(dim=2), (0, 0, 0, 1))
+    return torch.cat([horizontal, vertical], dim=1)
+
+
+def gradient_count(image: Tensor, kernel: Tensor, usable: Tensor | None = None) -> Tensor:
+    """Return the share (N,) of pixels at which the latent image needs a gradient to explain the blurred one.
+
+    Of several kernels the one that blurred the image needs the fewest.
+
+    Parameters
+    ----------
+    image : Tensor
+        (N, 1, h, w), blurred, range [0, 1].
+    kernel : Tensor
+        (N, s, s), each of sum 1.
+    usable : Tensor, optional
+        (N, 1, h, w) bool: pixels that count; by default all.
+    """
+    scale = BlurredScale.from_image(image, kernel.shape[-1])
+    latent, _ = sparse_latent(scale, kernel, COUNTED_STRENGTH)
+    needed = image_gradients(latent).square().sum(1, keepdim=True) > 2 * COUNTED_STRENGTH / LAST_BETA
+    if usable is None:
+        return needed.float().mean((1, 2, 3))
+    return (needed & usable).float().sum((1, 2, 3)) / usable.float().sum((1, 2, 3)).clamp(min=1)
+
+
+@dataclass
+class BlurredScale:
+    """A batch of blurred images at one scale, continued periodically.
+
+    Parameters
+    ----------
+    image : Tensor
+        (N, 1, h, w), the blurred images.
+    padded : Tensor
+        (N, 1, H, W), the same in a periodic frame at least a kernel's size larger; beyond the right and lower
+        edges the values fade into those of the opposite edges.
+    clipped : Tensor or None
+        (N, 1, H, W) bool, where `padded` is only a lower limit; None if that is nowhere.
+    """
+
+    image: Tensor
+    padded: Tensor
+    clipped: Tensor | None
+
+    @classmethod
+    def from_image(cls, image: Tensor, size: int, clipped: Tensor | None = None) -> "BlurredScale":
+        """Frame images (N, 1, h, w), and where they are clipped, for kernels of `size` pixels."""
+        height, width = image.shape[-2:]
+        frame = fast_fft_length(height + size - 1), fast_fft_length(width + size - 1)
+        if clipped is not None:
+            clipped = F.pad(clipped, (0, frame[1] - width, 0, frame[0] - height))
+        return cls(image, _continued(image, *frame), clipped)
+
+
+def _continued(image: Tensor, height: int, width: int) -> Tensor:
+    """Continue images (N, 1, h, w) to the right and below, linearly from each edge to the opposite one."""
+    for dim, length in ((3, width), (2, height)):
+        count = length - image.shape[dim]
+        shape = [1, 1, 1, 1]
+        shape[dim] = count
+        phase = (torch.arange(1, count + 1, device=image.device, dtype=image.dtype) / (count + 1)).view(shape)
+        last, first = image.narrow(dim, image.shape[dim] - 1, 1), image.narrow(dim, 0, 1)
+        image = torch.cat([image, torch.lerp(last, first, phase)], dim=dim)
+    return image
+
+
+def latent_steps(largest_lambda: float) -> int:
+    """Return how many steps the splitting takes for lambda up to `largest_lambda`."""
+    return max(1, math.ceil(math.log(LAST_BETA / (FIRST_BETA * largest_lambda), BETA_GROWTH)))
+
+
+def sparse_latent(
+    scale: BlurredScale, kernel: Tensor, strength: float, observed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the latent images of a scale for given kernels.
+
+    Parameters
+    ----------
+    scale : BlurredScale
+        The blurred images, range [0, 1].
+    kernel : Tensor
+        Blur kernels (N, s, s), s odd, each of sum 1.
+    strength : float
+        lambda > 0: the cost of a gradient that is not 0, for intensities in [0, 1].
+    observed : Tensor, optional
+        What the last call returned as observed images, to go on from.
+
+    Returns
+    -------
+    latent : Tensor
+        (N, 1, h, w).
+    observed : Tensor
+        (N, 1, H, W): the padded blurred images, with clipped pixels raised to what latent image and kernel
+        predict.
+    """
+    size = scale.padded.shape[-2:]
+    observed = scale.padded if observed is None else observed
+    prior = difference_power(size[0], size[1], observed.device, observed.dtype)
+    transfer = transfer_function(kernel, size[0], size[1])[:, None]
+    adjoint = transfer.conj()
+    power = transfer.real.square() + transfer.imag.square()
+    matched = adjoint * torch.fft.rfft2(observed)
+    latent = observed
+    beta = FIRST_BETA * strength
+    for _ in range(latent_steps(strength)):
+        divergence = torch.fft.rfft2(_sparse_divergence(latent, strength / beta))
+        spectrum = divergence.mul_(beta).add_(matched).div_(torch.add(power, prior, alpha=beta))
+        latent = torch.fft.irfft2(spectrum, s=tuple(size))
+        if scale.clipped is not None:
+            predicted = torch.fft.irfft2(transfer * spectrum, s=tuple(size)).clamp_(max=BRIGHTEST)
+            observed = torch.where(scale.clipped, torch.maximum(predicted, scale.padded), scale.padded)
+            matched = adjoint * torch.fft.rfft2(observed)
+        beta *= BETA_GROWTH
+    height, width = scale.image.shape[-2:]
+    return latent[..., :height, :width], observed
+
+
+def _sparse_divergence(image: Tensor, threshold: float) -> Tensor:
+    """Return conj(D) g of periodic images (N, 1, H, W); g keeps squared gradients >= threshold."""
+    horizontal = torch.roll(image, -1, 3).sub_(image)
+    vertical = torch.roll(image, -1, 2).sub_(image)
+    kept = torch.addcmul(horizontal.square(), vertical, vertical) >= threshold
+    horizontal.mul_(kept)
+    vertical.mul_(kept)
+    divergence = torch.roll(horizontal, 1, 3).sub_(horizontal)
+    return divergence.add_(torch.roll(vertical, 1, 2)).sub_(vertical)

@@ -1,0 +1,174 @@
+"""One photograph of the server: from uploaded files to the files that are fetched."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from asnet.deblurrer import Deblurrer, Finding, Progress, Scale, remarks
+from asnet.errors import InputError
+from asnet.imaging import (
+    PHOTOGRAPH_SUFFIXES,
+    Photograph,
+    Region,
+    read_kernel,
+    read_photograph,
+    write_bytes,
+    write_kernel,
+    write_photograph,
+)
+from asnet.imaging.decoding import read_size
+
+#: Largest side in pixels of an uploaded picture of a blur kernel.
+LARGEST_KERNEL = 1024
+
+
+@dataclass(frozen=True)
+class DeblurRequest:
+    """What is to be deblurred, and how; see `Deblurrer.deblur`.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls the photograph; no file bears this name.
+    photograph : Path
+        The uploaded file, in a folder of its own where all other files go.
+    kernel : Path or Tensor, optional
+        An uploaded blur kernel, or one that was drawn.
+    """
+
+    name: str
+    photograph: Path
+    kernel: Path | Tensor | None = None
+    scale: Scale = "auto"
+    region: Region | None = None
+    strength: float = 1.0
+    denoise: float = 0.0
+
+    @property
+    def result_name(self) -> str:
+        """What the result is to be called: like the photograph, in the format that it is written in."""
+        suffix = usable_suffix(self.name)
+        return self.name if Path(self.name).suffix.lower() == suffix else f"{Path(self.name).stem}{suffix}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a request.
+
+    Parameters
+    ----------
+    files : dict of str to Path
+        By the names under which they are fetched.
+    width, height : int
+        Pixels of the photograph, upright.
+    kernel_size, scale, finding
+        See `asnet.deblurrer.Deblurred`.
+    notes : tuple of str
+        What could not be kept of the photograph's file, in sentences.
+    remarks : tuple of str
+        What finding and scale mean, in sentences.
+    """
+
+    files: dict[str, Path]
+    width: int
+    height: int
+    kernel_size: int
+    scale: int
+    finding: Finding
+    notes: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def deblur_upload(
+    request: DeblurRequest, deblurrer: Deblurrer, *, largest: int, previews: bool, progress: Progress
+) -> Outcome:
+    """Deblur an uploaded photograph as the command does a file.
+
+    Parameters
+    ----------
+    request : DeblurRequest
+        What to do.
+    deblurrer : Deblurrer
+        With what.
+    largest : int
+        Pixels that a photograph may have.
+    previews : bool
+        Also write photograph and result as a browser can show them.
+    progress : callable
+        See `asnet.deblurrer.Progress`.
+
+    Raises
+    ------
+    AsnetError
+        If the photograph, the kernel or an option is unusable; the message names no file of the server.
+    """
+    kernel = request.kernel
+    if isinstance(kernel, Path):
+        kernel = _read_uploaded_kernel(kernel)
+    photograph = read_photograph(request.photograph, name=request.name, max_pixels=largest)
+    deblurred = deblurrer.deblur(
+        photograph.pixels,
+        kernel,
+        scale=request.scale,
+        region=request.region,
+        strength=request.strength,
+        denoise=request.denoise,
+        alpha=photograph.alpha,
+        progress=progress,
+    )
+    notes: list[str] = []
+    folder = request.photograph.parent
+    restored = replace(photograph, pixels=deblurred.image)
+    suffix = request.photograph.suffix
+    files = {"result": folder / f"result{suffix}"}
+    if deblurred.finding != "blurred" and photograph.format == PHOTOGRAPH_SUFFIXES[suffix]:
+        # Byte for byte: nothing is lost, and nothing is to be said of what reading would lose.
+        write_bytes(files["result"], request.photograph.read_bytes())
+    else:
+        notes += photograph.notes
+        notes += [
+            note.replace(str(files["result"]), request.result_name)
+            for note in write_photograph(files["result"], restored)
+        ]
+    for name in ("kernel.png", "kernel.npy"):
+        files[name] = folder / name
+        write_kernel(files[name], deblurred.kernel)
+    if previews:
+        files["before"] = _write_preview(folder / "before", photograph)
+        files["after"] = _write_preview(folder / "after", restored)
+    height, width = photograph.pixels.shape[1:]
+    return Outcome(
+        files=files,
+        width=width,
+        height=height,
+        kernel_size=deblurred.kernel.shape[-1],
+        scale=deblurred.scale,
+        finding=deblurred.finding,
+        notes=tuple(notes),
+        remarks=tuple(remarks(deblurred, request.name, request.scale)),
+    )
+
+
+def usable_suffix(name: str) -> str:
+    """Return the suffix of an uploaded photograph's name, in which format its result is written."""
+    suffix = Path(name).suffix.lower()
+    return suffix if suffix in PHOTOGRAPH_SUFFIXES else ".png"
+
+
+def _read_uploaded_kernel(path: Path) -> Tensor:
+    if path.suffix != ".npy":
+        width, height, _ = read_size(path)
+        if max(width, height) > LARGEST_KERNEL:
+            raise InputError(
+                f"{path} has {width}x{height} pixels; a blur kernel may have "
+                f"{LARGEST_KERNEL}x{LARGEST_KERNEL}"
+            )
+    return read_kernel(path)
+
+
+def _write_preview(stem: Path, photograph: Photograph) -> Path:
+    """Write a photograph in a format that every browser shows, at full size."""
+    path = stem.with_suffix(".jpg" if photograph.alpha is None else ".png")
+    write_photograph(path, photograph)
+    return path

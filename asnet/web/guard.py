@@ -1,0 +1,93 @@
+"""What every request goes through first: where it comes from, how much it sends, and marks on answers."""
+
+from collections.abc import Container
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: Nothing may be loaded from elsewhere; pictures that the page holds itself are blobs.
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' blob:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """ASGI middleware: refuses what other web sites send through the user's browser, and too large uploads.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What is guarded.
+    hosts : container of str, optional
+        Names under which the server may be addressed, so that no foreign name can be pointed at it; any name
+        if None.
+    largest_body : int
+        Bytes of a request's body.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: Container[str] | None, largest_body: int) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._largest_body = largest_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        problem = self._foreign(headers)
+        if problem is not None:
+            await _refuse(403, problem, scope, receive, send_marked)
+            return
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._largest_body:
+            # Browsers show an answer only after they have sent everything.
+            while (await receive()).get("more_body", False):
+                pass
+            await _refuse(413, self._too_large, scope, receive, send_marked)
+            return
+
+        received = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._largest_body:
+                raise HTTPException(413, self._too_large)
+            return message
+
+        await self._app(scope, receive_counted, send_marked)
+
+    @property
+    def _too_large(self) -> str:
+        return f"an upload may have at most {self._largest_body / 1e6:g} megabytes"
+
+    def _foreign(self, headers: Headers) -> str | None:
+        host = headers.get("host", "")
+        if self._hosts is not None and (urlsplit(f"//{host}").hostname or "") not in self._hosts:
+            return f"the server does not go by the name {host!r}"
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return f"requests of the page {origin!r} are not answered"
+        return None
+
+
+async def _refuse(status: int, sentence: str, scope: Scope, receive: Receive, send: Send) -> None:
+    await JSONResponse({"detail": sentence}, status)(scope, receive, send)

@@ -1,0 +1,79 @@
+"""The server process: its socket, and an end that leaves nothing behind."""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import uvicorn
+
+from asnet.deblurrer import Deblurrer
+from asnet.errors import AsnetError
+from asnet.web.application import Limits, create_application
+
+#: Seconds that requests get to be answered once the server is told to end.
+_GRACE = 3
+
+
+class AddressError(AsnetError):
+    """The address to listen at cannot be had."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach a server at that address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(
+    deblurrer: Deblurrer, limits: Limits, *, host: str, port: int, announce: Callable[[str], None]
+) -> None:
+    """Serve the page and the API until the process is told to end.
+
+    Parameters
+    ----------
+    deblurrer : Deblurrer
+        The networks.
+    limits : Limits
+        What the server takes.
+    host, port : str, int
+        Where to listen; port 0 is any that is free.
+    announce : callable
+        Told the page's address as soon as it can be opened.
+
+    Raises
+    ------
+    AddressError
+        If it cannot listen there.
+    """
+    listening = _listen(host, port)
+    with listening:
+        port = listening.getsockname()[1]
+        hosts = {host, "localhost", "127.0.0.1", "::1"} if is_loopback(host) else None
+        application = create_application(deblurrer, limits, hosts=hosts)
+        config = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=_GRACE)
+        announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        # Once it has ended in order it tells again what ended it.
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise AddressError(f"a port must be from 0 to 65535, got {port}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            # A server that has just ended does not keep the next one from starting.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen()
+        except BaseException:
+            listening.close()
+            raise
+        return listening
+    except OSError as error:
+        raise AddressError(f"cannot listen at {host}, port {port}: {error.strerror or error}") from None

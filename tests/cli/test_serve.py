@@ -1,0 +1,82 @@
+"""`asnet serve` as a program: where it listens, how it ends, and what it says."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from messages import one_sentence
+
+from asnet.cli.main import main
+
+
+def test_it_serves_until_it_is_interrupted_and_leaves_nothing(small_weights: Path, tmp_path: Path) -> None:
+    urllib3 = pytest.importorskip("urllib3", reason="the extra test is not installed")
+    pytest.importorskip("uvicorn", reason="the extra web is not installed")
+    command = [sys.executable, "-m", "asnet", "serve", "--port", "0", "--model", str(small_weights)]
+    environment = {"TMPDIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        try:
+            announced = process.stderr.readline()
+            assert announced.startswith("asnet: the page is at http://127.0.0.1:")
+            address = announced.split()[5]
+            page = urllib3.request("GET", address, timeout=60)
+            assert b"Drop photographs here" in page.data
+            assert len(list(tmp_path.glob("asnet-*"))) == 1
+            process.send_signal(signal.SIGINT)
+            remainder = process.stderr.read()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert remainder == ""
+    assert list(tmp_path.glob("asnet-*")) == []
+
+
+def test_an_address_that_is_taken(small_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("uvicorn", reason="the extra web is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["serve", "--port", port, "--model", str(small_weights), "--device", "cpu"]) == 1
+    assert one_sentence(capsys) == f"asnet: cannot listen at 127.0.0.1, port {port}: Address already in use"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--host", "no-such-host.invalid"], "cannot listen at no-such-host.invalid"),
+        (["--port", "70000"], "a port must be from 0 to 65535, got 70000"),
+    ],
+)
+def test_unusable_addresses(
+    small_weights: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    pytest.importorskip("uvicorn", reason="the extra web is not installed")
+    assert main(["serve", *options, "--model", str(small_weights), "--device", "cpu"]) == 1
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_other_machines_are_let_in_with_a_warning(
+    small_weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = pytest.importorskip("asnet.web.server", reason="the extra web is not installed")
+    hosts = []
+    monkeypatch.setattr(
+        server, "create_application", lambda *_, **options: hosts.append(options["hosts"]) or (lambda: None)
+    )
+    monkeypatch.setattr(server.uvicorn.Server, "run", lambda *_, **__: None)
+    options = ["--port", "0", "--model", str(small_weights), "--device", "cpu"]
+    assert main(["serve", "--host", "0.0.0.0", *options]) == 0
+    assert "warning: everyone who reaches 0.0.0.0 over the network" in capsys.readouterr().err
+    assert main(["serve", *options]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert hosts[0] is None
+    assert "127.0.0.1" in hosts[1]
+
+
+def test_without_the_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asnet.cli.serve.find_spec", lambda name: None if name == "fastapi" else name)
+    assert main(["serve"]) == 1
+    assert "asnet serve needs fastapi: pip install 'asnet[web]'" in one_sentence(capsys)

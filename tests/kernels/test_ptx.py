@@ -1,0 +1,214 @@
+"""Kernels as nvcc emits them, run on the CPU: its PTX, translated to C++, in place of what g++ compiles.
+
+It shows what the twins of the inline assembly cannot: the order of its operands, and what nvcc makes of the
+sources. The checks are those of the kernels' own tests; below stand changes of the PTX that they must find.
+"""
+
+import hashlib
+import re
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import test_cross_correlation_direct_kernels as direct
+import test_guided_modulation_kernels as modulation
+import test_guided_pointwise_conv2d_kernels as pointwise
+from build_kernels import FOLDER, ROOT, BuildError, cache_folder, compiler, jobs, make
+from nvcc import included, setup_script
+from ptx.translate import entries, translate
+from ptxas import demangle
+
+#: The oldest that the kernels are for. Inline assembly is the same on all.
+ARCHITECTURE = "80"
+
+#: Of every kernel that has inline assembly the instances that are run, by their names in C++.
+KERNELS = {
+    "cross_correlation": [
+        "asnet::cuda::direct::correlate_maps_kernel<float>",
+        "asnet::cuda::direct::correlate_maps_kernel<asnet::cuda::bfloat16>",
+        "asnet::cuda::direct::convolve_maps_kernel<float>",
+        "asnet::cuda::direct::convolve_maps_kernel<asnet::cuda::float16>",
+        "asnet::cuda::direct::prepare_fragments_kernel<float>",
+        "asnet::cuda::direct::channels_last_kernel<asnet::cuda::bfloat16>",
+        "asnet::cuda::direct::correlate_plain_kernel<double, 1>",
+        "asnet::cuda::direct::convolve_plain_kernel<double, 1>",
+    ],
+    "guided_modulation": [
+        "asnet::cuda::guided_modulation::modulate_pixels<asnet::cuda::bfloat16, 8>",
+        "asnet::cuda::guided_modulation::differentiate_planes<float, 4, true>",
+        "asnet::cuda::guided_modulation::differentiate_pixels<asnet::cuda::bfloat16, 8, true>",
+    ],
+    "guided_pointwise_conv2d": [
+        "asnet::cuda::guided_conv::guided_pointwise_conv2d_kernel<float, false, 64, true>",
+        "asnet::cuda::guided_conv::guided_pointwise_conv2d_kernel<asnet::cuda::bfloat16, true, 128, true>",
+    ],
+}
+
+
+def emit_ptx(source: Path) -> Path:
+    """The PTX of a host entry's kernels; kept under the hash of all that goes into it."""
+    setup = setup_script()
+    nvcc = setup.find_nvcc()
+    if nvcc is None:
+        pytest.skip("no PTX to run: no nvcc on PATH, in NVCC or under CUDA_HOME")
+    folders = [f"-I{ROOT / 'csrc'}", f"-I{setup.find_torch().include}"]
+    flags = [f"-arch=compute_{ARCHITECTURE}", *setup.COMMON_FLAGS, "-DUSE_CUDA", *folders]
+    command = [str(nvcc), *flags, "-ptx"]
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    texts = [path.read_text() for path in sorted(included(source))]
+    key = hashlib.sha256("\0".join([version, *command, *texts]).encode()).hexdigest()[:32]
+    target = cache_folder() / f"{source.stem}-{key}.ptx"
+    make(target, [*command, str(source)], f"nvcc on {source.name}")
+    return target
+
+
+def kernels_in(text: str) -> dict[str, str]:
+    """The kernels of a PTX text: the name by which launches find one, and its mangled name."""
+    mangled = [name for name, _, _ in entries(text)]
+    of_twins = {"__nv_bfloat16": "asnet::cuda::bfloat16", "__half": "asnet::cuda::float16"}
+    names = {}
+    for one, readable in zip(mangled, demangle(mangled), strict=True):
+        for cuda, twin in of_twins.items():
+            readable = readable.replace(cuda, twin)
+        names[readable.removeprefix("void ")] = one
+    return names
+
+
+def build_translation(ptx: Path, text: str, wanted: list[str]) -> Path:
+    """A library of the wanted kernels of a PTX text."""
+    found = kernels_in(text)
+    names = {found[name]: name for name in wanted}
+    machine = (FOLDER / "ptx" / "machine.h").read_text()
+    cpp = translate(ptx, text, names)
+    key = hashlib.sha256((machine + cpp).encode()).hexdigest()[:32]
+    source = cache_folder() / f"{ptx.stem}-{key}.cpp"
+    source.write_text(cpp)
+    flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-fno-strict-aliasing", "-march=native", f"-I{FOLDER}"]
+    make(source.with_suffix(".so"), [*compiler(), *flags, str(source)], f"compiling {source.name}")
+    return source.with_suffix(".so")
+
+
+@pytest.fixture(scope="module")
+def emitted() -> dict[str, Path]:
+    """The PTX of each host entry."""
+    try:
+        compiler()
+    except BuildError as error:
+        pytest.skip(f"PTX is not run: {error}")
+    sources = [ROOT / "csrc" / "cuda" / f"{operator}.cu" for operator in KERNELS]
+    with ThreadPoolExecutor(jobs()) as pool:
+        return dict(zip(KERNELS, pool.map(emit_ptx, sources), strict=True))
+
+
+@pytest.fixture(scope="module")
+def translations(emitted: dict[str, Path]) -> dict[str, Path]:
+    """The library of each host entry's kernels."""
+
+    def build(operator: str) -> Path:
+        return build_translation(emitted[operator], emitted[operator].read_text(), KERNELS[operator])
+
+    with ThreadPoolExecutor(jobs()) as pool:
+        return dict(zip(KERNELS, pool.map(build, KERNELS), strict=True))
+
+
+@pytest.fixture
+def translated(kernels: ModuleType, translations: dict[str, Path]) -> Iterator[ModuleType]:
+    """The kernels, without a translation, after the test without one again."""
+    yield kernels
+    kernels.use_translated("")
+
+
+def run_direct(kernels: ModuleType) -> None:
+    """Tensor cores in two types each way, and plain multiply-adds; around segments and groups of lags."""
+    direct.check(kernels, (1, 23, 5, 35), (2, 4), False, "float32")
+    direct.check(kernels, (1, 9, 3, 70), (1, 9), True, "bfloat16")
+    direct.check(kernels, (1, 9, 3, 20), (1, 8), False, "float16")
+    direct.check(kernels, (1, 1, 9, 35), (1, 2), False, "float64")
+
+
+def run_modulation(kernels: ModuleType) -> None:
+    """Planes and pixels, several blocks to a sum."""
+    case = modulation.make_case((1, 72, 150), "bfloat16", "pixels")
+    modulation.check_forward(kernels, case, "bfloat16", "pixels")
+    for shape, dtype, layout in (((1, 3, 4104), "float32", "planes"), ((1, 40, 301), "bfloat16", "pixels")):
+        case = modulation.make_case(shape, dtype, layout)
+        modulation.check_backward(kernels, case, dtype, layout, "input, ReLU")
+
+
+def run_pointwise(kernels: ModuleType) -> None:
+    """Both layouts, inputs that end within a step, output channels and pixels that end within a tile."""
+    contiguous, last = (1, 40, 12, 68, 136), (1, 40, 32, 136, 130)
+    for shape, dtype, channels_last in ((contiguous, "float32", False), (last, "bfloat16", True)):
+        pointwise.check(kernels, pointwise.make_case(shape, dtype, channels_last), dtype, channels_last)
+
+
+RUNS = {
+    "cross_correlation": run_direct,
+    "guided_modulation": run_modulation,
+    "guided_pointwise_conv2d": run_pointwise,
+}
+
+
+@pytest.mark.parametrize("operator", KERNELS)
+def test_what_nvcc_emits_computes_the_formula(translated, translations, thread_order, operator):
+    translated.use_translated(str(translations[operator]))
+    RUNS[operator](translated)
+    launches = translated.translated_launches()
+    assert sorted(launches) == sorted(KERNELS[operator])
+    assert all(launches.values()), launches
+
+
+#: Operator, number of its kernel above, what is replaced in the PTX, by what, and which of the places.
+CORRELATE, CONVOLVE, CONVOLVE_HALF = (("cross_correlation", number) for number in (1, 2, 3))
+MODULATE, POINTWISE = ("guided_modulation", 0), ("guided_pointwise_conv2d", 1)
+STORE, FACTOR = r"st\.global\.v4\.b32 ", r"mma\.sync\S+ \{[^}]*\}, "
+CHANGES = {
+    "no barrier in the pipeline": (*CORRELATE, r"bar\.sync\s+0;", "", -1),
+    "a stage too few waited for": (*CORRELATE, r"cp\.async\.wait_group 1;", "cp.async.wait_group 2;", 0),
+    "matrices not transposed": (*CORRELATE, r"x4\.trans\.shared", "x4.shared", 0),
+    "rows of a exchanged": (*CONVOLVE, rf"({FACTOR})\{{(%r\d+),(%r\d+),", r"\1{\3,\2,", 0),
+    "halves of b exchanged": (
+        *CONVOLVE_HALF,
+        rf"({FACTOR}\{{[^}}]*\}}, )\{{(%r\d+),(%r\d+)\}}",
+        r"\1{\3,\2}",
+        0,
+    ),
+    "no barrier in the ring": (*CONVOLVE, r"bar\.sync\s+0;", "", -1),
+    "words in another order": (*MODULATE, rf"({STORE}\S+ )\{{(%r\d+),(%r\d+),", r"\1{\3,\2,", 0),
+    "a store off its size": (*MODULATE, rf"({STORE}\[%rd\d+)\]", r"\1+4]", 0),
+    "copies of zeros": (*POINTWISE, r"(cp\.async\.cg[^;]*, 16), %r\d+;", r"\1, 0;", 0),
+    "products of another type": (*POINTWISE, r"f32\.bf16\.bf16\.f32", "f32.f16.f16.f32", 0),
+}
+
+
+def change(text: str, kernel: str, pattern: str, replacement: str, which: int) -> str:
+    """The text with one place in one kernel changed."""
+    mangled = kernels_in(text)[kernel]
+    body = next(body for name, _, body in entries(text) if name == mangled)
+    place = list(re.finditer(pattern, body))[which]
+    changed = body[: place.start()] + place.expand(replacement) + body[place.end() :]
+    return text.replace(body, changed, 1)
+
+
+def run_in_every_order(kernels: ModuleType, operator: str) -> None:
+    """The checks of an operator, with the threads of a block in ascending, descending and shuffled order."""
+    for order in (0, -1, 1):
+        before = kernels.set_thread_order(order)
+        try:
+            RUNS[operator](kernels)
+        finally:
+            kernels.set_thread_order(before)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_of_the_ptx_are_found(translated, emitted, name):
+    operator, number, *how = CHANGES[name]
+    kernel = KERNELS[operator][number]
+    text = change(emitted[operator].read_text(), kernel, *how)
+    translated.use_translated(str(build_translation(emitted[operator], text, [kernel])))
+    with pytest.raises((AssertionError, translated.KernelError)):
+        run_in_every_order(translated, operator)
+    assert translated.translated_launches()[kernel]

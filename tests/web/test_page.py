@@ -1,0 +1,358 @@
+"""The page in a real browser: what a person does, and what they then see."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from PIL import Image
+from serving import UPLOAD_BYTES, Gate, Server, photograph
+
+from asnet.cli.main import main
+
+DONE = "Deblurred."
+
+
+class Page:
+    """The page as tests handle it: elements by their identifiers."""
+
+    def __init__(self, browser: Any, address: str, downloads: Path) -> None:
+        self.browser = browser
+        self.downloads = downloads
+        browser.execute_cdp_cmd(
+            "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)}
+        )
+        browser.set_window_size(1280, 900)
+        browser.get(address)
+        self.wait(lambda: self.script("return document.readyState") == "complete")
+
+    def __getitem__(self, identifier: str) -> Any:
+        return self.browser.find_element("id", identifier)
+
+    def script(self, text: str, *arguments: Any) -> Any:
+        return self.browser.execute_script(text, *arguments)
+
+    def wait(self, condition: Callable[[], Any], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, (self["message"].text, self["zoom"].text)
+            time.sleep(0.05)
+
+    def add(self, *paths: Path) -> None:
+        self["photographs"].send_keys("\n".join(map(str, paths)))
+
+    def wait_for(self, message: str) -> None:
+        self.wait(lambda: message in self["message"].text)
+
+    def states(self) -> list[str]:
+        return [element.text for element in self.browser.find_elements("css selector", "#list .how")]
+
+    def set(self, identifier: str, value: str) -> None:
+        """Let a control have a value, as its user would."""
+        self.script(
+            "arguments[0].value = arguments[1];"
+            "arguments[0].dispatchEvent(new Event('input', {bubbles: true}))",
+            self[identifier],
+            value,
+        )
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press, move and release the pointer between two points of the window."""
+        from selenium.webdriver import ActionChains
+        from selenium.webdriver.common.actions.action_builder import ActionBuilder
+
+        builder = ActionBuilder(self.browser)
+        pointer = builder.pointer_action
+        pointer.move_to_location(*map(round, start)).pointer_down()
+        pointer.move_to_location(*(round((a + b) / 2) for a, b in zip(start, end, strict=True)))
+        pointer.move_to_location(*map(round, end)).pointer_up()
+        builder.perform()
+        ActionChains(self.browser).reset_actions()
+
+    def rectangle(self, selector: str) -> dict[str, float]:
+        rectangle = self.script(
+            "return document.querySelector(arguments[0]).getBoundingClientRect().toJSON()", selector
+        )
+        assert isinstance(rectangle, dict)
+        return rectangle
+
+    def save(self, identifier: str) -> Path:
+        """Follow a link that saves a file, and return the file."""
+        for path in self.downloads.iterdir():
+            path.unlink()
+        self[identifier].click()
+        path = self.downloads / self[identifier].get_attribute("download")
+        self.wait(path.exists)
+        return path
+
+
+@pytest.fixture
+def page(browser: Any, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    browser.get_log("browser")
+    page = Page(browser, f"{server.address}/", tmp_path_factory.mktemp("downloads"))
+    yield page
+    errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    # What the server refuses the browser logs as well.
+    assert [
+        entry for entry in errors if "the server responded with a status of" not in entry["message"]
+    ] == []
+    browser.get("about:blank")
+    server.assert_nothing_left()
+
+
+def test_a_photograph_is_deblurred_shown_and_saved(
+    page: Page, photo: Path, small_weights: Path, tmp_path: Path
+) -> None:
+    assert page["drop"].is_displayed()
+    page.add(photo)
+    page.wait_for(DONE)
+    assert not page["drop"].is_displayed()
+    assert page["kernel"].is_displayed()
+    for pane in ("before", "after"):
+        size = page.script(
+            f"const i = document.querySelector('#{pane} img'); return [i.naturalWidth, i.naturalHeight]"
+        )
+        assert size == [80, 60]
+    command = [
+        "deblur",
+        str(photo),
+        "-o",
+        str(tmp_path / "sharp.png"),
+        "--save-kernel",
+        str(tmp_path / "k.npy"),
+    ]
+    assert main([*command, "--model", str(small_weights), "--device", "cpu"]) == 0
+    saved = page.save("save")
+    assert saved.name == "photo-deblurred.png"
+    assert saved.read_bytes() == (tmp_path / "sharp.png").read_bytes()
+    assert page.save("save-kernel-npy").read_bytes() == (tmp_path / "k.npy").read_bytes()
+    side = len(numpy.load(tmp_path / "k.npy"))
+    assert page["kernel"].get_property("naturalWidth") == side
+    assert f"{side} × {side} pixels" in page["kernel-caption"].text
+
+
+def test_the_divider_uncovers_the_result(page: Page, photo: Path) -> None:
+    page.add(photo)
+    page.wait_for(DONE)
+    stage = page.rectangle("#stage")
+
+    def border() -> float:
+        clip = page.script("return document.getElementById('after').style.clipPath")
+        return float(clip.rsplit(" ", 1)[-1].removesuffix("%)"))
+
+    assert border() == 50
+    middle = stage["top"] + stage["height"] / 2
+    page.drag((stage["left"] + stage["width"] / 2, middle), (stage["left"] + stage["width"] / 4, middle))
+    assert border() == pytest.approx(25, abs=0.5)
+    page["divider"].send_keys("\ue012" * 2)  # the left arrow
+    assert border() == pytest.approx(21, abs=0.5)
+    assert page["divider"].get_attribute("aria-valuenow") == "21"
+    page["divider"].send_keys("\ue010")  # End
+    assert border() == 100
+
+
+def test_zoom_keeps_both_pictures_in_place(page: Page, photo: Path) -> None:
+    page.add(photo)
+    page.wait_for(DONE)
+    page["larger"].click()
+    page["larger"].click()
+    assert page["zoom"].text == "156 %"
+    stage = page.rectangle("#stage")
+    corner = (stage["left"] + 100, stage["top"] + 100)
+    before = page.rectangle("#before img")
+    assert before["width"] == pytest.approx(80 * 1.5625)
+    page.drag(corner, (corner[0] + 40, corner[1] + 25))
+    moved = page.rectangle("#before img")
+    assert (moved["left"] - before["left"], moved["top"] - before["top"]) == pytest.approx((40, 25))
+    assert page.rectangle("#after img") == moved
+    page["actual"].click()
+    assert page["zoom"].text == "100 %"
+    assert page.rectangle("#after img")["width"] == pytest.approx(80, abs=0.01)
+    page["fit"].click()
+    fitted = page.rectangle("#after img")
+    assert fitted["left"] + fitted["width"] / 2 == pytest.approx(stage["left"] + stage["width"] / 2, abs=1)
+
+
+def test_wheel_and_two_fingers_zoom_about_where_they_are(page: Page, photo: Path) -> None:
+    page.add(photo)
+    page.wait_for(DONE)
+    before = page.rectangle("#before img")
+    x, y = before["left"] + 10, before["top"] + 10
+    wheel = {"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": -300}
+    page.browser.execute_cdp_cmd("Input.dispatchMouseEvent", wheel)
+    page.wait(lambda: page["zoom"].text == "200 %")
+    doubled = page.rectangle("#before img")
+    assert (doubled["left"], doubled["top"]) == pytest.approx((x - 20, y - 20), abs=1)
+    for kind, distance in (("touchStart", 40), ("touchMove", 60), ("touchMove", 80), ("touchEnd", None)):
+        touches = (
+            [] if distance is None else [{"x": x, "y": y, "id": 0}, {"x": x, "y": y + distance, "id": 1}]
+        )
+        page.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+    page.wait(lambda: page["zoom"].text == "400 %")
+    assert page.rectangle("#before img")["left"] == pytest.approx(x - 40, abs=3)
+
+
+def test_the_region_is_drawn_and_used(page: Page, server: Server, photo: Path) -> None:
+    page.add(photo)
+    page.wait_for(DONE)
+    page["choose-region"].click()
+    image = page.rectangle("#before img")
+    page.drag((image["left"] + 10, image["top"] + 5), (image["left"] + 60, image["top"] + 45))
+    assert page["choose-region"].get_attribute("aria-pressed") == "false"
+    left, top, right, bottom = map(int, page["region"].get_property("value").split(","))
+    assert (left, top, right, bottom) == pytest.approx((10, 5, 60, 45), abs=1)
+    frame = page.rectangle("#region-frame")
+    assert frame["left"] - image["left"] == pytest.approx(left, abs=0.1)
+    assert frame["width"] == pytest.approx(right - left, abs=0.1)
+    page["deblur"].click()
+    page.wait(lambda: page["message"].text != DONE)
+    page.wait_for(DONE)
+    used = numpy.load(page.save("save-kernel-npy"))
+    with Image.open(photo) as picture:
+        expected = server.deblurrer.estimate_kernel(picture, region=(left, top, right, bottom))
+    assert numpy.array_equal(used, expected.numpy())
+    page["clear-region"].click()
+    assert page["region"].get_property("value") == ""
+    assert not page["region-frame"].is_displayed()
+
+
+def test_a_kernel_from_a_file_and_a_line(page: Page, photo: Path, tmp_path: Path) -> None:
+    numpy.save(tmp_path / "given.npy", numpy.full((1, 3), 1 / 3))
+    page.set("source", "file")
+    page["kernel-file"].send_keys(str(tmp_path / "given.npy"))
+    page.add(photo)
+    page.wait_for(DONE)
+    assert page["kernel-caption"].text == "3 × 3 pixels"
+    page.set("source", "line")
+    page.set("length", "4")
+    page.set("angle", "90")
+    page.wait(lambda: page["line"].get_property("naturalHeight") == 5)
+    page.set("strength", "0.5")
+    assert page["strength-value"].text == "50 %"
+    page["deblur"].click()
+    page.wait(lambda: page["message"].text == DONE and page["kernel-caption"].text == "5 × 5 pixels")
+
+
+def test_a_sharp_photograph_is_said_to_be_and_deblurred_all_the_same(page: Page, tmp_path: Path) -> None:
+    steps = numpy.kron(
+        numpy.random.default_rng(1).integers(0, 256, (6, 8, 3), numpy.uint8), numpy.ones((10, 10, 1))
+    )
+    Image.fromarray(steps.astype(numpy.uint8)).save(tmp_path / "sharp.png")
+    page.add(tmp_path / "sharp.png")
+    page.wait_for("shows no blur")
+    assert page.states() == ["no blur"]
+    assert not page["kernel"].is_displayed()
+    page["anyway"].click()
+    page.wait_for(DONE)
+    assert page["scale"].get_property("value") == "1"
+    assert page["kernel"].is_displayed()
+
+
+def test_an_unclear_blur_is_said(
+    page: Page, server: Server, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deblur = server.deblurrer.deblur
+
+    def unclear(*arguments: Any, **options: Any) -> Any:
+        result = deblur(*arguments, **options)
+        if options["scale"] == "auto":
+            object.__setattr__(result, "finding", "unclear")
+            object.__setattr__(result, "scale", 2)
+        return result
+
+    monkeypatch.setattr(server.deblurrer, "deblur", unclear)
+    page.add(photo)
+    page.wait_for("cannot be estimated reliably")
+    page["anyway"].click()
+    page.wait_for(DONE)
+    assert page["scale"].get_property("value") == "2"
+    assert "removed at 1/2 of the size" in page["kernel-caption"].text
+
+
+def test_a_broken_upload_gets_a_sentence_and_the_others_go_on(
+    page: Page, photo: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "<b>broken.png"
+    broken.write_bytes(photo.read_bytes()[:200])
+    large = tmp_path / "large.png"
+    large.write_bytes(bytes(UPLOAD_BYTES))
+    page.add(broken, large, photo)
+    page.wait(lambda: page.states() == ["failed", "failed", "done"])
+    assert "<b>broken.png is truncated or damaged" in page["message"].text
+    page.browser.find_elements("css selector", "#list .choose")[1].click()
+    assert "large.png could not be done: an upload may have at most 1 megabytes" in page["message"].text
+
+
+def test_several_wait_in_turn_and_can_be_cancelled(page: Page, gate: Gate, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.png" for name in "abcd"]
+    for seed, path in enumerate(paths):
+        photograph(seed=seed).save(path)
+    page.add(*paths)
+    page.wait(lambda: page.states() == ["25 %", "waiting", "waiting", "waiting"])
+    assert page["message"].text == "Restoring: 25 % done."
+    assert page["progress"].get_property("value") == 0.25
+    page.browser.find_elements("css selector", "#list .choose")[1].click()
+    page.wait_for("Waiting for 1 photograph before it.")
+    page["cancel"].click()
+    assert page["message"].text == "Cancelled."
+    page.browser.find_elements("css selector", "#list .remove")[2].click()
+    gate.open()
+    page.wait(lambda: page.states() == ["done", "cancelled", "done"])
+    assert page["save-all"].is_displayed()
+    page["deblur"].click()
+    page.wait(lambda: page.states() == ["done", "done", "done"])
+
+
+def test_dropped_photographs_are_taken(page: Page) -> None:
+    page.browser.execute_async_script(
+        """const done = arguments[0];
+        const canvas = Object.assign(document.createElement("canvas"), {width: 70, height: 50});
+        const pen = canvas.getContext("2d");
+        const shade = pen.createLinearGradient(0, 0, 70, 50);
+        for (let i = 0; i <= 10; i++) shade.addColorStop(i / 10, i % 2 ? "#fa3" : "#135");
+        pen.fillStyle = shade;
+        pen.fillRect(0, 0, 70, 50);
+        canvas.toBlob((blob) => {
+          const files = new DataTransfer();
+          files.items.add(new File([blob], "dropped.jpg", {type: "image/jpeg"}));
+          const how = {dataTransfer: files, bubbles: true, cancelable: true};
+          document.body.dispatchEvent(new DragEvent("drop", how));
+          done();
+        }, "image/jpeg", 0.95);"""
+    )
+    page.wait(lambda: page.states() and page.states() != ["waiting"])
+    page.wait(lambda: page["save"].is_displayed())
+    assert page["save"].get_attribute("download") == "dropped-deblurred.jpg"
+
+
+def test_a_tiff_is_shown_once_it_is_deblurred(page: Page, gate: Gate, tmp_path: Path) -> None:
+    photograph().save(tmp_path / "photo.tif")
+    page.add(tmp_path / "photo.tif")
+    page.wait(lambda: page["unshown"].is_displayed())
+    gate.open()
+    page.wait_for(DONE)
+    page.wait(lambda: page.script("return document.querySelector('#after img').naturalWidth") == 80)
+    assert not page["unshown"].is_displayed()
+
+
+def test_leaving_the_page_cancels(page: Page, server: Server, gate: Gate, photo: Path) -> None:
+    page.add(photo)
+    page.wait_for("Restoring")
+    page.browser.get("about:blank")
+    time.sleep(0.5)
+    gate.open()
+    server.assert_nothing_left()
+
+
+@pytest.mark.parametrize("width", [500, 1280, 2200])
+def test_every_control_is_in_reach_at_any_width(page: Page, photo: Path, width: int) -> None:
+    page.browser.set_window_size(width, 900)
+    page.add(photo)
+    page.wait_for(DONE)
+    assert page.script("return document.documentElement.scrollWidth <= window.innerWidth")
+    for identifier in ("stage", "save", "kernel", "region", "strength", "denoise", "deblur"):
+        box = page.rectangle(f"#{identifier}")
+        assert box["width"] > 20, identifier
+        assert 0 <= box["left"] < box["right"] <= width, identifier
