@@ -51,6 +51,27 @@ def test_a_joined_pair_has_the_analysis_of_one_file_and_the_synthesis_of_the_oth
     assert header.revision == "analysis: test; synthesis: later"
 
 
+def test_a_mean_of_weights_lies_between_them(
+    small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_network(small_weights)
+    second = DeblurNetwork(first.config)
+    save_weights(tmp_path / "second.safetensors", second, training_data="more", revision="later")
+    arguments = [
+        tmp_path / "mean.safetensors",
+        Path("1"),
+        small_weights,
+        Path("3"),
+        tmp_path / "second.safetensors",
+    ]
+    run(monkeypatch, "average_weights.py", *arguments)
+    mean = load_network(tmp_path / "mean.safetensors").state_dict()
+    for name, value in mean.items():
+        torch.testing.assert_close(value, 0.25 * first.state_dict()[name] + 0.75 * second.state_dict()[name])
+    header = read_header(tmp_path / "mean.safetensors")
+    assert header.revision == "0.25 of (test) + 0.75 of (later)"
+
+
 def test_what_does_not_fit_together_is_said(
     small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
