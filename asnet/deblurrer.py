@@ -374,8 +374,9 @@ class Deblurrer:
                 return _left_alone(pixels, used)
         if pixels.shape[0] == 1:
             sharp = sharp.mean(0, keepdim=True)
-        given = whole.to(sharp.device).clamp(0, 1)
-        restored = area.put_back(given, sharp)
+        # In the image's own type where it can be, for what is not photographed to come back exactly.
+        given = (pixels if pixels.is_floating_point() else whole).to(sharp.device).clamp(0, 1)
+        restored = area.put_back(given, sharp.to(given.dtype))
         if options.strength < 1:
             restored = torch.lerp(given, restored, options.strength)
         return quantised(restored, pixels.dtype), (shown.cpu(), used.scale, "blurred")

@@ -497,13 +497,14 @@ def test_the_default_type_of_torch_does_not_matter(small_weights: Path, deblurre
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float64])
 def test_tensors_keep_their_type(deblurrer: Deblurrer, dtype: torch.dtype) -> None:
     exact = scene(40, 30)
     largest = {torch.uint8: 255, torch.uint16: 65535}.get(dtype, 1)
     image = (exact * largest).to(dtype)
     result = deblurrer.deblur(image, box(3)).image
     assert result.dtype == dtype
+    assert torch.equal(deblurrer.deblur(image, box(3), strength=0).image, image)
     difference = result.float() / largest - deblurrer.deblur(exact, box(3)).image
     assert difference.abs().max() < (0.05 if dtype == torch.uint8 else 0.02)
 

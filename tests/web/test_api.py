@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy
 import pytest
+import torch
 from PIL import ExifTags, Image
 from serving import UPLOAD_BYTES, WAITING, Gate, Server, photograph
+from torch import Tensor
 
 from asnet.cli.main import main
+from asnet.deblurrer import Deblurred
+from asnet.web.deblurring import DeblurRequest, deblur_upload
 
 urllib3 = pytest.importorskip("urllib3", reason="the extra test is not installed")
 
@@ -53,6 +57,25 @@ def test_the_result_is_the_file_that_the_command_writes(
     assert f'filename="photo.{suffix}"' in response.headers["Content-Disposition"]
     assert response.headers["X-Asnet-Finding"] == "blurred"
     server.assert_nothing_left()
+
+
+def test_a_photograph_that_is_left_alone_comes_back_byte_for_byte(tmp_path: Path) -> None:
+    class LeavesAlone:
+        def deblur(self, image: Tensor, *_: Any, **__: Any) -> Deblurred[Tensor]:
+            return Deblurred(image, torch.ones(1, 1), 1, "sharp")
+
+    data = encoded(photograph(), "PNG", compress_level=1)
+    for name, same in (("photograph.png", True), ("photograph.jpg", False)):
+        (tmp_path / name).write_bytes(data)
+        outcome = deblur_upload(
+            DeblurRequest(name, tmp_path / name),
+            LeavesAlone(),  # type: ignore[arg-type]
+            largest=10**6,
+            previews=False,
+            progress=lambda stage, share: None,
+        )
+        assert (outcome.files["result"].read_bytes() == data) is same
+        assert outcome.remarks
 
 
 @pytest.mark.parametrize("suffix", ["npy", "png"])
