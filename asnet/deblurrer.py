@@ -5,11 +5,14 @@ window from which the blur kernel is estimated, the choice among pairs for sever
 resizing that brings a blur larger than the networks' grid onto it.
 """
 
+import copy
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+import numpy
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,10 +23,13 @@ from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsErr
 from asnet.imaging import (
     Photograph,
     array_from_tensor,
+    check_range,
     fit_kernel,
     photograph_from_picture,
+    planes_from_array,
+    quantised,
     region_slices,
-    tensor_from_array,
+    unit_range,
 )
 from asnet.imaging.photographed_area import photographed_area
 from asnet.imaging.resampling import SMALLEST_SIDE, downscale, kernel_extent, scale_kernel
@@ -126,7 +132,7 @@ class Deblurrer:
     Parameters
     ----------
     network : DeblurNetwork or ScaleOptimisedNetworks
-        The networks; they are moved to `device`, synthesis networks converted to `dtype`.
+        The networks, of which a copy is made: it moves to `device`, its synthesis networks to `dtype`.
     device : str or torch.device
         Where to compute; "auto" is the first CUDA device if there is one, else the CPU.
     dtype : str or torch.dtype
@@ -154,7 +160,9 @@ class Deblurrer:
     ) -> None:
         self.device = _resolve_device(device)
         self.dtype = _resolve_dtype(dtype)
-        self.network = network.eval().to(self.device)
+        # The networks given may be in training, or in a type that only the synthesis can compute in.
+        network = copy.deepcopy(network).eval().to(self.device, torch.float32)
+        self.network = network
         if isinstance(network, DeblurNetwork):
             self._pairs = [network]
             self._largest_sizes: tuple[int, ...] = (network.config.analysis.kernel_size,)
@@ -226,9 +234,9 @@ class Deblurrer:
         Parameters
         ----------
         image : Tensor, ndarray or PIL.Image.Image
-            A tensor (3, H, W) or (1, H, W), floating point in [0, 1]; an array (H, W), (H, W, 1) or
-            (H, W, 3), uint8, uint16 or floating point in [0, 1]; or a picture, whose transparency and 16 bits
-            of grey are kept and whose orientation tag is applied. H and W are at least 16.
+            A tensor (3, H, W) or (1, H, W) or an array (H, W), (H, W, 1) or (H, W, 3), uint8, uint16 or
+            floating point in [0, 1]; or a picture, whose transparency and 16 bits of grey are kept and whose
+            orientation tag is applied. H and W are at least 16.
         kernel : Tensor or ndarray, optional
             The blur kernel (K, K) if it is known, not negative; any size, any sum.
         scale : int or "auto"
@@ -265,7 +273,7 @@ class Deblurrer:
         >>> picture = Image.open("examples/blurred.jpg")
         >>> deblurrer.deblur(picture, region=(0, 0, 300, 200), strength=0.8).image.save("deblurred.png")
         """
-        _check_scale(scale)
+        scale = _checked_scale(scale)
         for name, value in (("strength", strength), ("denoise", denoise)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name} must be from 0 to 1, got {value:g}")
@@ -275,12 +283,10 @@ class Deblurrer:
         if isinstance(image, Image.Image):
             photograph = _photograph_with_its_own_alpha(image, alpha)
             pixels, found = self._deblur_pixels(photograph.pixels, photograph.alpha, kernel, options)
-            return Deblurred(replace(photograph, pixels=pixels).picture(), *found)
+            return Deblurred(replace(photograph, pixels=pixels.cpu()).picture(), *found)
+        pixels, found = self._deblur_pixels(_planes(image), alpha, kernel, options)
         if isinstance(image, Tensor):
-            _check_tensor(image)
-            pixels, found = self._deblur_pixels(image, alpha, kernel, options)
-            return Deblurred(pixels.to(image.device, image.dtype), *found)
-        pixels, found = self._deblur_pixels(tensor_from_array(image), alpha, kernel, options)
+            return Deblurred(pixels.to(image.device), *found)
         return Deblurred(array_from_tensor(pixels, image.dtype).reshape(image.shape), *found)
 
     def estimate_kernel(
@@ -309,21 +315,19 @@ class Deblurrer:
         InputError
             If the image, the scale, the region or the opacity is not as described.
         """
-        _check_scale(scale)
+        scale = _checked_scale(scale)
         if isinstance(image, Image.Image):
             photograph = _photograph_with_its_own_alpha(image, alpha)
-            image, alpha = photograph.pixels, photograph.alpha
-        elif isinstance(image, Tensor):
-            _check_tensor(image)
+            planes, alpha = photograph.pixels, photograph.alpha
         else:
-            image = tensor_from_array(image)
-        _check_pixels(image, alpha)
-        estimate = self._estimate_in(image, alpha, region, scale)
+            planes = _planes(image)
+        _check_sides(planes, alpha)
+        estimate = self._estimate_in(unit_range(planes), alpha, region, scale)
         return scale_kernel(estimate.kernel, estimate.scale).cpu()
 
     def _prepare(self, pixels: Tensor) -> Tensor:
         """(1 or 3, H, W) to (1, 3, H, W) float32 on the device."""
-        return pixels.to(self.device, torch.float32).expand(3, -1, -1)[None].contiguous()
+        return pixels.to(self.device).expand(3, -1, -1)[None].contiguous()
 
     @torch.no_grad()
     def _deblur_pixels(
@@ -333,16 +337,17 @@ class Deblurrer:
         kernel: Tensor | NDArray[Any] | None,
         options: _Options,
     ) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
-        """Return the image, and of `Deblurred` what follows it."""
-        _check_pixels(pixels, alpha)
-        area = photographed_area(pixels, alpha)
+        """Return the image, of the same type, and of `Deblurred` what follows it."""
+        _check_sides(pixels, alpha)
+        whole = unit_range(pixels)
+        area = photographed_area(whole, alpha)
         blurred = self._prepare(area.pixels)
         if kernel is None:
             options.report("estimating", 0.0)
             if options.region is None:
                 used = self._estimate(blurred, options.scale, area.usable)
             else:
-                used = self._estimate_in(pixels, alpha, options.region, options.scale)
+                used = self._estimate_in(whole, alpha, options.region, options.scale)
             if used.finding == "sharp":
                 return _left_alone(pixels, used)
             shown = scale_kernel(used.kernel, used.scale)
@@ -369,11 +374,12 @@ class Deblurrer:
                 return _left_alone(pixels, used)
         if pixels.shape[0] == 1:
             sharp = sharp.mean(0, keepdim=True)
-        given = pixels.clamp(0, 1)
-        restored = area.put_back(given, sharp.to(pixels))
+        # In the image's own type where it can be, for what is not photographed to come back exactly.
+        given = (pixels if pixels.is_floating_point() else whole).to(sharp.device).clamp(0, 1)
+        restored = area.put_back(given, sharp.to(given.dtype))
         if options.strength < 1:
             restored = torch.lerp(given, restored, options.strength)
-        return restored.cpu(), (shown.cpu(), used.scale, "blurred")
+        return quantised(restored, pixels.dtype), (shown.cpu(), used.scale, "blurred")
 
     def _estimate_in(
         self,
@@ -485,8 +491,10 @@ def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[s
 
 def _left_alone(pixels: Tensor, used: _PlacedKernel) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
     """Return the image as it is, with a kernel of a single pixel on the grid of the one that was found."""
-    single = functional.pad(torch.ones(1, 1), (used.kernel.shape[-1] // 2,) * 4)
-    return pixels.clamp(0, 1).cpu(), (single, used.scale, used.finding)
+    single = functional.pad(torch.ones(1, 1, dtype=torch.float32), (used.kernel.shape[-1] // 2,) * 4)
+    # A copy, so that changing the result does not change the input.
+    image = pixels.clamp(0, 1) if pixels.is_floating_point() else pixels.clone()
+    return image, (single, used.scale, used.finding)
 
 
 def _photograph_with_its_own_alpha(picture: Image.Image, alpha: Tensor | NDArray[Any] | None) -> Photograph:
@@ -495,32 +503,46 @@ def _photograph_with_its_own_alpha(picture: Image.Image, alpha: Tensor | NDArray
     return photograph_from_picture(picture)
 
 
-def _check_pixels(pixels: Tensor, alpha: Tensor | NDArray[Any] | None) -> None:
+def _check_sides(pixels: Tensor, alpha: Tensor | NDArray[Any] | None) -> None:
     height, width = pixels.shape[1:]
     if min(height, width) < SMALLEST_SIDE:
         raise InputError(
             f"an image must have at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {width}x{height}"
         )
-    lowest, highest = float(pixels.min()), float(pixels.max())
-    # Overshoot is fine; values up to 255, or NaN, are a mistake.
-    if not (lowest >= -1 and highest <= 2):
-        raise InputError(
-            f"an image in floating point must lie in the range [0, 1], got {lowest:.4g} to {highest:.4g}"
-        )
     if alpha is not None and tuple(alpha.shape) != (height, width):
         raise InputError(f"alpha must be {(height, width)} like its image, got {tuple(alpha.shape)}")
 
 
-def _check_scale(scale: Scale) -> None:
-    if scale != "auto" and (not isinstance(scale, int) or isinstance(scale, bool) or scale < 1):
+def _checked_scale(scale: Scale) -> Scale:
+    """Return a scale as Python's own number, or "auto"."""
+    if isinstance(scale, str) and scale == "auto":
+        return "auto"
+    try:
+        whole = operator.index(scale)
+    except TypeError:
+        whole = 0
+    if whole < 1 or isinstance(scale, bool):
         raise InputError(f"scale must be 'auto' or a whole number of at least 1, got {scale!r}")
+    return whole
 
 
-def _check_tensor(image: Tensor) -> None:
+def _planes(image: Tensor | NDArray[Any]) -> Tensor:
+    """Return an image (1 or 3, H, W), uint8, uint16 or floating point in [0, 1], after checking it."""
+    if isinstance(image, numpy.ndarray):
+        return planes_from_array(image)
+    if not isinstance(image, Tensor):
+        raise InputError(
+            f"an image must be a Pillow picture, an array or a tensor, got {image!r} of type "
+            f"{type(image).__name__}; asnet.imaging.read_photograph reads a file"
+        )
     if image.dim() != 3 or image.shape[0] not in (1, 3):
         raise InputError(f"an image tensor must be (3, H, W) or (1, H, W), got {tuple(image.shape)}")
-    if not image.is_floating_point():
-        raise InputError(f"an image tensor must be floating point in [0, 1], got {image.dtype}")
+    if not image.is_floating_point() and image.dtype not in (torch.uint8, torch.uint16):
+        raise InputError(
+            f"an image tensor must be uint8, uint16 or floating point in [0, 1], got {image.dtype}"
+        )
+    check_range(image)
+    return image
 
 
 def _resolve_device(device: str | torch.device) -> torch.device:

@@ -1,8 +1,8 @@
-"""Files that are written in one step: what stands under a name is the old file or the whole new one."""
+"""Files that are written in one step, and files of a folder that a person sees."""
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -19,7 +19,8 @@ def replaced_in_one_step(path: Path, error: type[AsnetError]) -> Iterator[Path]:
 
     A block that raises, be it `KeyboardInterrupt`, leaves `path` as it was and no other file behind.
     What the block has written reaches the device before it takes the place of `path`, so that a power
-    failure leaves no half file either. Permissions are those of any newly made file.
+    failure leaves no half file either. Permissions are those of any newly made file. A symbolic link is
+    followed and stays.
 
     Parameters
     ----------
@@ -36,16 +37,23 @@ def replaced_in_one_step(path: Path, error: type[AsnetError]) -> Iterator[Path]:
     Raises
     ------
     AsnetError
-        Of the type `error`, if `path` is a folder or the operating system refuses something here or in
-        the block (`OSError`); the message names `path` and the cause.
+        Of the type `error`, if `path` is a folder or a device, or the operating system refuses something
+        here or in the block (`OSError`); the message names `path` and the cause.
     """
     if path.is_dir():
         raise error(f"cannot write {path}: there is a folder of that name")
+    if path.exists() and not path.is_file():
+        raise error(f"cannot write {path}: it is a device or a pipe, not a file")
+    try:
+        target = path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as failure:
+        # RuntimeError: links that lead to each other, before Python 3.13.
+        raise error(f"cannot write {path}: {failure}") from None
     partial = None
     try:
         # In the same folder, so that replacing is one step of the file system.
-        prefix = f".{path.name[:_CHARACTERS_OF_NAME]}."
-        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".partial", dir=path.parent)
+        prefix = f".{target.name[:_CHARACTERS_OF_NAME]}."
+        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".partial", dir=target.parent)
         partial = Path(name)
         os.close(descriptor)
         yield partial
@@ -53,12 +61,46 @@ def replaced_in_one_step(path: Path, error: type[AsnetError]) -> Iterator[Path]:
             os.fsync(file.fileno())
         # mkstemp makes files that only their owner may read.
         partial.chmod(0o666 & ~_umask())
-        partial.replace(path)
+        partial.replace(target)
     except OSError as failure:
         raise error(f"cannot write {path}: {failure.strerror or failure}") from None
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
+
+
+def visible_files(
+    folder: Path, suffixes: Collection[str], *, recursive: bool = False, without: Collection[Path] = ()
+) -> list[Path]:
+    """Return the files of a folder with one of the suffixes, in any case, sorted by their names.
+
+    Files and folders whose names begin with a dot are passed over: other systems leave their own there, "._"
+    files of Macs among them, which bear the suffixes of photographs.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+    suffixes : collection of str
+        In lower case, with their dots.
+    recursive : bool
+        Look into its folders too, after its files.
+    without : collection of Path
+        Folders that are passed over, resolved.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be read.
+    """
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    found = [entry for entry in entries if entry.suffix.lower() in suffixes and entry.is_file()]
+    if recursive:
+        for entry in entries:
+            # A link may lead back to a folder above.
+            if entry.is_dir() and not entry.is_symlink() and entry.resolve() not in without:
+                found += visible_files(entry, suffixes, recursive=True, without=without)
+    return found
 
 
 _umask_lock = Lock()

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from asnet.data import BlurKernelConfig, DegradationConfig, degrade, sample_blur_kernels
-from asnet.imaging import Photograph, read_photograph, write_kernel, write_photograph
+from asnet.imaging import Photograph, read_photograph, unit_range, write_kernel, write_photograph
 
 NOISE = 0.01
 
@@ -31,7 +31,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(arguments.seed)
     sizes = BlurKernelConfig(minimum_size=arguments.minimum_size, maximum_size=arguments.maximum_size)
     kernel = sample_blur_kernels(1, sizes, generator=generator)
-    pixels = read_photograph(arguments.photograph).pixels[None]
+    pixels = unit_range(read_photograph(arguments.photograph).pixels)[None]
     degradation = DegradationConfig(noise=(NOISE, NOISE))
     blurred = degrade(pixels, kernel, degradation, generator=generator)
     border = sizes.canvas // 2

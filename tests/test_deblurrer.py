@@ -384,7 +384,7 @@ def test_a_small_blur_is_not_looked_for_at_half_size(
     [
         (torch.zeros(3, 15, 40), "at least 16x16 pixels, got 40x15"),
         (torch.zeros(1, 3, 20, 20), r"\(1, 3, 20, 20\)"),
-        (torch.zeros(3, 20, 20, dtype=torch.uint8), "got torch.uint8"),
+        (torch.zeros(3, 20, 20, dtype=torch.int32), "got torch.int32"),
         (torch.full((3, 20, 20), 200.0), "range .0, 1., got 200 to 200"),
         (torch.full((3, 20, 20), torch.nan), "range"),
         (numpy.zeros((20, 20, 4), dtype=numpy.uint8), r"\(20, 20, 4\)"),
@@ -457,6 +457,82 @@ def test_shipped_weights_make_a_texture_without_edges_no_worse() -> None:
     truth = texture[0, :, 7:-7, 7:-7]
     result = Deblurrer.from_pretrained(device="cpu").deblur(blurred)
     assert (result.image - truth).square().mean() < 1.02 * (blurred - truth).square().mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_networks_that_are_given_stay_as_they_are(small_weights: Path, dtype: torch.dtype) -> None:
+    network = load_network(small_weights).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    rough = Deblurrer(network, device="cpu", dtype=dtype).deblur(scene(40, 30), box(3)).image
+    exact = Deblurrer(network, device="cpu").deblur(scene(40, 30), box(3)).image
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not torch.equal(rough, exact)
+    loaded = Deblurrer.from_pretrained(small_weights, device="cpu")
+    assert torch.equal(exact, loaded.deblur(scene(40, 30), box(3)).image)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_converted_network_deblurs(small_weights: Path, dtype: torch.dtype) -> None:
+    network = load_network(small_weights).to(dtype)
+    result = Deblurrer(network, device="cpu").deblur(blurred_scene(40, 30))
+    assert result.image.dtype == result.kernel.dtype == torch.float32
+    if dtype != torch.float64:
+        with pytest.raises(InputError, match="iterated analysis cannot compute in"):
+            network(blurred_scene(40, 30)[None].to(dtype))
+
+
+def test_the_default_type_of_torch_does_not_matter(small_weights: Path, deblurrer: Deblurrer) -> None:
+    image = blurred_scene(64, 80)
+    expected = deblurrer.deblur(image)
+    known = deblurrer.deblur(image, box(3))
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = Deblurrer.from_pretrained(small_weights, device="cpu")
+        for other, result in ((expected, again.deblur(image)), (known, again.deblur(image, box(3)))):
+            assert result.image.dtype == result.kernel.dtype == torch.float32
+            assert (result.image - other.image).abs().max() < 1e-3
+        assert again.deblur(scene(64, 80)).kernel.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float64])
+def test_tensors_keep_their_type(deblurrer: Deblurrer, dtype: torch.dtype) -> None:
+    exact = scene(40, 30)
+    largest = {torch.uint8: 255, torch.uint16: 65535}.get(dtype, 1)
+    image = (exact * largest).to(dtype)
+    result = deblurrer.deblur(image, box(3)).image
+    assert result.dtype == dtype
+    assert torch.equal(deblurrer.deblur(image, box(3), strength=0).image, image)
+    difference = result.float() / largest - deblurrer.deblur(exact, box(3)).image
+    assert difference.abs().max() < (0.05 if dtype == torch.uint8 else 0.02)
+
+
+@pytest.mark.parametrize("image", ["photo.jpg", Path("photo.jpg"), None, [[0.5]], b"bytes"])
+def test_what_is_no_image_is_refused_in_a_sentence(deblurrer: Deblurrer, image: Any) -> None:
+    for call in (deblurrer.deblur, deblurrer.estimate_kernel):
+        with pytest.raises(InputError, match=r"must be a Pillow picture, .*got .*read_photograph"):
+            call(image)
+
+
+@pytest.mark.parametrize(
+    "image", [torch.full((3, 20, 20), 1.5), numpy.full((20, 20), -0.1), numpy.full((20, 20), 2.0)]
+)
+def test_values_outside_of_the_range_are_refused(deblurrer: Deblurrer, image: Any) -> None:
+    with pytest.raises(InputError, match=r"range \[0, 1\], got"):
+        deblurrer.deblur(image)
+
+
+def test_a_scale_may_be_any_whole_number(deblurrer: Deblurrer) -> None:
+    image = scene(64, 48)
+    expected = deblurrer.deblur(image, box(3), scale=2)
+    result = deblurrer.deblur(image, box(3), scale=numpy.int64(2))  # type: ignore[arg-type]
+    assert type(result.scale) is int
+    assert torch.equal(result.image, expected.image)
+    for wrong in (2.0, numpy.float32(2), True, "2", numpy.array([2]), None):
+        with pytest.raises(InputError, match="whole number of at least 1"):
+            deblurrer.deblur(image, scale=wrong)  # type: ignore[arg-type]
 
 
 def test_an_estimate_computes_in_one_thread_and_leaves_the_others_to_later_work(

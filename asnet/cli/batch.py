@@ -3,25 +3,34 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
 
-from asnet.cli.destinations import Destination
+from asnet.cli.destinations import Destination, photograph_path
+from asnet.cli.streams import is_standard
 from asnet.deblurrer import DTYPES, Deblurrer, Scale
 from asnet.errors import AsnetError, InputError
-from asnet.imaging import Region
+from asnet.imaging import MOST_PIXELS, Region
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+
+#: What a photograph of a camera takes while it is worked on, beside what the process takes anyway.
+MEMORY_OF_PHOTOGRAPH = 2 * 2**30
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Add the photographs, the output, and the options of the model and of where it computes."""
     parser.add_argument(
-        "photographs", nargs="+", type=Path, metavar="PHOTO", help="photographs, or folders of them"
+        "photographs",
+        nargs="+",
+        type=photograph_path,
+        metavar="PHOTO",
+        help="photographs, folders of them, or - for standard input",
     )
     parser.add_argument(
         "-o",
@@ -29,7 +38,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         type=Destination.parse,
         required=True,
         metavar="OUT",
-        help="a file for one photograph, a folder for several",
+        help="a file for one photograph, or - for standard output; a folder for several",
     )
     add_model_options(parser)
     add_scale_option(parser)
@@ -39,7 +48,32 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         metavar="L,T,R,B",
         help="estimate the blur kernel from the pixels from left L and top T to before right R and bottom B",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist already")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace outputs that exist already")
+    existing.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="pass over photographs whose outputs exist already, to go on with a run that was stopped",
+    )
+    parser.add_argument(
+        "--recursive",
+        action="store_true",
+        help="look into the subfolders of folders too, and mirror them in the output",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="work on N photographs at a time where memory allows (default: 1)",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=whole_number,
+        default=MOST_PIXELS,
+        metavar="N",
+        help=f"refuse photographs of more pixels (default: {MOST_PIXELS})",
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +117,28 @@ def load_deblurrer(arguments: argparse.Namespace) -> Deblurrer:
     )
 
 
-def work_through(items: Sequence[Item], process: Callable[[Item], Sequence[str]], verb: str) -> int:
+def not_done(
+    items: Sequence[Item], outputs: Callable[[Item], Sequence[Path]], *, skip_existing: bool
+) -> list[Item]:
+    """Return the items of which an output is missing, and say how many are passed over; or all of them."""
+    if not skip_existing:
+        return list(items)
+    missing = [
+        item for item in items if not all(is_standard(path) or path.exists() for path in outputs(item))
+    ]
+    if len(missing) < len(items):
+        say(f"asnet: note: {len(items) - len(missing)} of {len(items)} photographs are done already")
+    return missing
+
+
+def work_through(
+    items: Sequence[Item],
+    process: Callable[[Item], Sequence[str]],
+    name: Callable[[Item], Path],
+    verb: str,
+    *,
+    jobs: int = 1,
+) -> int:
     """Process items in turn, with a progress bar for several; an error ends its own item alone.
 
     Parameters
@@ -92,29 +147,102 @@ def work_through(items: Sequence[Item], process: Callable[[Item], Sequence[str]]
         What to process.
     process : callable
         Processes one item and returns what is to be said about it.
+    name : callable
+        Gives the photograph of an item, for messages.
     verb : str
         What the progress bar calls it.
+    jobs : int
+        How many to process at a time; fewer where memory is short.
 
     Returns
     -------
     int
         0, or 1 if an item failed.
     """
-    failed = 0
-    with tqdm(items, desc=verb, unit="photo", disable=len(items) < 2, file=sys.stderr) as progress:
-        for item in progress:
-            try:
-                for note in process(item):
-                    say(f"asnet: note: {note}")
-            except AsnetError as error:
-                failed += 1
-                say(f"asnet: {error}")
-            except (MemoryError, torch.OutOfMemoryError):
-                failed += 1
-                say("asnet: there is not enough memory for this photograph; try a smaller --tile-size")
+    jobs = _affordable_jobs(min(jobs, len(items)))
+    with tqdm(total=len(items), desc=verb, unit="photo", disable=len(items) < 2, file=sys.stderr) as progress:
+        if jobs > 1:
+            failed = _side_by_side(items, process, name, jobs, progress)
+        else:
+            failed = 0
+            for item in items:
+                failed += not _processed(item, process, name(item))
+                progress.update()
     if failed and len(items) > 1:
         say(f"asnet: {failed} of {len(items)} photographs could not be done")
     return 1 if failed else 0
+
+
+def _side_by_side(
+    items: Sequence[Item],
+    process: Callable[[Item], Sequence[str]],
+    name: Callable[[Item], Path],
+    jobs: int,
+    progress: "tqdm[Any]",
+) -> int:
+    """Process items in threads, which share the cores, and return how many failed."""
+    cores = torch.get_num_threads()
+    share = max(1, cores // jobs)
+    torch.set_num_threads(share)
+    failed = 0
+    pool = ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(share,))
+    try:
+        for done in as_completed([pool.submit(_processed, item, process, name(item)) for item in items]):
+            failed += not done.result()
+            progress.update()
+    finally:
+        # After Ctrl-C: what has begun ends, what has not does not begin.
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(cores)
+    return failed
+
+
+def _processed(item: Item, process: Callable[[Item], Sequence[str]], name: Path) -> bool:
+    """Process an item, say what is to be said about it, and return whether it could be done."""
+    try:
+        for note in process(item):
+            say(f"asnet: note: {note}")
+    except AsnetError as error:
+        # What the deblurrer finds wrong with an image does not name the file.
+        say(f"asnet: {error}" if str(name) in str(error) else f"asnet: {name}: {error}")
+    except Exception as error:
+        if is_out_of_memory(error):
+            say(f"asnet: there is not enough memory for {name}; try a smaller --tile-size or --jobs")
+        else:
+            # A fault of asnet, which must not take the rest of a folder with it.
+            reason = " ".join(f"{type(error).__name__} {error}".split())
+            say(f"asnet: {name} failed unexpectedly, please report this: {reason}")
+    else:
+        return True
+    return False
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory ran out; on CPUs torch raises a plain RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _affordable_jobs(jobs: int) -> int:
+    """Return how many photographs there is memory for, and say so if it is fewer than asked for."""
+    available = _available_memory()
+    if jobs == 1 or available is None:
+        return jobs
+    affordable = max(1, min(jobs, available // MEMORY_OF_PHOTOGRAPH))
+    if affordable < jobs:
+        say(f"asnet: note: there is memory for {affordable} instead of {jobs} photographs at a time")
+    return affordable
+
+
+def _available_memory() -> int | None:
+    """Bytes that the system can give to programs; None where it does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    sizes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(sizes[0]) * 1024 if sizes else None
 
 
 def say(message: str) -> None:

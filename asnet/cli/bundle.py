@@ -45,7 +45,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Join the networks."""
     paths = [arguments.classifier, *arguments.pairs]
-    check_outputs(Inputs(paths, several=True), [arguments.output])
+    check_outputs(Inputs.of_files(paths), [arguments.output])
     check_absent([arguments.output], overwrite=arguments.overwrite)
     networks = ScaleOptimisedNetworks.join(
         load_classifier(arguments.classifier), [load_network(path) for path in arguments.pairs]

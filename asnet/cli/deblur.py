@@ -7,18 +7,34 @@ from pathlib import Path
 
 from torch import Tensor
 
-from asnet.cli.batch import add_common_options, load_deblurrer, option_value, share, work_through
+from asnet.cli.batch import (
+    add_common_options,
+    load_deblurrer,
+    not_done,
+    option_value,
+    say,
+    share,
+    work_through,
+)
 from asnet.cli.destinations import Destination, Inputs, check_absent, check_outputs, make_folder
+from asnet.cli.streams import (
+    is_standard,
+    read_source,
+    stream_format,
+    write_photograph_to_stream,
+    write_stream,
+)
 from asnet.deblurrer import Deblurrer, remarks
 from asnet.errors import InputError
 from asnet.imaging import (
     KERNEL_SUFFIXES,
     PHOTOGRAPH_SUFFIXES,
+    check_fits,
     check_suffix,
     comparison_picture,
     parse_line,
     read_kernel,
-    read_photograph,
+    write_bytes,
     write_kernel,
     write_photograph,
     write_picture,
@@ -29,12 +45,14 @@ _EPILOG = """examples:
   asnet deblur photo.jpg -o sharp.png --save-kernel kernel.png --compare compared.png
   asnet deblur photo.jpg -o sharp.jpg --kernel kernel.png
   asnet deblur photo.jpg -o sharp.jpg --region 400,300,1200,900 --strength 0.8
-  asnet deblur holiday/ -o sharp/
+  asnet deblur holiday/ -o sharp/ --recursive --skip-existing
+  asnet deblur - -o - < photo.jpg > sharp.jpg
 
-Colour profile, EXIF, transparency and 16 bits of grey are kept; the orientation tag is applied.
+Colour profile, EXIF, XMP, IPTC, transparency and 16 bits are kept where the format can hold them, and a note
+names what is lost; the orientation tag is applied. Results of HEIC and AVIF files in a folder are JPEG files.
 Bars and frames of one colour, and what is transparent, take no part and come back as they are.
-A photograph that is sharp, or whose blur cannot be estimated reliably, stays as it is, and a note says so;
-with --scale it is deblurred all the same.
+A photograph that is sharp, or whose blur cannot be estimated reliably, stays as it is, byte for byte where
+the format stays too, and a note says so; with --scale it is deblurred all the same.
 Inputs are never overwritten."""
 
 
@@ -58,7 +76,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "deblur",
         help="remove the motion blur of photographs",
-        description="Remove the motion blur of photographs: JPEG, PNG, TIFF or WebP, from 16x16 pixels up.",
+        description="Remove the motion blur of photographs: JPEG, PNG, TIFF, WebP, HEIC or AVIF, from 16x16 "
+        "pixels up.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -113,35 +132,56 @@ def run(arguments: argparse.Namespace) -> int:
     if kernel is not None and arguments.region is not None:
         raise InputError("--region is where the blur kernel is estimated, but the kernel is given")
     deblurrer = load_deblurrer(arguments)
-    return work_through(tasks, lambda task: _deblur(task, deblurrer, kernel, arguments), "deblurring")
+    return work_through(
+        tasks,
+        lambda task: _deblur(task, deblurrer, kernel, arguments),
+        lambda task: task.photograph,
+        "deblurring",
+        jobs=arguments.jobs,
+    )
 
 
 def _plan(arguments: argparse.Namespace) -> list[Task]:
-    inputs = Inputs.find(arguments.photographs)
+    destinations = [arguments.output, arguments.save_kernel, arguments.compare]
+    given = [destination for destination in destinations if destination is not None]
+    if any(is_standard(destination.path) for destination in given[1:]):
+        raise InputError("only the deblurred photograph can go to standard output")
+    inputs = Inputs.find(arguments.photographs, recursive=arguments.recursive, outputs=given)
+    for note in inputs.notes:
+        say(f"asnet: note: {note}")
     count = len(inputs.photographs)
-    results = inputs.outputs(arguments.output, lambda path: path.name)
+    results = inputs.outputs(arguments.output, _result_name)
     kernels: Sequence[Path | None] = [None] * count
     if arguments.save_kernel is not None:
-        kernels = inputs.outputs(arguments.save_kernel, lambda path: f"{path.stem}-kernel.png")
+        kernels = inputs.outputs(arguments.save_kernel, lambda path, stem: f"{stem}-kernel.png")
     comparisons: Sequence[Path | None] = [None] * count
     if arguments.compare is not None:
-        comparisons = inputs.outputs(arguments.compare, lambda path: f"{path.stem}-compared.png")
+        comparisons = inputs.outputs(arguments.compare, lambda path, stem: f"{stem}-compared.png")
     tasks = [Task(*files) for files in zip(inputs.photographs, results, kernels, comparisons, strict=True)]
     check_outputs(inputs, [output for task in tasks for output in task.outputs])
-    return tasks
+    return not_done(tasks, lambda task: task.outputs, skip_existing=arguments.skip_existing)
+
+
+def _result_name(path: Path, stem: str) -> str:
+    """Name of a result in a folder: the photograph's own, or a JPEG file's if its format is not written."""
+    return f"{stem}{path.suffix if path.suffix.lower() in PHOTOGRAPH_SUFFIXES else '.jpg'}"
 
 
 def _deblur(
     task: Task, deblurrer: Deblurrer, kernel: Tensor | None, arguments: argparse.Namespace
 ) -> list[str]:
     """Deblur one photograph, write its files, and return what is to be said about it."""
-    check_suffix(task.result, PHOTOGRAPH_SUFFIXES)
+    if not is_standard(task.result):
+        check_suffix(task.result, PHOTOGRAPH_SUFFIXES)
     if task.kernel is not None:
         check_suffix(task.kernel, KERNEL_SUFFIXES)
     if task.comparison is not None:
         check_suffix(task.comparison, PHOTOGRAPH_SUFFIXES)
-    check_absent(task.outputs, overwrite=arguments.overwrite)
-    photograph = read_photograph(task.photograph)
+    # With --skip-existing a run that was stopped may have left some of a photograph's outputs.
+    check_absent(task.outputs, overwrite=arguments.overwrite or arguments.skip_existing)
+    photograph, data = read_source(task.photograph, arguments.max_pixels)
+    if not is_standard(task.result):
+        check_fits(task.result, photograph)
     deblurred = deblurrer.deblur(
         photograph.pixels,
         kernel,
@@ -153,8 +193,25 @@ def _deblur(
     )
     notes = [*photograph.notes, *remarks(deblurred, task.photograph, arguments.scale)]
     for output in task.outputs:
-        make_folder(output.parent)
-    notes += write_photograph(task.result, replace(photograph, pixels=deblurred.image))
+        if not is_standard(output):
+            make_folder(output.parent)
+    result_format = (
+        stream_format(photograph)
+        if is_standard(task.result)
+        else PHOTOGRAPH_SUFFIXES[task.result.suffix.lower()]
+    )
+    if deblurred.finding != "blurred" and result_format == photograph.format:
+        # Byte for byte: nothing is lost, and nothing is to be said of what reading would lose.
+        notes = [note for note in notes if note not in photograph.notes]
+        data = task.photograph.read_bytes() if data is None else data
+        if is_standard(task.result):
+            write_stream(data)
+        else:
+            write_bytes(task.result, data)
+    elif is_standard(task.result):
+        notes += write_photograph_to_stream(replace(photograph, pixels=deblurred.image))
+    else:
+        notes += write_photograph(task.result, replace(photograph, pixels=deblurred.image))
     if task.kernel is not None:
         write_kernel(task.kernel, deblurred.kernel)
     if task.comparison is not None:

@@ -1,17 +1,34 @@
 """Which files a subcommand reads and writes, decided and checked before any work is done."""
 
+import argparse
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from asnet.cli.streams import STANDARD_INPUT, STANDARD_OUTPUT, is_standard
 from asnet.errors import ImageFileError, InputError
-from asnet.imaging import PHOTOGRAPH_SUFFIXES
+from asnet.files import visible_files
+from asnet.imaging import KERNEL_SUFFIXES, PHOTOGRAPH_SUFFIXES, RAW_SUFFIXES, READABLE_SUFFIXES
+
+#: How a stream is written on the command line; a file of that name is ./-
+STREAM = "-"
+
+#: Names of raw files that a note lists.
+_LISTED = 3
+
+
+def photograph_path(text: str) -> Path:
+    """Take an argument that names a photograph, a folder or standard input."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name of a photograph must not be empty")
+    return STANDARD_INPUT if text == STREAM else Path(text)
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where results go, as the user gave it: a folder (it exists, or ends with a slash) or a file."""
+    """Where results go, as the user gave it: a folder (it exists, or ends with a slash), a file, a stream."""
 
     path: Path
     is_folder: bool
@@ -19,60 +36,132 @@ class Destination:
     @classmethod
     def parse(cls, text: str) -> "Destination":
         """Take an option's value."""
+        if not text.strip():
+            raise argparse.ArgumentTypeError("the name of an output must not be empty")
+        if text == STREAM:
+            return cls(STANDARD_OUTPUT, is_folder=False)
         separators = tuple(filter(None, (os.sep, os.altsep)))
         return cls(Path(text), text.endswith(separators) or Path(text).is_dir())
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The photographs of a command line; `several` also of a folder with a single one."""
+    """The photographs of a command line.
+
+    Parameters
+    ----------
+    photographs : list of Path
+        In the order in which they are worked through.
+    several : bool
+        Whether results go to a folder; also of a folder with a single photograph.
+    roots : dict
+        Of photographs found in a folder's subfolders: the folder that was given.
+    notes : tuple of str
+        What was passed over, one sentence each.
+    """
 
     photographs: list[Path]
     several: bool
+    roots: dict[Path, Path]
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def find(cls, paths: Sequence[Path]) -> "Inputs":
-        """Replace folders by the photographs directly in them, in the order of their names.
+    def of_files(cls, paths: Sequence[Path]) -> "Inputs":
+        """Return files as they are given."""
+        return cls(list(paths), len(paths) > 1, {})
+
+    @classmethod
+    def find(
+        cls, paths: Sequence[Path], *, recursive: bool = False, outputs: Iterable[Destination] = ()
+    ) -> "Inputs":
+        """Replace folders by the photographs in them, in the order of their names.
+
+        Parameters
+        ----------
+        paths : sequence of Path
+            Photographs and folders.
+        recursive : bool
+            Look into subfolders too.
+        outputs : iterable of Destination
+            Folders of results, which are not looked into when they are among the subfolders.
 
         Raises
         ------
         InputError
-            If a folder holds no photograph.
+            If a folder holds no photograph, or standard input is given with others.
         ImageFileError
             If a folder cannot be read.
         """
+        if len(paths) > 1 and any(is_standard(path) for path in paths):
+            raise InputError("standard input is one photograph: it cannot be given along with others")
         photographs: list[Path] = []
+        roots: dict[Path, Path] = {}
+        notes: list[str] = []
+        without = {output.path.resolve() for output in outputs if not is_standard(output.path)}
         for path in paths:
-            if not path.is_dir():
+            if is_standard(path) or not path.is_dir():
                 photographs.append(path)
                 continue
             try:
-                entries = sorted(path.iterdir())
+                found = visible_files(path, READABLE_SUFFIXES, recursive=recursive, without=without)
+                raw = visible_files(path, RAW_SUFFIXES, recursive=recursive, without=without)
             except OSError as error:
-                raise ImageFileError(f"cannot read the folder {path}: {error.strerror}") from None
-            found = [
-                entry for entry in entries if entry.suffix.lower() in PHOTOGRAPH_SUFFIXES and entry.is_file()
-            ]
+                place = error.filename or path
+                raise ImageFileError(f"cannot read the folder {place}: {error.strerror}") from None
+            if raw:
+                notes.append(_raw_note(path, raw))
             if not found:
-                raise InputError(f"the folder {path} holds no JPEG, PNG, TIFF or WebP photograph")
+                where = "nor do its subfolders" if recursive else "--recursive looks into its subfolders"
+                also = f"; {notes[-1]}" if raw else f"; {where}"
+                raise InputError(
+                    f"the folder {path} holds no JPEG, PNG, TIFF, WebP, HEIC or AVIF photograph{also}"
+                )
             photographs += found
-        return cls(photographs, len(photographs) > 1 or any(path.is_dir() for path in paths))
+            roots |= dict.fromkeys(found, path)
+        several = len(photographs) > 1 or bool(roots)
+        return cls(photographs, several, roots, tuple(notes))
 
-    def outputs(self, destination: Destination, name: Callable[[Path], str]) -> list[Path]:
-        """Return the output file of every photograph, in a folder under the name that `name` gives.
+    def outputs(self, destination: Destination, name: Callable[[Path, str], str]) -> list[Path]:
+        """Return the output file of every photograph.
+
+        Parameters
+        ----------
+        destination : Destination
+            A file, or a folder, in which the subfolders of the photographs are mirrored.
+        name : callable
+            Gives the name of a photograph's output in a folder, by the photograph and by its stem, to which
+            its suffix is added where the names of two photographs of a folder would be the same.
 
         Raises
         ------
         InputError
             If several photographs are to go into what is a file.
         """
-        if destination.is_folder or self.several:
-            if destination.path.is_file():
-                raise InputError(
-                    f"several photographs need a folder to go to, but {destination.path} is a file"
-                )
-            return [destination.path / name(photograph) for photograph in self.photographs]
-        return [destination.path]
+        if not destination.is_folder and not self.several:
+            return [destination.path]
+        self._check_folder(destination)
+        plain = [(photograph.parent, name(photograph, photograph.stem)) for photograph in self.photographs]
+        taken = Counter(plain)
+        result = []
+        for photograph, proposal in zip(self.photographs, plain, strict=True):
+            folder = destination.path
+            if photograph in self.roots:
+                folder = folder / photograph.parent.relative_to(self.roots[photograph])
+            stem = f"{photograph.stem}-{photograph.suffix[1:]}"
+            result.append(folder / (proposal[1] if taken[proposal] == 1 else name(photograph, stem)))
+        return result
+
+    def _check_folder(self, destination: Destination) -> None:
+        path = destination.path
+        if is_standard(path) or any(is_standard(photograph) for photograph in self.photographs):
+            raise InputError("a stream is one photograph: it cannot go with a folder or several photographs")
+        if path.is_file():
+            raise InputError(f"several photographs need a folder to go to, but {path} is a file")
+        if not destination.is_folder and path.suffix.lower() in (*PHOTOGRAPH_SUFFIXES, *KERNEL_SUFFIXES):
+            raise InputError(
+                f"several photographs need a folder to go to, but {path} is named like a file; "
+                f"{path}{os.sep} would be a folder"
+            )
 
 
 def check_outputs(inputs: Inputs, outputs: Iterable[Path]) -> None:
@@ -83,11 +172,14 @@ def check_outputs(inputs: Inputs, outputs: Iterable[Path]) -> None:
     InputError
         If so; the message names the file.
     """
-    own = {photograph.resolve() for photograph in inputs.photographs}
+    files = [photograph for photograph in inputs.photographs if not is_standard(photograph)]
+    own = {photograph.resolve() for photograph in files}
     taken: set[Path] = set()
     for output in outputs:
+        if is_standard(output):
+            continue
         resolved = output.resolve()
-        if resolved in own or any(_same_file(output, photograph) for photograph in inputs.photographs):
+        if resolved in own or (output.exists() and any(_same_file(output, other) for other in files)):
             raise InputError(f"{output} is an input, and inputs are never overwritten; give another output")
         if resolved in taken:
             raise InputError(f"two results would both be written to {output}; give them separate folders")
@@ -97,6 +189,8 @@ def check_outputs(inputs: Inputs, outputs: Iterable[Path]) -> None:
 def check_absent(outputs: Iterable[Path], *, overwrite: bool) -> None:
     """Raise `ImageFileError` if an output exists and is not to be overwritten, or is a folder."""
     for output in outputs:
+        if is_standard(output):
+            continue
         if output.is_dir():
             raise ImageFileError(f"{output} is a folder; give the file to write")
         if output.exists() and not overwrite:
@@ -115,6 +209,14 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ImageFileError(f"cannot make the folder {folder}: {error.strerror}") from None
+
+
+def _raw_note(folder: Path, raw: Sequence[Path]) -> str:
+    names = ", ".join(path.name for path in raw[:_LISTED]) + (", ..." if len(raw) > _LISTED else "")
+    return (
+        f"{folder} holds {len(raw)} raw files of cameras ({names}), which asnet does not read: "
+        "a raw converter makes 16-bit TIFF or PNG files of them"
+    )
 
 
 def _same_file(first: Path, second: Path) -> bool:

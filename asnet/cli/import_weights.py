@@ -48,7 +48,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert the weights."""
-    check_outputs(Inputs([arguments.analysis, arguments.synthesis], several=True), [arguments.output])
+    check_outputs(Inputs.of_files([arguments.analysis, arguments.synthesis]), [arguments.output])
     check_absent([arguments.output], overwrite=arguments.overwrite)
     network = network_from_keras(arguments.analysis, arguments.synthesis, boundary=arguments.boundary)
     make_folder(arguments.output.parent)

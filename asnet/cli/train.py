@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import DegradationConfig
@@ -182,8 +182,10 @@ def _add_option(
     if annotation is bool:
         group.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, **options)
     else:
+        choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+        metavar = "{" + ",".join(map(str, choices)) + "}" if choices else "VALUE"
         group.add_argument(
-            f"--{option}", type=_converter(annotation, f"--{option}"), metavar="VALUE", **options
+            f"--{option}", type=_converter(annotation, f"--{option}"), metavar=metavar, **options
         )
 
 

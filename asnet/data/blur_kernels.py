@@ -44,7 +44,8 @@ _KERNELS_AT_ONCE = 64  # bounds the (kernels, samples, canvas) intermediates
 
 @dataclass(frozen=True)
 class BlurKernelConfig:
-    """What blur kernels to sample.
+    # Assigned, so that `python -OO` keeps it: the command's help shows what it says of the fields.
+    __doc__ = """What blur kernels to sample.
 
     Parameters
     ----------

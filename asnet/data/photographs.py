@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from asnet.errors import ImageFileError, InputError
+from asnet.files import visible_files
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 
@@ -23,7 +24,8 @@ class Photographs:
     Parameters
     ----------
     folder
-        Holds JPEG, PNG, TIFF or WebP files; other files and subfolders are ignored. The order is that of the
+        Holds JPEG, PNG, TIFF or WebP files; other files, hidden ones and subfolders are
+        ignored. The order is that of the
         sorted file names. Orientation tags are applied, grey images become RGB, 16-bit ones 8-bit, and
         transparency is dropped.
     device
@@ -42,9 +44,7 @@ class Photographs:
         self.device = torch.device(device)
         if not self.folder.is_dir():
             raise InputError(f"the folder of photographs {self.folder} does not exist")
-        paths = sorted(
-            path for path in self.folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file()
-        )
+        paths = visible_files(self.folder, _SUFFIXES)
         if not paths:
             raise InputError(f"the folder {self.folder} holds no JPEG, PNG, TIFF or WebP photograph")
         self.names = [path.name for path in paths]

@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from asnet.evaluation.inventory import KERNEL_FILE_SUFFIXES, Inventory
-from asnet.imaging import read_photograph
+from asnet.imaging import read_photograph, unit_range
 
 Scores = dict[str, float]
 
@@ -134,7 +134,7 @@ class Benchmark(ABC):
         ImageFileError
             If the file cannot be read.
         """
-        pixels = read_photograph(path).pixels
+        pixels = unit_range(read_photograph(path).pixels)
         if self.grey:
             # Results of other methods may have been saved in colour, with three equal channels.
             return pixels.mean(0, keepdim=True)

@@ -7,12 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from PIL import ExifTags
-
 from asnet.errors import ImageFileError, InputError
 from asnet.imaging import PHOTOGRAPH_SUFFIXES
-from asnet.imaging.files import opened_picture
-from asnet.imaging.photographs import reading_notes
+from asnet.imaging.decoding import read_size
 
 #: Data sets are lossless.
 DATA_SUFFIXES = (".png",)
@@ -168,11 +165,8 @@ class Inventory:
 
 def _size_and_notes(path: Path) -> tuple[tuple[int, int], tuple[str, ...]]:
     """Width and height of a picture after its orientation tag is applied, and what reading it loses."""
-    with opened_picture(path, decode=False) as picture:
-        width, height = picture.size
-        # Values from 5 on exchange rows and columns; a PNG would be decoded to find out.
-        turned = picture.format != "PNG" and picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-        return (height, width) if turned else (width, height), reading_notes(path, picture)
+    width, height, notes = read_size(path)
+    return (width, height), notes
 
 
 def file_hash(path: Path) -> str:

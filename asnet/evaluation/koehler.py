@@ -70,7 +70,8 @@ def best_scores(
 
 
 class Koehler(Benchmark):
-    """48 images of 800x800 RGB pixels: 4 scenes, each with 12 recorded trajectories of a camera."""
+    # Assigned, so that `python -OO` keeps it: it is part of the help.
+    __doc__ = """48 images of 800x800 RGB pixels: 4 scenes, each with 12 recorded trajectories of a camera."""
 
     name = "koehler"
     title = "Köhler et al. 2012"

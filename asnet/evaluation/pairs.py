@@ -18,7 +18,8 @@ SHARP = "sharp"
 
 
 class Pairs(Benchmark):
-    """A folder of blurred and a folder of sharp images with the same names."""
+    # Assigned, so that `python -OO` keeps it: it is part of the help.
+    __doc__ = """A folder of blurred and a folder of sharp images with the same names."""
 
     name = "pairs"
     title = "Paired folders"

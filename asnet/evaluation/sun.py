@@ -19,7 +19,8 @@ CROP = 100
 
 
 class Sun(ErrorRatioBenchmark):
-    """80 grey images, each blurred by the 8 kernels of Levin et al., with noise of 1 %."""
+    # Assigned, so that `python -OO` keeps it: it is part of the help.
+    __doc__ = """80 grey images, each blurred by the 8 kernels of Levin et al., with noise of 1 %."""
 
     name = "sun"
     title = "Sun et al. 2013"

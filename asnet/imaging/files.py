@@ -1,18 +1,17 @@
-"""What all image files have in common: suffixes, the errors of opening them, and writing in one step."""
+"""What all image files have in common: suffixes, and writing in one step."""
 
-import struct
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from asnet.errors import AsnetError, ImageFileError
+from asnet.errors import ImageFileError
 from asnet.files import replaced_in_one_step
 
-#: File name suffixes of photographs that are read and written, with Pillow's name of the format.
+#: File name suffixes of photographs that are written, and read as well, with Pillow's name of the format.
 PHOTOGRAPH_SUFFIXES = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -22,44 +21,37 @@ PHOTOGRAPH_SUFFIXES = {
     ".webp": "WEBP",
 }
 
+#: Suffixes of photographs that are read: also what cameras and telephones write.
+READABLE_SUFFIXES = (
+    *PHOTOGRAPH_SUFFIXES,
+    *(".jpe", ".jfif", ".mpo", ".heic", ".heif", ".hif", ".avif"),
+)
 
-@contextmanager
-def opened_picture(path: Path, *, decode: bool = True) -> Iterator[Image.Image]:
-    """Open the first picture of a file, and decode it unless only its header is asked for.
-
-    Raises
-    ------
-    ImageFileError
-        If the file is missing, unreadable, not an image, truncated, damaged or too large for Pillow; also for
-        what Pillow raises inside the `with` block.
-    """
-    if path.is_dir():
-        raise ImageFileError(f"{path} is a folder, not an image")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns from 89 million pixels on and refuses from 179 million on.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=sorted(set(PHOTOGRAPH_SUFFIXES.values()))) as picture:
-                if decode:
-                    picture.load()
-                yield picture
-    except AsnetError:
-        raise
-    except FileNotFoundError:
-        raise ImageFileError(f"there is no file {path}") from None
-    except UnidentifiedImageError:
-        raise ImageFileError(f"{path} is not a JPEG, PNG, TIFF or WebP image") from None
-    except Image.DecompressionBombError as error:
-        raise ImageFileError(f"{path} is too large to be decoded: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise ImageFileError(f"cannot read {path}: {error.strerror}") from None
-        raise ImageFileError(f"{path} is truncated or damaged: {error}") from None
+#: Suffixes of cameras' raw files, which are not read.
+RAW_SUFFIXES = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
+    *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
 
 
 @contextmanager
 def write_in_one_step(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write to that takes the place of `path` at the end; a failure leaves nothing behind.
+    """Give a file in memory, whose content takes the place of `path` at the end.
+
+    Encoders write into memory, where nothing can come up short; a failure leaves nothing behind.
+
+    Raises
+    ------
+    ImageFileError
+        If the file cannot be written; the message names the cause.
+    """
+    buffer = BytesIO()
+    yield buffer
+    write_bytes(path, buffer.getbuffer())
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write a file in one step: what stands there afterwards is the old file or the whole new one.
 
     Raises
     ------
@@ -67,7 +59,7 @@ def write_in_one_step(path: Path) -> Iterator[BinaryIO]:
         If the file cannot be written; the message names the cause.
     """
     with replaced_in_one_step(path, ImageFileError) as partial, partial.open("wb") as file:
-        yield file
+        file.write(data)
 
 
 def write_picture(path: Path, picture: Image.Image, **options: Any) -> None:
@@ -82,7 +74,7 @@ def write_picture(path: Path, picture: Image.Image, **options: Any) -> None:
     with write_in_one_step(path) as file:
         try:
             picture.save(file, format=PHOTOGRAPH_SUFFIXES[path.suffix.lower()], **options)
-        except (ValueError, struct.error) as error:
+        except (OSError, ValueError) as error:
             raise ImageFileError(f"cannot write {path}: {error}") from None
 
 

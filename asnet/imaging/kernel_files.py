@@ -11,11 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from asnet.errors import ImageFileError, InputError
-from asnet.imaging.files import check_suffix, opened_picture, write_in_one_step, write_picture
-from asnet.imaging.pixels import tensor_from_picture
+from asnet.imaging.decoding import read_samples
+from asnet.imaging.files import check_suffix, write_in_one_step, write_picture
 
 #: Suffixes that `write_kernel` knows; `read_kernel` takes every format of photographs besides.
 KERNEL_SUFFIXES = (".png", ".npy")
+
+#: Of a blur kernel; what is larger is a photograph given by mistake, or no kernel at all.
+_LARGEST_SIDE = 4096
 
 _SHEET_CELL = 96
 _SHEET_GAP = 4
@@ -27,8 +30,8 @@ def read_kernel(path: str | Path) -> Tensor:
     Parameters
     ----------
     path : str or Path
-        A .npy file with a two-dimensional array, or a grey picture with 8 or 16 bits (of a coloured one the
-        mean of the channels is taken), bright where the camera dwelt.
+        A .npy file with a two-dimensional array, or a picture of any depth (of a coloured one the mean of the
+        channels is taken), bright where the camera dwelt.
 
     Returns
     -------
@@ -44,9 +47,9 @@ def read_kernel(path: str | Path) -> Tensor:
     if path.suffix.lower() == ".npy":
         values = torch.from_numpy(_read_array(path))
     else:
-        with opened_picture(path) as picture:
-            grey = picture if picture.mode in ("L", "I;16") else picture.convert("RGB")
-            values = tensor_from_picture(grey).mean(0)
+        samples = read_samples(path, str(path))
+        array = samples.values.astype(numpy.float64)
+        values = torch.from_numpy(array if array.ndim == 2 else array.mean(2))
     try:
         return fit_kernel(values)
     except InputError as error:
@@ -71,6 +74,10 @@ def fit_kernel(values: Tensor) -> Tensor:
     """
     if values.dim() != 2 or values.numel() == 0:
         raise InputError(f"a blur kernel must have the shape (K, K), got {tuple(values.shape)}")
+    if max(values.shape) > _LARGEST_SIDE:
+        raise InputError(
+            f"a blur kernel may have up to {_LARGEST_SIDE} pixels a side, got {tuple(values.shape)}"
+        )
     values = values.double()
     if not bool(values.isfinite().all()):
         raise InputError("a blur kernel must hold finite numbers, got infinite ones or NaN")
@@ -147,8 +154,10 @@ def _read_array(path: Path) -> NDArray[Any]:
         array = numpy.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise ImageFileError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise ImageFileError(f"{path} is not a .npy file with a plain array: {error}") from None
+    except Exception as error:
+        # NumPy reads the header as Python text: a damaged one raises whatever Python's tokenizer raises.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageFileError(f"{path} is not a .npy file with a plain array: {reason}") from None
     if not isinstance(array, numpy.ndarray) or array.dtype.kind not in "fiu":
         raise ImageFileError(f"{path} must hold an array of real numbers")
     return array.astype(numpy.float64)

@@ -8,6 +8,11 @@ from asnet.errors import ConfigurationError
 
 Configuration = TypeVar("Configuration")
 
+#: No file may ask for more: of fields of this name, of all others, and of the values of a list.
+_LARGEST = {"finest_rounds": 64, "conjugate_gradient_steps": 256, "levels": 16}
+_LARGEST_NUMBER = 4096
+_LONGEST_LIST = 16
+
 
 def check_choice(name: str, value: object, choices: object) -> None:
     """Raise `ConfigurationError` unless the value is one of a `Literal`'s choices."""
@@ -77,10 +82,23 @@ def fields_from(section: str, kind: type[Configuration], values: Mapping[str, An
     """
     defaults = {entry.name: entry.default for entry in fields(kind)}  # type: ignore[arg-type]
     check_known(section, values, defaults)
+    for name, value in values.items():
+        _check_size(f"{section}.{name}", value, _LARGEST.get(name, _LARGEST_NUMBER))
     arguments = {
         name: _converted(f"{section}.{name}", value, defaults[name]) for name, value in values.items()
     }
     return kind(**arguments)
+
+
+def _check_size(name: str, value: Any, largest: int) -> None:
+    """Raise `ConfigurationError` where building or running the network would take for ever."""
+    entries = value if isinstance(value, list | tuple) else (value,)
+    if len(entries) > _LONGEST_LIST:
+        raise ConfigurationError(f"{name} must hold at most {_LONGEST_LIST} values, got {len(entries)}")
+    for entry in entries:
+        # NaN fails every comparison.
+        if isinstance(entry, int | float) and not -largest <= entry <= largest:
+            raise ConfigurationError(f"{name} must be at most {largest}, got {entry!r}")
 
 
 def _converted(name: str, value: Any, default: Any) -> Any:

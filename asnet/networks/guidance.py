@@ -189,8 +189,10 @@ def describe_kernel(kernel: Tensor) -> Tensor:
     within the grid keeps its sum and its centroid.
     """
     kernel = kernel.float()
-    position = torch.arange(kernel.shape[-1], device=kernel.device) - kernel.shape[-1] // 2
-    cell = torch.arange(WINDOW, device=kernel.device) - WINDOW // 2
+    # Integers would become the default type of torch when divided.
+    size = kernel.shape[-1]
+    position = torch.arange(size, dtype=kernel.dtype, device=kernel.device) - size // 2
+    cell = torch.arange(WINDOW, dtype=kernel.dtype, device=kernel.device) - WINDOW // 2
     parts = []
     for level in range(RESOLUTIONS):
         tent = (1 - (position / 2**level - cell[:, None]).abs()).clamp_min(0)

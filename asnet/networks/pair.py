@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from asnet.errors import InputError
 from asnet.networks.analysis import AnalysisNetwork
 from asnet.networks.configurations import AnalysisConfig, ASNetConfig
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
@@ -25,6 +27,15 @@ def build_analysis(
     if isinstance(config, IteratedAnalysisConfig):
         return IteratedAnalysisNetwork(config)
     return AnalysisNetwork(config)
+
+
+def _check_dtype(analysis: AnalysisNetwork | IteratedAnalysisNetwork) -> None:
+    dtype = next(analysis.parameters()).dtype
+    if isinstance(analysis, IteratedAnalysisNetwork) and dtype in (torch.float16, torch.bfloat16):
+        raise InputError(
+            f"the iterated analysis cannot compute in {dtype}: convert `network.synthesis` alone, or give "
+            "the network to asnet.Deblurrer with that dtype"
+        )
 
 
 class DeblurNetwork(nn.Module):
@@ -56,7 +67,13 @@ class DeblurNetwork(nn.Module):
         -------
         DeblurResult
             Sharp images and blur kernels.
+
+        Raises
+        ------
+        InputError
+            If the iterated analysis, which estimates the kernels, was converted to a type of 16 bits.
         """
         if kernel is None:
+            _check_dtype(self.analysis)
             kernel = self.analysis(blurred)
         return DeblurResult(self.synthesis(blurred, kernel), kernel)

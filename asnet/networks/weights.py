@@ -144,9 +144,12 @@ def load_networks(path: str | Path, *, device: str | torch.device = "cpu") -> Ne
     tensors, metadata = read_safetensors(path, "weights file")
     configuration = _parse_header(path, metadata).configuration
     with torch.device("meta"):
-        networks = _build(configuration)
+        # Whatever torch.set_default_dtype says.
+        networks = _build(configuration).to(torch.float32)
+    # Before any memory is taken: a header may ask for more than there is.
+    _check_fit(path, networks, tensors)
     networks.to_empty(device=device)
-    _fill(path, networks, tensors)
+    networks.load_state_dict(tensors)
     return networks.eval()
 
 
@@ -220,7 +223,8 @@ def load_weights_into(
     if allow_extra:
         own = network.state_dict()
         chosen = {name: value for name, value in chosen.items() if name in own}
-    _fill(path, network, chosen)
+    _check_fit(path, network, chosen)
+    network.load_state_dict(chosen)
     return header
 
 
@@ -242,12 +246,12 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> WeightsHeader:
         return WeightsHeader(configuration, metadata["training_data"], metadata["revision"])
     except KeyError as error:
         raise WeightsError(f"the header of {path} lacks the field {error}") from None
-    except (ValueError, ConfigurationError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, ConfigurationError) as error:
         raise WeightsError(f"the header of {path} holds an unusable configuration: {error}") from None
 
 
-def _fill(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into the network after checking that names and shapes are the same on both sides."""
+def _check_fit(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `WeightsError` unless names and shapes are the network's and all values finite numbers."""
     own = network.state_dict()
     missing = [name for name in own if name not in tensors]
     unexpected = [name for name in tensors if name not in own]
@@ -262,7 +266,17 @@ def _fill(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None
             f"{path} does not fit this network: {_first_of(reshaped)} has the shape "
             f"{tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
         )
-    network.load_state_dict(dict(tensors))
+    whole = [name for name in own if tensors[name].is_floating_point() != own[name].is_floating_point()]
+    if whole:
+        name = whole[0]
+        raise WeightsError(
+            f"{path} does not fit this network: {_first_of(whole)} is of type {tensors[name].dtype}, "
+            f"expected {own[name].dtype}"
+        )
+    # As the network will hold them: what float64 can hold may be infinite in float32.
+    infinite = [name for name in own if not bool(tensors[name].to(own[name].dtype).isfinite().all())]
+    if infinite:
+        raise WeightsError(f"{path} is damaged: {_first_of(infinite)} holds infinite numbers or NaN")
 
 
 def _first_of(names: list[str]) -> str:

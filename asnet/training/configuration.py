@@ -28,7 +28,8 @@ TABLES = ("network", "kernels", "degradation")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training run. The defaults are the paper's schedule (sections 3.4 and 4).
+    # Assigned, so that `python -OO` keeps it: the command's help shows what it says of the fields.
+    __doc__ = """One training run. The defaults are the paper's schedule (sections 3.4 and 4).
 
     Parameters
     ----------

@@ -13,10 +13,11 @@ from asnet.imaging import (
     Region,
     read_kernel,
     read_photograph,
+    write_bytes,
     write_kernel,
     write_photograph,
 )
-from asnet.imaging.files import opened_picture
+from asnet.imaging.decoding import read_size
 
 #: Largest side in pixels of an uploaded picture of a blur kernel.
 LARGEST_KERNEL = 1024
@@ -102,11 +103,10 @@ def deblur_upload(
     AsnetError
         If the photograph, the kernel or an option is unusable; the message names no file of the server.
     """
-    _check_pixels(request.photograph, largest)
     kernel = request.kernel
     if isinstance(kernel, Path):
         kernel = _read_uploaded_kernel(kernel)
-    photograph = read_photograph(request.photograph)
+    photograph = read_photograph(request.photograph, name=request.name, max_pixels=largest)
     deblurred = deblurrer.deblur(
         photograph.pixels,
         kernel,
@@ -117,14 +117,20 @@ def deblur_upload(
         alpha=photograph.alpha,
         progress=progress,
     )
-    notes = list(photograph.notes)
+    notes: list[str] = []
     folder = request.photograph.parent
     restored = replace(photograph, pixels=deblurred.image)
-    files = {"result": folder / f"result{request.photograph.suffix}"}
-    notes += [
-        note.replace(str(files["result"]), request.result_name)
-        for note in write_photograph(files["result"], restored)
-    ]
+    suffix = request.photograph.suffix
+    files = {"result": folder / f"result{suffix}"}
+    if deblurred.finding != "blurred" and photograph.format == PHOTOGRAPH_SUFFIXES[suffix]:
+        # Byte for byte: nothing is lost, and nothing is to be said of what reading would lose.
+        write_bytes(files["result"], request.photograph.read_bytes())
+    else:
+        notes += photograph.notes
+        notes += [
+            note.replace(str(files["result"]), request.result_name)
+            for note in write_photograph(files["result"], restored)
+        ]
     for name in ("kernel.png", "kernel.npy"):
         files[name] = folder / name
         write_kernel(files[name], deblurred.kernel)
@@ -139,7 +145,7 @@ def deblur_upload(
         kernel_size=deblurred.kernel.shape[-1],
         scale=deblurred.scale,
         finding=deblurred.finding,
-        notes=tuple(note.replace(str(request.photograph), request.name) for note in notes),
+        notes=tuple(notes),
         remarks=tuple(remarks(deblurred, request.name, request.scale)),
     )
 
@@ -150,24 +156,14 @@ def usable_suffix(name: str) -> str:
     return suffix if suffix in PHOTOGRAPH_SUFFIXES else ".png"
 
 
-def _check_pixels(path: Path, largest: int) -> None:
-    """Refuse a photograph that is too large before it is decoded."""
-    with opened_picture(path, decode=False) as picture:
-        width, height = picture.size
-    if width * height > largest:
-        raise InputError(
-            f"{path} has {width}x{height} pixels, more than the {largest / 1e6:g} million that are allowed"
-        )
-
-
 def _read_uploaded_kernel(path: Path) -> Tensor:
     if path.suffix != ".npy":
-        with opened_picture(path, decode=False) as picture:
-            if max(picture.size) > LARGEST_KERNEL:
-                raise InputError(
-                    f"{path} has {picture.width}x{picture.height} pixels; a blur kernel may have "
-                    f"{LARGEST_KERNEL}x{LARGEST_KERNEL}"
-                )
+        width, height, _ = read_size(path)
+        if max(width, height) > LARGEST_KERNEL:
+            raise InputError(
+                f"{path} has {width}x{height} pixels; a blur kernel may have "
+                f"{LARGEST_KERNEL}x{LARGEST_KERNEL}"
+            )
     return read_kernel(path)
 
 

@@ -214,7 +214,7 @@ def test_estimates_of_a_folder(tmp_path: Path, folder: Path, model: list[str]) -
     ("name", "content", "words"),
     [
         ("missing.jpg", None, "there is no file"),
-        ("text.jpg", b"no image", "is not a JPEG, PNG, TIFF or WebP image"),
+        ("text.jpg", b"no image", "is not a JPEG, PNG, TIFF, WebP, HEIC or AVIF image"),
         ("cut.png", "cut", "is truncated or damaged"),
         ("tiny.png", "tiny", "at least 16x16 pixels, got 40x15"),
     ],
@@ -321,7 +321,7 @@ def test_a_folder_without_photographs(
 ) -> None:
     (tmp_path / "empty").mkdir()
     assert main(["deblur", str(tmp_path / "empty"), "-o", str(tmp_path / "sharp"), *model]) == 1
-    assert "holds no JPEG, PNG, TIFF or WebP photograph" in one_sentence(capsys)
+    assert "holds no JPEG, PNG, TIFF, WebP, HEIC or AVIF photograph" in one_sentence(capsys)
 
 
 @pytest.mark.parametrize(

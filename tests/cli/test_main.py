@@ -42,6 +42,21 @@ def test_help_of_every_level(arguments: list[str], capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--help"], ["Folder of sharp photographs to train on", "{l1,cross_entropy}"]),
+        (["evaluate", "koehler", "--help"], ["48 images of 800x800"]),
+    ],
+)
+def test_the_help_survives_without_docstrings(arguments: list[str], words: list[str]) -> None:
+    command = [sys.executable, "-OO", "-m", "asnet", *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "300"})
+    assert finished.returncode == 0, finished.stderr
+    for word in words:
+        assert word in finished.stdout
+
+
+@pytest.mark.parametrize(
     ("own", "shown"),
     [({}, "OMP_WAIT_POLICY = 'PASSIVE'"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "OMP_WAIT_POLICY = 'ACTIVE'")],
 )

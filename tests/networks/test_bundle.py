@@ -131,7 +131,7 @@ def test_end_to_end_the_choice_is_the_classifier_s(tmp_path: Path) -> None:
         with torch.no_grad():
             networks.classifier.output.bias.copy_(100 * torch.eye(3)[index])
         save_weights(path, networks, training_data="noise", revision="1")
-        # At one scale: alone, the pair for the smallest blur would also look for a larger one at half the size.
+        # At one scale: alone, the pair for the smallest blur would also look for a larger one at half size.
         chosen = Deblurrer.from_pretrained(path, device="cpu").deblur(image, scale=1)
         alone = Deblurrer(networks.pair(index), device="cpu").deblur(image, scale=1)
         assert chosen.kernel.shape == (CLASS_SIZES[index],) * 2

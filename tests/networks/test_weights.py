@@ -1,5 +1,6 @@
 """Weights files: what goes in comes out, and what does not fit is said."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,50 @@ def test_a_folder_and_a_keras_file_are_told_apart(tmp_path: Path) -> None:
     keras.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
     with pytest.raises(WeightsError, match="`asnet import-weights` converts the Keras files"):
         load_network(keras)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_weights_that_are_no_numbers_are_refused(weights: Path, value: float) -> None:
+    with safe_open(weights, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata()
+    name = "synthesis.output.weight"
+    tensors[name] = tensors[name].double()
+    tensors[name].flatten()[3] = value
+    save_file(tensors, weights, metadata=header)
+    with pytest.raises(WeightsError, match=f"the tensor {name} holds infinite numbers or NaN"):
+        load_network(weights)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("analysis", "finest_rounds", 10**9),
+        ("analysis", "refiner_channels", 10**18),
+        ("analysis", "conjugate_gradient_steps", 10**30),
+        ("synthesis", "channels", [10**18, 1]),
+        ("synthesis", "channels", [4] * 1000),
+        ("synthesis", "convolutions_per_block", 10**18),
+        ("synthesis", "image_scale", float("nan")),
+    ],
+)
+def test_a_file_cannot_ask_for_a_network_without_end(
+    weights: Path, section: str, field: str, value: object
+) -> None:
+    with safe_open(weights, framework="pt") as file:
+        configuration = json.loads(file.metadata()["configuration"])
+    configuration[section][field] = value
+    rewrite(weights, configuration=json.dumps(configuration))
+    with pytest.raises(WeightsError, match=f"{section}.{field}") as error:
+        load_network(weights)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_cannot_ask_for_more_memory_than_its_own_tensors(weights: Path) -> None:
+    with safe_open(weights, framework="pt") as file:
+        configuration = json.loads(file.metadata()["configuration"])
+    configuration["synthesis"]["channels"] = [4096] * 16
+    configuration["synthesis"]["guide_hidden"] = 4096
+    rewrite(weights, configuration=json.dumps(configuration))
+    with pytest.raises(WeightsError, match="lacks the tensor"):
+        load_network(weights)

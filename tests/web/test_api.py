@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy
 import pytest
+import torch
 from PIL import ExifTags, Image
 from serving import UPLOAD_BYTES, WAITING, Gate, Server, photograph
+from torch import Tensor
 
 from asnet.cli.main import main
+from asnet.deblurrer import Deblurred
+from asnet.web.deblurring import DeblurRequest, deblur_upload
 
 urllib3 = pytest.importorskip("urllib3", reason="the extra test is not installed")
 
@@ -53,6 +57,25 @@ def test_the_result_is_the_file_that_the_command_writes(
     assert f'filename="photo.{suffix}"' in response.headers["Content-Disposition"]
     assert response.headers["X-Asnet-Finding"] == "blurred"
     server.assert_nothing_left()
+
+
+def test_a_photograph_that_is_left_alone_comes_back_byte_for_byte(tmp_path: Path) -> None:
+    class LeavesAlone:
+        def deblur(self, image: Tensor, *_: Any, **__: Any) -> Deblurred[Tensor]:
+            return Deblurred(image, torch.ones(1, 1), 1, "sharp")
+
+    data = encoded(photograph(), "PNG", compress_level=1)
+    for name, same in (("photograph.png", True), ("photograph.jpg", False)):
+        (tmp_path / name).write_bytes(data)
+        outcome = deblur_upload(
+            DeblurRequest(name, tmp_path / name),
+            LeavesAlone(),  # type: ignore[arg-type]
+            largest=10**6,
+            previews=False,
+            progress=lambda stage, share: None,
+        )
+        assert (outcome.files["result"].read_bytes() == data) is same
+        assert outcome.remarks
 
 
 @pytest.mark.parametrize("suffix", ["npy", "png"])
@@ -100,7 +123,12 @@ def test_a_job_tells_how_far_it_is_and_hands_its_files_out(server: Server, gate:
 @pytest.mark.parametrize(
     ("name", "data", "fields", "words"),
     [
-        ("notes.txt", b"not a photograph", {}, "notes.txt is not a JPEG, PNG, TIFF or WebP image"),
+        (
+            "notes.txt",
+            b"not a photograph",
+            {},
+            "notes.txt is not a JPEG, PNG, TIFF, WebP, HEIC or AVIF image",
+        ),
         ("cut.jpg", encoded(photograph(), "JPEG")[:900], {}, "cut.jpg is truncated or damaged"),
         ("empty.png", b"", {}, "empty.png is not a JPEG"),
         ("tiny.png", encoded(photograph(15, 40)), {}, "at least 16x16 pixels, got 40x15"),
@@ -108,7 +136,7 @@ def test_a_job_tells_how_far_it_is_and_hands_its_files_out(server: Server, gate:
             "large.png",
             encoded(Image.new("L", (400, 301))),
             {},
-            "large.png has 400x301 pixels, more than the 0.12",
+            "large.png has 400x301 pixels, more than the limit of 120000",
         ),
         ("a.png", encoded(photograph()), {"region": "0,0,81,20"}, "must lie in the image of 80x60"),
         (

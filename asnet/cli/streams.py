@@ -1,0 +1,52 @@
+"""Standard input and output in the place of files."""
+
+import sys
+from io import BytesIO
+from pathlib import Path
+
+from asnet.errors import ImageFileError
+from asnet.imaging import PHOTOGRAPH_SUFFIXES, Photograph, encoded_photograph, read_photograph
+
+#: These objects stand for the streams; a file of the same name is another object.
+STANDARD_INPUT = Path("standard input")
+STANDARD_OUTPUT = Path("standard output")
+
+
+def is_standard(path: Path) -> bool:
+    """Whether a path stands for one of the streams."""
+    return path is STANDARD_INPUT or path is STANDARD_OUTPUT
+
+
+def read_source(path: Path, max_pixels: int) -> tuple[Photograph, bytes | None]:
+    """Read a photograph from a file or standard input; of the latter return the bytes too."""
+    if path is not STANDARD_INPUT:
+        return read_photograph(path, max_pixels=max_pixels), None
+    data = sys.stdin.buffer.read()
+    return read_photograph(BytesIO(data), name=str(path), max_pixels=max_pixels), data
+
+
+def stream_format(photograph: Photograph) -> str:
+    """Return the format in which a photograph goes to standard output: its own if asnet writes it."""
+    return photograph.format if photograph.format in PHOTOGRAPH_SUFFIXES.values() else "JPEG"
+
+
+def write_stream(data: bytes | memoryview) -> None:
+    """Write to standard output.
+
+    Raises
+    ------
+    ImageFileError
+        If nobody reads it.
+    """
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise ImageFileError(f"cannot write {STANDARD_OUTPUT}: {error.strerror}") from None
+
+
+def write_photograph_to_stream(photograph: Photograph) -> tuple[str, ...]:
+    """Write a photograph to standard output; return what its format cannot hold, one sentence each."""
+    data, notes = encoded_photograph(photograph, stream_format(photograph))
+    write_stream(data)
+    return tuple(f"{STANDARD_OUTPUT} {note}" for note in notes)

@@ -1,0 +1,199 @@
+"""TIFF files: what Pillow cannot hold is read by tifffile, and all are written by it."""
+
+import logging
+import struct
+from dataclasses import replace
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import numpy
+from numpy.typing import NDArray
+
+from asnet.errors import InputError
+from asnet.imaging.exif import Entry, Exif
+from asnet.imaging.metadata import Metadata
+from asnet.imaging.samples import Samples
+
+# tifffile logs what it repairs; the library says what matters in exceptions and notes.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+_BITS, _PHOTOMETRIC, _SUBFILE, _SUBDIRECTORIES, _SAMPLE_FORMAT, _DNG_VERSION = 258, 262, 254, 330, 339, 50706
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_COLOUR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
+_REDUCED = 1
+_UNSIGNED, _UNDEFINED = 1, 4
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+
+
+def is_raw(exif: Exif | None) -> bool:
+    """Whether a TIFF file is a camera's raw file, whose first directory is at most a preview."""
+    if exif is None:
+        return False
+    return (
+        _DNG_VERSION in exif.main
+        or exif.number(_PHOTOMETRIC) in (_COLOUR_FILTER_ARRAY, _LINEAR_RAW)
+        or ((exif.number(_SUBFILE) or 0) & _REDUCED == _REDUCED and _SUBDIRECTORIES in exif.main)
+    )
+
+
+def is_deep(exif: Exif | None) -> bool:
+    """Whether a TIFF file has more than 8 bits a channel, or other numbers than whole ones from 0."""
+    if exif is None:
+        return False
+    return max(exif.numbers(_BITS), default=1) > 8 or any(
+        kind not in (_UNSIGNED, _UNDEFINED) for kind in exif.numbers(_SAMPLE_FORMAT)
+    )
+
+
+def is_grey_or_rgb(exif: Exif | None) -> bool:
+    """Whether `read_deep_tiff` knows what the numbers of a TIFF file mean."""
+    return exif is not None and exif.number(_PHOTOMETRIC) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
+
+
+def count_pictures(file: BinaryIO) -> int:
+    """Return how many pictures a TIFF file is known to hold, not counting smaller copies and masks."""
+    import tifffile
+
+    file.seek(0)
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            return 1 + sum(1 for page in list(tiff.pages)[1:] if not _is_side_picture(page))
+    except Exception:
+        # What follows the first picture is damaged in whatever way: it is none.
+        return 1
+
+
+def read_deep_tiff(file: BinaryIO, metadata: Metadata) -> Samples:
+    """Read grey or RGB of any depth, layout and byte order.
+
+    Raises
+    ------
+    InputError
+        If the picture has no axes of height and width.
+    """
+    import tifffile
+
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
+        page = tiff.pages.first
+        _check_complete(page, file)
+        array = page.asarray()
+        axes, bits, photometric = page.axes, page.bitspersample, page.photometric
+        extra = tuple(int(kind) for kind in page.extrasamples)
+    for axis in reversed(range(len(axes))):
+        if axes[axis] not in "YXS":
+            array = array.take(0, axis)
+            axes = axes[:axis] + axes[axis + 1 :]
+    if "Y" not in axes or "X" not in axes:
+        raise InputError(f"expected height and width, got the axes {axes!r}")
+    array = numpy.moveaxis(array, axes.index("S"), -1) if "S" in axes else array[..., None]
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind == "u" and bits != array.dtype.itemsize * 8:
+        largest = numpy.iinfo(array.dtype).max
+        array = (array.astype(numpy.float64) * (largest / (2**bits - 1))).round().astype(array.dtype)
+    colours = 3 if photometric == _RGB and array.shape[2] >= 3 else 1
+    values, others = array[..., :colours], array[..., colours:]
+    alpha, unused = None, others.shape[2]
+    for index, kind in enumerate(extra[: others.shape[2]]):
+        if kind in (_ASSOCIATED, _UNASSOCIATED):
+            alpha, unused = others[..., index], unused - 1
+            if kind == _ASSOCIATED:
+                values = _unassociated(values, alpha)
+            break
+    if photometric == _WHITE_IS_ZERO:
+        values = _inverted(values)
+    if unused:
+        metadata = replace(
+            metadata, problems=(*metadata.problems, f"has {unused} further channels, which are left out")
+        )
+    return Samples(values[..., 0] if colours == 1 else values, alpha, metadata, "TIFF")
+
+
+def tiff_bytes(
+    values: NDArray[Any],
+    alpha: NDArray[Any] | None,
+    metadata: Metadata,
+) -> bytes:
+    """Return an uncompressed TIFF file.
+
+    Parameters
+    ----------
+    values : ndarray
+        (H, W) or (H, W, 3), uint8 or uint16.
+    alpha : ndarray, optional
+        Opacity (H, W) of the same type, not multiplied into the values.
+    metadata : Metadata
+        Profile, EXIF, XMP, image resources and resolution are written.
+    """
+    import tifffile
+
+    exif = metadata.exif or Exif()
+    # Where the camera's and the position's tables stand is known once the rest is written; tifffile leaves
+    # pointers to them out: their neighbours in the order of tags keep the places.
+    _, places = exif.tables(0)
+    entries = [(tag, entry) for tag, entry in exif.main.items() if tag + 1 not in places]
+    entries += [(tag - 1, Entry(4, 1, b"\0\0\0\0")) for tag in places]
+    if metadata.xmp is not None:
+        entries.append((700, Entry(1, len(metadata.xmp), metadata.xmp)))
+    if metadata.photoshop is not None:
+        entries.append((34377, Entry(7, len(metadata.photoshop), metadata.photoshop)))
+    samples = values if alpha is None else numpy.dstack([values, alpha])
+    options: dict[str, Any] = {}
+    if metadata.resolution is not None:
+        options = {"resolution": metadata.resolution, "resolutionunit": "INCH"}
+    buffer = BytesIO()
+    tifffile.imwrite(
+        buffer,
+        samples,
+        byteorder=exif.order,
+        photometric="rgb" if values.ndim == 3 else "minisblack",
+        planarconfig=None if samples.ndim == 2 else "contig",
+        extrasamples=None if alpha is None else ["unassalpha"],
+        iccprofile=metadata.icc_profile,
+        metadata=None,
+        software=False,
+        extratags=[(tag, entry.type, entry.count, entry.data, True) for tag, entry in entries],
+        **options,
+    )
+    if not places:
+        return buffer.getvalue()
+    end = buffer.seek(0, 2)
+    buffer.write(b"\0" * (end % 2))
+    tables, places = exif.tables(end + end % 2)
+    buffer.write(tables)
+    buffer.seek(0)
+    with tifffile.TiffFile(buffer) as tiff:
+        offsets = {tag: tiff.pages.first.tags[tag - 1].offset for tag in places}
+        for tag, place in places.items():
+            buffer.seek(offsets[tag])
+            buffer.write(struct.pack(f"{exif.order}HHII", tag, 4, 1, place))
+    return buffer.getvalue()
+
+
+def _is_side_picture(page: Any) -> bool:
+    kind = int(getattr(page, "subfiletype", 0) or 0)
+    return bool(kind & 0b101)
+
+
+def _check_complete(page: Any, file: BinaryIO) -> None:
+    """Raise `ValueError` if strips or tiles are missing, which tifffile would give as zeros."""
+    size = file.seek(0, 2)
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if count == 0 or offset + count > size:
+            raise ValueError("a part of its pixels is missing")
+
+
+def _unassociated(values: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
+    """Divide colours by the opacity that they are multiplied by."""
+    largest = numpy.iinfo(values.dtype).max if values.dtype.kind == "u" else 1.0
+    share = numpy.maximum(alpha.astype(numpy.float64), 1e-9)[..., None] / largest
+    divided = (values / share).clip(0, largest)
+    return (divided.round() if values.dtype.kind == "u" else divided).astype(values.dtype)
+
+
+def _inverted(values: NDArray[Any]) -> NDArray[Any]:
+    kind = values.dtype.kind
+    # Signed numbers have no fixed black: it is the largest that occurs.
+    black = 1.0 if kind == "f" else numpy.iinfo(values.dtype).max if kind == "u" else values.max()
+    inverted: NDArray[Any] = numpy.subtract(black, values).astype(values.dtype)
+    return inverted
