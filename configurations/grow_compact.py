@@ -8,25 +8,41 @@ learn here what the old ones answer to kernels of 3 to 31 pixels, and to larger 
 """
 
 import argparse
+import json
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
-from asnet.networks import ASNetConfig, DeblurNetwork
+from asnet.networks import ASNetConfig, DeblurNetwork, SynthesisConfig
+from asnet.networks.configuration_fields import fields_from
 from asnet.networks.guidance import GuidingUnit, Modulation, fit_kernel_to_grid, guide_inputs
+from asnet.networks.safetensors_files import read_safetensors
 from asnet.networks.synthesis import SynthesisNetwork
-from asnet.networks.weights import load_network, read_header, save_weights
+from asnet.networks.weights import save_weights
 
 STEPS = 1500
 BATCH = 64
 LEARNING_RATE = 3e-3
 
 
+def old_synthesis(path: Path) -> tuple[SynthesisNetwork, dict[str, str]]:
+    """Read the synthesis and the header; the analysis of asnet 0.1 is none that this version knows."""
+    tensors, header = read_safetensors(path, "weights file")
+    values = json.loads(header["configuration"])["synthesis"]
+    network = SynthesisNetwork(fields_from("synthesis", SynthesisConfig, values))
+    prefix = "synthesis."
+    network.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    )
+    return network.eval(), dict(header)
+
+
 def grown(old: SynthesisNetwork) -> DeblurNetwork:
-    """Return the pair of today with the old U-Net's weights; guiding units keep their random ones."""
+    """Return the pair of today with the old U-Net's weights; all the rest keeps its random ones."""
     network = DeblurNetwork(ASNetConfig.compact())
     new = network.synthesis.state_dict()
     for name, value in old.state_dict().items():
@@ -88,16 +104,14 @@ def main() -> None:
     parser.add_argument("new", help="weights file to write")
     options = parser.parse_args()
     torch.manual_seed(0)
-    old = load_network(options.old)
-    network = grown(old.synthesis)
-    network.analysis.load_state_dict(old.analysis.state_dict())
-    left = distil(old.synthesis, network.synthesis, torch.Generator().manual_seed(0))
-    header = read_header(options.old)
+    old, header = old_synthesis(Path(options.old))
+    network = grown(old)
+    left = distil(old, network.synthesis, torch.Generator().manual_seed(0))
     save_weights(
         options.new,
         network,
-        training_data=header.training_data,
-        revision=f"{header.revision}; grown, guidance off by {left:.3f}",
+        training_data=header["training_data"],
+        revision=f"{header['revision']}; grown, guidance off by {left:.3f}",
     )
 
 

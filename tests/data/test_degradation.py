@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -205,6 +207,46 @@ def test_jpeg_takes_grey_images_and_keeps_channels_in_order() -> None:
     torch.testing.assert_close(result, colour[..., 1:-1, 1:-1], rtol=0, atol=0.02)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gamma", {"gamma": 2.2}),
+        ("jpeg", {"jpeg": (30, 30)}),
+        ("lights", {"lights": (9, 9), "light_radius": (3.0, 3.0)}),
+    ],
+)
+def test_a_share_of_the_images_is_degraded_and_the_others_are_as_without(
+    name: str, changes: dict[str, Any]
+) -> None:
+    sharp = torch.rand(40, 3, 24, 24, generator=torch.Generator().manual_seed(1)) * 0.5
+    kernels = torch.full((40, 3, 3), 1 / 9)
+
+    def degraded(**options: Any) -> torch.Tensor:
+        config = DegradationConfig(noise=(0.0, 0.0), **options)
+        generator = torch.Generator().manual_seed(2)
+        lit = with_lights(sharp, config, generator=generator)
+        return degrade(lit, kernels, config, generator=generator)
+
+    plain, some = degraded(), degraded(**changes, **{f"{name}_probability": 0.5})
+    changed = (some - plain).abs().amax((1, 2, 3)) > 1e-4
+    assert 0.2 < changed.float().mean() < 0.8
+    for probability, expected in ((0.0, False), (1.0, True)):
+        every = degraded(**changes, **{f"{name}_probability": probability})
+        assert bool(((every - plain).abs().amax((1, 2, 3)) > 1e-4).all()) == expected
+
+
+def test_a_larger_exponent_prefers_little_noise() -> None:
+    sharp, kernels = torch.full((200, 1, 12, 12), 0.5), torch.ones(200, 1, 1)
+
+    def levels(exponent: float) -> torch.Tensor:
+        config = DegradationConfig(noise=(0.0, 0.1), noise_exponent=exponent)
+        noisy = degrade(sharp, kernels, config, generator=torch.Generator().manual_seed(3))
+        return noisy.std((1, 2, 3))
+
+    assert levels(1.0).mean() == pytest.approx(0.05, rel=0.1)
+    assert levels(2.0).mean() == pytest.approx(0.1 / 3, rel=0.1)
+
+
 def test_quantise_clips_and_rounds_to_eight_bits() -> None:
     sharp = torch.full((1, 1, 34, 34), 0.01)
     blurred = degraded(sharp, delta(1, 3), noise=(0.02, 0.02), quantise=True)
@@ -237,7 +279,7 @@ def test_ranges_read_from_a_configuration_file_may_be_lists() -> None:
         {"light_intensity": (0.5, 2.0)},
         {"saturation_probability": 1.5},
         {"jpeg": (0, 50)},
-        {"jpeg": (50, 100)},
+        {"jpeg": (50, 101)},
     ],
 )
 def test_unusable_configurations_are_refused_by_name(options: dict[str, object]) -> None:
