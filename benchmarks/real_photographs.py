@@ -34,6 +34,7 @@ from asnet.imaging import (
     picture_from_tensor,
     read_kernel,
     read_photograph,
+    unit_range,
     write_picture,
 )
 from asnet.imaging.resampling import kernel_extent
@@ -97,7 +98,7 @@ def pairs_in(folder: Path, names: list[str]) -> dict[str, tuple[Path, Path]]:
 
 def score(deblurrer: Deblurrer, name: str, photograph: Path, reference: Path) -> Scored:
     """Estimate the kernel and deblur, each timed by itself; the first includes what the second repeats."""
-    blurred = read_photograph(photograph).pixels
+    blurred = unit_range(read_photograph(photograph).pixels)
     truth = read_kernel(reference)
     begin = time.perf_counter()
     # Also of photographs that are left as they are, whose result has a kernel of a single pixel.
