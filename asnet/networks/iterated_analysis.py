@@ -122,6 +122,7 @@ class IteratedAnalysisNetwork(nn.Module):
             As in `forward`.
         usable : Tensor, optional
             (N, 1, H, W) bool, True for pixels that may take part in the kernel's equations; by default all.
+            The others had better be filled smoothly: they still count as blurred by the kernel.
         """
         with torch.autocast(image.device.type, enabled=False), threads_for(image[:, :1]):
             photographs = _photographs(image, usable)

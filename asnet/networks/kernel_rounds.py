@@ -190,7 +190,8 @@ def _starting_kernel(
 def _taking_part(photographs: Photographs, avoids_clipped: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
     """Return which gradients (N, 1, h, w) of the blurred and of the latent image take part; None if all do.
 
-    A gradient of the latent image spreads over the kernel: all that it becomes must be known.
+    A gradient of the latent image spreads over the kernel: near lights all that it becomes must be known. What is
+    not usable is filled smoothly by those who mask it, so that little spreads from there.
     """
     if photographs.clipped is None and photographs.usable is None:
         return None
@@ -200,8 +201,8 @@ def _taking_part(photographs: Photographs, avoids_clipped: Tensor, size: int) ->
         avoids = avoids_clipped & (clear[1].float().mean((1, 2, 3)) > LEAST_UNCLIPPED)
         masks = [mask | ~avoids[:, None, None, None] for mask in clear]
     if photographs.usable is not None:
-        unknown = ~photographs.usable
-        masks = [mask & ~grown(unknown, radius) for mask, radius in zip(masks, (1, size // 2), strict=True)]
+        known = ~grown(~photographs.usable, 1)
+        masks = [mask & known for mask in masks]
     return masks[0], masks[1]
 
 
