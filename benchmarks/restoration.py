@@ -88,16 +88,18 @@ def restore(deblurrer: Deblurrer, network: DeblurNetwork, example: Example) -> R
     kernel = example.kernel.to(deblurrer.device)
     largest = kernel.shape[-1] // 2
     strengths = network.config.synthesis.wiener_strengths
-    with_true_kernel = deblurrer.deblur(blurred[0], kernel[0]).image[None]
+    # The noise of an example goes beyond white and black; a file would not.
+    photograph = blurred[0].clamp(0, 1)
+    with_true_kernel = deblurrer.deblur(photograph, kernel[0]).image[None]
     begin = time.perf_counter()
-    result = deblurrer.deblur(blurred[0])
+    result = deblurrer.deblur(photograph)
     seconds = time.perf_counter() - begin
     deblurred = result.image[None]
     found = network.analysis(blurred).float()
     same = result.finding == "blurred" and torch.equal(
         fit_kernel(result.kernel.cpu()), fit_kernel(found[0].cpu())
     )
-    blind = deblurred if same else deblurrer.deblur(blurred[0], found[0]).image[None]
+    blind = deblurred if same else deblurrer.deblur(photograph, found[0]).image[None]
     blind_aligned = aligned_score(blind, sharp, largest)
     return {
         "photograph": example.name,
