@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from asnet.networks.edge_steepness import REACH, edge_steepness
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
-from asnet.networks.kernel_grids import centred, fit_grid, similarity
+from asnet.networks.kernel_grids import centred, fit_grid, rms_radius, similarity
 from asnet.networks.kernel_refiner import KernelRefiner
 from asnet.networks.kernel_rounds import Iteration, Photographs, grown, run_rounds
 from asnet.networks.latent_image import gradient_count
@@ -46,6 +46,10 @@ SMALLEST_STRENGTH = 1e-4
 
 #: Edges steeper than this (`edge_steepness`) are those of a sharp photograph.
 SHARP_STEEPNESS = 0.6
+
+#: A kernel of larger RMS radius in pixels is a blur, however steep some edges are: lights at night leave
+#: steep edges along their traces. Of sharp Kodak photographs it is at most 4.4, of such nights 14 and more.
+SHARP_RADIUS = 5.0
 
 #: Mean similarity of the courses' kernels to the winning one below which the estimate is contradictory.
 LEAST_AGREEMENT = 0.6
@@ -77,7 +81,7 @@ class KernelEstimate(NamedTuple):
     """Blur kernels of N images, and what speaks against using them."""
 
     kernel: Tensor  # (N, K, K), not negative, each of sum 1
-    sharp: Tensor  # (N,) bool: the edges of the image are too steep for any blur
+    sharp: Tensor  # (N,) bool: the edges of the image are too steep for any blur, and the kernel is small
     contradictory: Tensor  # (N,) bool: the courses do not agree, or there is nothing to see
 
 
@@ -128,9 +132,11 @@ class IteratedAnalysisNetwork(nn.Module):
             photographs = _photographs(image, usable)
             last, agreement = self._iterate(photographs)
             nothing_seen = last.evidence[:, 3].amax((-2, -1)) <= 0
+            steep = edge_steepness(photographs.luma, _unclipped(photographs)) > SHARP_STEEPNESS
+            kernel = self._refined(last)
             return KernelEstimate(
-                self._refined(last),
-                edge_steepness(photographs.luma, _unclipped(photographs)) > SHARP_STEEPNESS,
+                kernel,
+                steep & (rms_radius(kernel) < SHARP_RADIUS),
                 (agreement < LEAST_AGREEMENT) | nothing_seen,
             )
 

@@ -157,6 +157,13 @@ def extent(kernel: Tensor) -> Tensor:
     return 2 * (farthest * matters).flatten(1).amax(1) + 1
 
 
+def rms_radius(kernel: Tensor) -> Tensor:
+    """Return the root mean square distance (N,) in pixels of kernels' weights from the grid's centre."""
+    size = kernel.shape[-1]
+    squared = (torch.arange(size, device=kernel.device, dtype=kernel.dtype) - size // 2).square()
+    return (normalised(kernel) * (squared[:, None] + squared)).sum((-2, -1)).sqrt()
+
+
 def centred_square(side: Tensor, size: int) -> Tensor:
     """Return masks (N, size, size) of the centred squares of `side` (N,) pixels."""
     distance = (torch.arange(size, device=side.device) - size // 2).abs()

@@ -190,8 +190,8 @@ def _starting_kernel(
 def _taking_part(photographs: Photographs, avoids_clipped: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
     """Return which gradients (N, 1, h, w) of the blurred and of the latent image take part; None if all do.
 
-    A gradient of the latent image spreads over the kernel: near lights all that it becomes must be known. What
-    is not usable is filled smoothly by those who mask it, so that little spreads from there.
+    A gradient of the latent image spreads over the kernel: near lights all that it becomes must be known.
+    What is not usable is filled smoothly by those who mask it, so that little spreads from there.
     """
     if photographs.clipped is None and photographs.usable is None:
         return None

@@ -16,6 +16,7 @@ from asnet.networks.kernel_grids import (
     fit_grid,
     label_parts,
     prune,
+    rms_radius,
     similarity,
 )
 
@@ -94,6 +95,7 @@ def test_the_extent_is_the_centred_square_that_holds_the_kernel() -> None:
     kernel[2, 1, 5] = 1
     kernel[2, 9, 9] = 0.001
     assert extent(kernel).tolist() == [1, 5, 9]
+    torch.testing.assert_close(rms_radius(kernel), torch.tensor([0.0, 1.5, 16.032 / 1.001]).sqrt())
     for side, mask in zip((1, 5, 9), centred_square(extent(kernel), 11), strict=True):
         assert int(mask.sum()) == side**2
 
