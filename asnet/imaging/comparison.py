@@ -5,12 +5,15 @@ from torch import Tensor
 
 from asnet.imaging.kernel_files import kernel_picture
 from asnet.imaging.pixels import picture_from_tensor
+from asnet.imaging.resampling import kernel_extent
 
 GAP = 8
 _BACKGROUND = (32, 32, 32)
 #: Share of the photograph's shorter side that the kernel's picture takes, and its smallest side in pixels.
 _KERNEL_SHARE = 3
 _SMALLEST_KERNEL_SIDE = 93
+#: Pixels around the kernel that its picture shows.
+_KERNEL_BORDER = 2
 
 
 def comparison_size(height: int, width: int, kernel_size: int) -> tuple[int, int]:
@@ -27,14 +30,18 @@ def comparison_picture(blurred: Tensor, result: Tensor, kernel: Tensor) -> Image
     blurred, result : Tensor
         (1 or 3, H, W), range [0, 1].
     kernel : Tensor
-        (K, K), not negative; its largest value is drawn white.
+        (K, K), not negative; its largest value is drawn white. Empty borders are not drawn.
     """
     height, width = blurred.shape[1:]
     sheet = Image.new("RGB", comparison_size(height, width, kernel.shape[-1]), _BACKGROUND)
     side = _kernel_side(height, width, kernel.shape[-1])
     sheet.paste(picture_from_tensor(blurred).convert("RGB"), (GAP, GAP))
     sheet.paste(picture_from_tensor(result).convert("RGB"), (2 * GAP + width, GAP))
-    sheet.paste(kernel_picture(kernel, side=side).convert("RGB"), (3 * GAP + 2 * width, GAP))
+    # The part that holds the kernel: a small one would hardly be seen on a large grid.
+    border = max(0, (kernel.shape[-1] - kernel_extent(kernel)) // 2 - _KERNEL_BORDER)
+    shown = kernel[border : kernel.shape[-1] - border, border : kernel.shape[-1] - border]
+    side = side // shown.shape[-1] * shown.shape[-1]
+    sheet.paste(kernel_picture(shown, side=side).convert("RGB"), (3 * GAP + 2 * width, GAP))
     return sheet
 
 
