@@ -10,6 +10,7 @@ from PIL import Image
 from asnet.data.degradation import blur
 from asnet.errors import ConfigurationError
 from asnet.evaluation.metrics import kernel_similarity
+from asnet.networks import iterated_analysis
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 
@@ -105,6 +106,18 @@ def test_an_estimate_says_what_speaks_against_it() -> None:
     assert not both.contradictory[1]
     noise = torch.rand(1, 1, 200, 200, generator=torch.Generator().manual_seed(7))
     assert not analysis().estimate(noise).sharp or analysis().estimate(noise).contradictory
+
+
+def test_a_small_kernel_that_explains_nothing_is_no_blur(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A photograph with next to no blur, of which the rounds find a small but wrong one."""
+    network = analysis()
+    sharp = photograph()[..., :300, :300]
+    wrong = torch.zeros(1, 15, 15)
+    wrong[0, 7, 4:11] = 1 / 7
+    monkeypatch.setattr(network, "_refined", lambda last: wrong)
+    monkeypatch.setattr(iterated_analysis, "edge_steepness", lambda *_: torch.tensor([0.5]))
+    assert network.estimate(sharp).sharp
+    assert not network.estimate(blur(sharp, wrong)).sharp
 
 
 def test_blurred_lights_that_are_cut_off_at_white_do_not_look_sharp() -> None:
