@@ -51,8 +51,11 @@ function fillForm(options) {
 }
 
 /** Keep what the form shows as the options of the chosen photograph. */
-function readOptions() {
-  if (chosen) chosen.options = formOptions();
+function readOptions(event) {
+  if (chosen) {
+    chosen.options = formOptions();
+    if (event?.target.id === "scale") chosen.insisted = false;
+  }
   showOptions();
 }
 
@@ -91,6 +94,8 @@ function add(files) {
   for (const file of files) {
     // A region belongs to its photograph; everything else goes for the next one too.
     const options = { ...formOptions(), region: "" };
+    // "All the same" was said of one photograph alone.
+    if (chosen?.insisted) options.scale = "auto";
     const item = { file, name: file.name, options, state: "waiting", status: null, result: null, message: "" };
     item.original = URL.createObjectURL(file);
     items.push(item);
@@ -104,6 +109,8 @@ function start(item) {
   forgetResult(item);
   Object.assign(item, { state: "waiting", status: null, message: "", run: {} });
   if (item.file.size >= largestUpload) fail(item, `an upload may have at most ${largestUpload / 1e6} megabytes`);
+  const { source, kernelFile } = item.options;
+  if (source === "file" && !kernelFile) fail(item, "choose the file of the blur kernel first");
   next();
 }
 
@@ -340,7 +347,7 @@ $("photographs").addEventListener("change", (event) => {
   add([...event.target.files]);
   event.target.value = "";
 });
-$("options").addEventListener("input", readOptions);
+for (const type of ["input", "change"]) $("options").addEventListener(type, readOptions);
 $("options").addEventListener("submit", (event) => {
   event.preventDefault();
   if (chosen && !isActive(chosen)) start(chosen);
@@ -353,6 +360,7 @@ $("clear-region").addEventListener("click", () => {
 $("anyway").addEventListener("click", () => {
   $("scale").value = String(chosen.status.result.scale);
   readOptions();
+  chosen.insisted = true;
   start(chosen);
 });
 $("cancel").addEventListener("click", () => cancel(chosen));
