@@ -248,6 +248,17 @@ def test_a_sharp_photograph_is_said_to_be_and_deblurred_all_the_same(page: Page,
     page.wait_for(DONE)
     assert page["scale"].get_property("value") == "1"
     assert page["kernel"].is_displayed()
+    # That was said of this photograph alone.
+    page.add(tmp_path / "sharp.png")
+    page.wait_for("shows no blur")
+    assert page["scale"].get_property("value") == "auto"
+
+
+def test_a_kernel_s_file_is_asked_for(page: Page, photo: Path) -> None:
+    page.set("source", "file")
+    page.add(photo)
+    page.wait_for("choose the file of the blur kernel first")
+    assert page.states() == ["failed"]
 
 
 def test_an_unclear_blur_is_said(
