@@ -72,11 +72,13 @@ def make_samples(
     for index in range(first, first + count):
         batch = source.batch(index)
         last = network.last_iteration(batch.blurred)
-        if float(similarity(last.kernel, batch.kernel)) < LEAST_SIMILARITY:
+        found = float(similarity(last.kernel, batch.kernel))
+        if found < LEAST_SIMILARITY:
             continue
+        assert last.evidence is not None
         kernel, truth = fit_grid(last.kernel, GRID), fit_grid(batch.kernel, GRID)
         samples.append(Sample(kernel[0], fit_grid(last.evidence, GRID)[0], aligned(truth, kernel)[0]))
-        print(f"{index}: {float(similarity(last.kernel, batch.kernel)):.3f}", flush=True)
+        print(f"{index}: {found:.3f}", flush=True)
     return samples
 
 

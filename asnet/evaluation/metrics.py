@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from asnet.errors import InputError
+from asnet.networks.kernel_grids import similarity
+from asnet.networks.kernel_rounds import grown
 
 _SSIM_WINDOW = 11
 _SSIM_DEVIATION = 1.5
@@ -112,12 +114,7 @@ def ring_error(estimate: Tensor, ground_truth: Tensor, *, distance: int = 24) ->
         (grey[..., :-1, 1:] - grey[..., :-1, :-1]).abs(), (grey[..., 1:, :-1] - grey[..., :-1, :-1]).abs()
     )
     flat = functional.max_pool2d(steps, 5, stride=1, padding=2) < _FLAT_STEP
-    strong = (steps >= _STRONG_STEP).to(steps)
-    side = 2 * distance + 1
-    # One axis after the other.
-    near = functional.max_pool2d(strong, (side, 1), stride=1, padding=(distance, 0))
-    near = functional.max_pool2d(near, (1, side), stride=1, padding=(0, distance))
-    place = flat & (near > 0)
+    place = flat & grown(steps >= _STRONG_STEP, distance)
     error = (estimate - ground_truth).square().mean(dim=1, keepdim=True)
     total = (error * place).sum(dim=(1, 2, 3))
     return (total / place.sum(dim=(1, 2, 3))).sqrt()
@@ -149,11 +146,7 @@ def kernel_similarity(a: Tensor, b: Tensor) -> Tensor:
             "blur kernels to compare must be (N, K, K) of the same N, "
             f"not {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    shape = (a.shape[-2] + b.shape[-2] - 1, a.shape[-1] + b.shape[-1] - 1)
-    spectrum = torch.fft.rfft2(a, s=shape).conj() * torch.fft.rfft2(b, s=shape)
-    peak = torch.fft.irfft2(spectrum, s=shape).amax(dim=(1, 2))
-    norms = a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1)
-    return torch.where(norms > 0.0, peak / norms, 0.0)
+    return similarity(a, b)
 
 
 def self_symmetry(kernel: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ class IteratedAnalysisNetwork(nn.Module):
         with torch.autocast(image.device.type, enabled=False), threads_for(image[:, :1]):
             photographs = _photographs(image, usable)
             last, agreement = self._iterate(photographs)
-            nothing_seen = last.evidence[:, 3].amax((-2, -1)) <= 0
+            nothing_seen = _evidence(last)[:, 3].amax((-2, -1)) <= 0
             kernel = self._refined(last)
             return KernelEstimate(
                 kernel,
@@ -150,7 +150,7 @@ class IteratedAnalysisNetwork(nn.Module):
         return self._iterate(_photographs(image, None))[0]
 
     def _refined(self, last: Iteration) -> Tensor:
-        refined = fit_grid(self.refiner(last.kernel, last.evidence), self.config.kernel_size)
+        refined = fit_grid(self.refiner(last.kernel, _evidence(last)), self.config.kernel_size)
         return refined if self.training else centred(refined)
 
     @torch.no_grad()
@@ -176,6 +176,7 @@ class IteratedAnalysisNetwork(nn.Module):
                 course.weight,
                 avoids,
                 config.conjugate_gradient_steps,
+                keeps_evidence=scale == 0,
             )
 
         iterations = []
@@ -207,6 +208,11 @@ def _photographs(image: Tensor, usable: Tensor | None) -> Photographs:
         clipped if bool(clipped.any()) else None,
         None if usable is None or bool(usable.all()) else usable,
     )
+
+
+def _evidence(last: Iteration) -> Tensor:
+    assert last.evidence is not None
+    return last.evidence
 
 
 def _looks_sharp(photographs: Photographs, kernel: Tensor) -> Tensor:
@@ -242,8 +248,9 @@ def _chosen(iterations: list[Iteration], best: Tensor, size: int) -> Iteration:
         stacked = torch.stack(values)
         return stacked[best, torch.arange(len(best), device=best.device)]
 
+    evidence = [fit_grid(i.evidence, size) for i in iterations if i.evidence is not None]
     return Iteration(
         choose([fit_grid(i.kernel, size) for i in iterations]),
         choose([i.threshold for i in iterations]),
-        choose([fit_grid(i.evidence, size) for i in iterations]),
+        choose(evidence) if evidence else None,
     )

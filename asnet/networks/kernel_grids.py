@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asnet.networks.wiener import fast_fft_length
-
 #: Keeps divisions finite; far below the smallest weight that matters.
 EPSILON = 1e-6
 
@@ -172,10 +170,12 @@ def centred_square(side: Tensor, size: int) -> Tensor:
 
 
 def similarity(kernel: Tensor, other: Tensor) -> Tensor:
-    """Return the largest cosine (N,) of two kernels (N, s, s) and (N, t, t) over all whole-pixel shifts."""
-    length = fast_fft_length(kernel.shape[-1] + other.shape[-1])
-    first, second = (torch.fft.rfft2(k, s=(length, length)) for k in (kernel, other))
-    correlation: Tensor = torch.fft.irfft2(first * second.conj(), s=(length, length))
+    """Return the largest cosine (N,) of two kernels (N, s, s) and (N, t, t) over all whole-pixel shifts.
+
+    0 where either is zero everywhere.
+    """
+    shape = [first + second - 1 for first, second in zip(kernel.shape[-2:], other.shape[-2:], strict=True)]
+    spectrum = torch.fft.rfft2(kernel, s=shape).conj() * torch.fft.rfft2(other, s=shape)
+    peak: Tensor = torch.fft.irfft2(spectrum, s=shape).amax(dim=(1, 2))
     norms = kernel.flatten(1).norm(dim=1) * other.flatten(1).norm(dim=1)
-    cosine: Tensor = correlation.flatten(1).amax(1) / norms.clamp(min=EPSILON)
-    return cosine
+    return torch.where(norms > 0.0, peak / norms, 0.0)

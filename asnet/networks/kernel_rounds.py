@@ -88,15 +88,15 @@ class Iteration:
         (N, s, s), pruned and centred, not negative, each of sum 1.
     threshold : Tensor
         (N,): squared magnitude below which gradients of the latent image do not count.
-    evidence : Tensor
+    evidence : Tensor or None
         (N, 5, s, s): what the kernel was found from, moved with it: solutions of the normal equations with
         little and with much damping, the correlation of latent and blurred gradients, and the
-        autocorrelations of either.
+        autocorrelations of either. None but at the finest scale: nothing else reads it.
     """
 
     kernel: Tensor
     threshold: Tensor
-    evidence: Tensor
+    evidence: Tensor | None
 
 
 def run_rounds(
@@ -107,6 +107,8 @@ def run_rounds(
     weight: float,
     avoids_clipped: Tensor,
     steps: int,
+    *,
+    keeps_evidence: bool,
 ) -> Iteration:
     """Go through the rounds of one scale.
 
@@ -126,6 +128,8 @@ def run_rounds(
         (N,) bool: whether gradients near clipped pixels are left out, instead of being completed.
     steps : int
         Steps of conjugate gradients.
+    keeps_evidence : bool
+        Whether the result holds its evidence, which takes two more solutions.
 
     Returns
     -------
@@ -155,7 +159,7 @@ def run_rounds(
     return Iteration(
         shifted(kernel, shift),
         threshold,
-        _evidence(correlations, steps, shift),
+        _evidence(correlations, steps, shift) if keeps_evidence else None,
     )
 
 

@@ -1,5 +1,6 @@
 """`asnet serve` as a program: where it listens, how it ends, and what it says."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ def test_it_serves_until_it_is_interrupted_and_leaves_nothing(small_weights: Pat
     urllib3 = pytest.importorskip("urllib3", reason="the extra test is not installed")
     pytest.importorskip("uvicorn", reason="the extra web is not installed")
     command = [sys.executable, "-m", "asnet", "serve", "--port", "0", "--model", str(small_weights)]
-    environment = {"TMPDIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         try:
