@@ -52,6 +52,10 @@ SHARP_STEEPNESS = 0.6
 #: and 1.05 times as many, of good estimates 0.8 to 0.97 times.
 DOUBTFUL_STEEPNESS = 0.4
 
+#: A small kernel with which the latent image needs more than this share of the gradients that it needs
+#: without explains too little to be used: textures without edges give such estimates.
+LARGEST_SHARE = 0.975
+
 #: A kernel of larger RMS radius in pixels is a blur, however steep some edges are: lights at night leave
 #: steep edges along their traces. Of sharp Kodak photographs it is at most 4.4, of such nights 14 and more.
 SHARP_RADIUS = 5.0
@@ -138,10 +142,13 @@ class IteratedAnalysisNetwork(nn.Module):
             last, agreement = self._iterate(photographs)
             nothing_seen = _evidence(last)[:, 3].amax((-2, -1)) <= 0
             kernel = self._refined(last)
+            small = rms_radius(kernel) < SHARP_RADIUS
+            # Of large kernels the share says little: lights that are clipped need gradients all the same.
+            explained = _share_of_gradients(photographs, kernel)
             return KernelEstimate(
                 kernel,
-                _looks_sharp(photographs, kernel),
-                (agreement < LEAST_AGREEMENT) | nothing_seen,
+                _looks_sharp(photographs, small, explained),
+                (agreement < LEAST_AGREEMENT) | nothing_seen | (small & (explained > LARGEST_SHARE)),
             )
 
     @torch.no_grad()
@@ -215,17 +222,17 @@ def _evidence(last: Iteration) -> Tensor:
     return last.evidence
 
 
-def _looks_sharp(photographs: Photographs, kernel: Tensor) -> Tensor:
+def _looks_sharp(photographs: Photographs, small: Tensor, explained: Tensor) -> Tensor:
     """Tell (N,) which photographs show no blur: steep edges, and a small kernel that explains nothing."""
     steepness = edge_steepness(photographs.luma, _unclipped(photographs))
-    small = rms_radius(kernel) < SHARP_RADIUS
-    sharp = small & (steepness > SHARP_STEEPNESS)
-    doubtful = small & ~sharp & (steepness > DOUBTFUL_STEEPNESS)
-    if not bool(doubtful.any()):
-        return sharp
+    return small & ((steepness > SHARP_STEEPNESS) | ((steepness > DOUBTFUL_STEEPNESS) & (explained >= 1.0)))
+
+
+def _share_of_gradients(photographs: Photographs, kernel: Tensor) -> Tensor:
+    """Return (N,) how many gradients the latent image needs with the kernel, divided by those without."""
     single = kernel.new_ones(len(kernel), 1, 1)
     needed, without_blur = (_needed_gradients(photographs, k) for k in (kernel, single))
-    return sharp | (doubtful & (needed >= without_blur))
+    return needed / without_blur.clamp(min=torch.finfo(needed.dtype).tiny)
 
 
 def _unclipped(photographs: Photographs) -> Tensor | None:
