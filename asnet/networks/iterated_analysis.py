@@ -56,6 +56,9 @@ DOUBTFUL_STEEPNESS = 0.4
 #: without explains too little to be used: textures without edges give such estimates.
 LARGEST_SHARE = 0.975
 
+#: Courses that agree better than this are believed all the same.
+DOUBTFUL_AGREEMENT = 0.8
+
 #: A kernel of larger RMS radius in pixels is a blur, however steep some edges are: lights at night leave
 #: steep edges along their traces. Of sharp Kodak photographs it is at most 4.4, of such nights 14 and more.
 SHARP_RADIUS = 5.0
@@ -148,7 +151,9 @@ class IteratedAnalysisNetwork(nn.Module):
             return KernelEstimate(
                 kernel,
                 _looks_sharp(photographs, small, explained),
-                (agreement < LEAST_AGREEMENT) | nothing_seen | (small & (explained > LARGEST_SHARE)),
+                nothing_seen
+                | (agreement < LEAST_AGREEMENT)
+                | (small & (explained > LARGEST_SHARE) & (agreement < DOUBTFUL_AGREEMENT)),
             )
 
     @torch.no_grad()
