@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from asnet import ops
 from asnet.networks.wiener import difference_power, fast_fft_length, transfer_function
 
 #: The weight beta of the splitting: the first, in units of lambda, its growth, and where it ends.
@@ -138,26 +139,53 @@ def sparse_latent(
         (N, 1, H, W): the padded blurred images, with clipped pixels raised to what latent image and kernel
         predict.
     """
-    size = scale.padded.shape[-2:]
-    observed = scale.padded if observed is None else observed
+    solve = ops.sparse_latent if scale.padded.is_cpu else _sparse_latent_by_torch
+    latent, observed = solve(
+        scale.padded,
+        kernel,
+        strength,
+        beta=FIRST_BETA * strength,
+        growth=BETA_GROWTH,
+        steps=latent_steps(strength),
+        observed=observed,
+        clipped=scale.clipped,
+        brightest=BRIGHTEST,
+    )
+    height, width = scale.image.shape[-2:]
+    return latent[..., :height, :width], observed
+
+
+def _sparse_latent_by_torch(
+    padded: Tensor,
+    kernel: Tensor,
+    strength: float,
+    *,
+    beta: float,
+    growth: float,
+    steps: int,
+    observed: Tensor | None,
+    clipped: Tensor | None,
+    brightest: float,
+) -> tuple[Tensor, Tensor]:
+    """Do what `asnet.ops.sparse_latent` does, on devices for which it has no kernel."""
+    size = padded.shape[-2:]
+    observed = padded if observed is None else observed
     prior = difference_power(size[0], size[1], observed.device, observed.dtype)
     transfer = transfer_function(kernel, size[0], size[1])[:, None]
     adjoint = transfer.conj()
     power = transfer.real.square() + transfer.imag.square()
     matched = adjoint * torch.fft.rfft2(observed)
     latent = observed
-    beta = FIRST_BETA * strength
-    for _ in range(latent_steps(strength)):
+    for _ in range(steps):
         divergence = torch.fft.rfft2(_sparse_divergence(latent, strength / beta))
         spectrum = divergence.mul_(beta).add_(matched).div_(torch.add(power, prior, alpha=beta))
         latent = torch.fft.irfft2(spectrum, s=tuple(size))
-        if scale.clipped is not None:
-            predicted = torch.fft.irfft2(transfer * spectrum, s=tuple(size)).clamp_(max=BRIGHTEST)
-            observed = torch.where(scale.clipped, torch.maximum(predicted, scale.padded), scale.padded)
+        if clipped is not None:
+            predicted = torch.fft.irfft2(transfer * spectrum, s=tuple(size)).clamp_(max=brightest)
+            observed = torch.where(clipped, torch.maximum(predicted, padded), padded)
             matched = adjoint * torch.fft.rfft2(observed)
-        beta *= BETA_GROWTH
-    height, width = scale.image.shape[-2:]
-    return latent[..., :height, :width], observed
+        beta *= growth
+    return latent, observed
 
 
 def _sparse_divergence(image: Tensor, threshold: float) -> Tensor:

@@ -4,6 +4,7 @@ Every operator of `asnet.ops` has one; the tests compare with it and it is the p
 operator means.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -87,3 +88,46 @@ def guided_pointwise_conv2d(
     return guided_conv2d(
         concatenation, weight.view(weight.shape[0], -1, 1, 1), bias, multiplier, shift, activation=activation
     )
+
+
+def sparse_latent(
+    padded: Tensor,
+    kernel: Tensor,
+    strength: float,
+    *,
+    beta: float,
+    growth: float,
+    steps: int,
+    observed: Tensor | None = None,
+    clipped: Tensor | None = None,
+    brightest: float = math.inf,
+) -> tuple[Tensor, Tensor]:
+    """Half-quadratic splitting over whole spectra: see `asnet.ops.sparse_latent`."""
+    height, width = padded.shape[2:]
+    size = kernel.shape[-1]
+    centred = F.pad(kernel, (0, width - size, 0, height - size)).roll((-(size // 2), -(size // 2)), (1, 2))
+    transfer = torch.fft.fft2(centred[:, None])
+    # A shift by one pixel to the left, or upwards, in the frequency domain.
+    across, down = (
+        torch.polar(torch.ones_like(turns), turns) - 1
+        for turns in (
+            2 * torch.pi * torch.fft.fftfreq(width, dtype=padded.dtype, device=padded.device),
+            2 * torch.pi * torch.fft.fftfreq(height, dtype=padded.dtype, device=padded.device)[:, None],
+        )
+    )
+    prior = across.abs().square() + down.abs().square()
+    latent = observed = padded if observed is None else observed
+    for step in range(steps):
+        weight = beta * growth**step
+        horizontal, vertical = latent.roll(-1, 3) - latent, latent.roll(-1, 2) - latent
+        kept = horizontal.square() + vertical.square() >= strength / weight
+        horizontal, vertical = torch.fft.fft2(horizontal * kept), torch.fft.fft2(vertical * kept)
+        pull = across.conj() * horizontal + down.conj() * vertical
+        spectrum = (transfer.conj() * torch.fft.fft2(observed) + weight * pull) / (
+            transfer.abs().square() + weight * prior
+        )
+        latent = torch.fft.ifft2(spectrum).real
+        if clipped is not None:
+            predicted = torch.fft.ifft2(transfer * spectrum).real.clamp(max=brightest)
+            observed = torch.where(clipped, torch.maximum(predicted, padded), padded)
+    return latent, observed
