@@ -131,3 +131,34 @@ def sparse_latent(
             predicted = torch.fft.ifft2(transfer * spectrum).real.clamp(max=brightest)
             observed = torch.where(clipped, torch.maximum(predicted, padded), padded)
     return latent, observed
+
+
+def toeplitz_solve(
+    lags: Tensor, right: Tensor, weight: float, steps: int, support: Tensor | None = None
+) -> Tensor:
+    """Conjugate gradients with the whole matrix: see `asnet.ops.toeplitz_solve`."""
+    size = right.shape[-1]
+    places = torch.cartesian_prod(torch.arange(size), torch.arange(size)).to(right.device)
+    down, across = (places[:, None] - places[None] + size - 1).unbind(2)
+    inside = torch.ones_like(right) if support is None else support.to(right.dtype)
+    inside = inside.flatten(1)
+    matrix = lags[:, down, across] + weight * torch.eye(size**2, dtype=right.dtype, device=right.device)
+    matrix = inside[:, :, None] * matrix * inside[:, None, :]
+
+    def product(vectors: Tensor) -> Tensor:
+        return torch.einsum("nij,nj->ni", matrix, vectors)
+
+    def dot(first: Tensor, second: Tensor) -> Tensor:
+        return (first * second).sum(1, keepdim=True)
+
+    tiny = torch.finfo(right.dtype).tiny
+    solution = inside / inside.sum(1, keepdim=True).clamp(min=1)
+    residual = inside * right.flatten(1) - product(solution)
+    direction = residual
+    for _ in range(steps):
+        step = dot(residual, residual) / dot(direction, product(direction)).clamp(min=tiny)
+        solution = solution + step * direction
+        left = residual - step * product(direction)
+        direction = left + dot(left, left) / dot(residual, residual).clamp(min=tiny) * direction
+        residual = left
+    return solution.view_as(right)

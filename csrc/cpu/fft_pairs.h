@@ -42,4 +42,38 @@ inline void join_pair(PairSpectra<T>& spectra, int64_t size, int64_t first, T* z
   }
 }
 
+// Spectra of a plane that is transformed along columns lie in blocks of `lanes` vertical frequencies, `block` values apart, a
+// block as [column][re, im][lane]. The two functions below go there and back for two registers of columns. `scratch` holds
+// these as the parts of complex values, and as much again.
+
+// `spectra` begins at the first of the columns. Twice too large.
+template <typename T>
+void columns_to_spectra(const Fft<T>& plan, T* scratch, T* spectra, int64_t block) {
+  const T* z = fft<T, false>(plan, scratch, scratch + plan.size * complex_size<T>);
+  for (int64_t first = 0; first <= plan.size / 2; first += lanes<T>, spectra += block) {
+    PairSpectra<T> pair;
+    split_pair(z, plan.size, first, pair);
+    T* to = spectra;
+    for (int64_t part = 0; part < 4; part += 2)
+      for (int64_t column = 0; column < lanes<T>; ++column, to += complex_size<T>)
+        store_complex(to, Complex<T>{pair[part][column], pair[part + 1][column]});
+  }
+}
+
+// Returns where in `scratch` the columns are, not scaled.
+template <typename T>
+T* spectra_to_columns(const Fft<T>& plan, const T* spectra, int64_t block, T* scratch) {
+  for (int64_t first = 0; first <= plan.size / 2; first += lanes<T>, spectra += block) {
+    PairSpectra<T> pair;
+    const T* from = spectra;
+    for (int64_t part = 0; part < 4; part += 2)
+      for (int64_t column = 0; column < lanes<T>; ++column, from += complex_size<T>) {
+        pair[part][column] = load(from);
+        pair[part + 1][column] = load(from + lanes<T>);
+      }
+    join_pair(pair, plan.size, first, scratch);
+  }
+  return fft<T, true>(plan, scratch, scratch + plan.size * complex_size<T>);
+}
+
 }  // namespace asnet::ASNET_ISA

@@ -7,39 +7,9 @@ namespace asnet::ASNET_ISA {
 namespace {
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Along columns: `scratch` holds two registers of columns as the parts of complex values, and as much again.
+// Along columns
 
-// The spectra of the columns in `scratch`, from column x on.
-template <typename T>
-void transform_columns(const LatentArguments<T>& a, T* scratch, int64_t x, T* spectra) {
-  const T* z = fft<T, false>(a.fft_y, scratch, scratch + a.height * complex_size<T>);
-  for (int64_t first = 0; first < a.frequencies_y(); first += lanes<T>, spectra += a.block) {
-    PairSpectra<T> pair;
-    split_pair(z, a.height, first, pair);
-    T* to = spectra + x * complex_size<T>;
-    for (int64_t part = 0; part < 4; part += 2)
-      for (int64_t column = 0; column < lanes<T>; ++column, to += complex_size<T>)
-        store_complex(to, Complex<T>{pair[part][column], pair[part + 1][column]});
-  }
-}
-
-// The columns from x on, not scaled; `scratch` may be used until they were read.
-template <typename T>
-const T* restore_columns(const LatentArguments<T>& a, const T* spectra, int64_t x, T* scratch) {
-  for (int64_t first = 0; first < a.frequencies_y(); first += lanes<T>, spectra += a.block) {
-    PairSpectra<T> pair;
-    const T* from = spectra + x * complex_size<T>;
-    for (int64_t part = 0; part < 4; part += 2)
-      for (int64_t column = 0; column < lanes<T>; ++column, from += complex_size<T>) {
-        pair[part][column] = load(from);
-        pair[part + 1][column] = load(from + lanes<T>);
-      }
-    join_pair(pair, a.height, first, scratch);
-  }
-  return fft<T, true>(a.fft_y, scratch, scratch + a.height * complex_size<T>);
-}
-
-// Of restored images: both transforms, and the 2 of split_pair.
+// Of images: both transforms, and the 2 of columns_to_spectra.
 template <typename T>
 T inverse_scale(const LatentArguments<T>& a) {
   return T(1) / T(2 * a.height * a.width);
@@ -102,7 +72,7 @@ void plane_to_columns(const LatentArguments<T>& a, const T* plane, T* spectra, T
       const T* from = plane + y * a.row + x;
       store_complex(scratch + y * complex_size<T>, Complex<T>{load(from), load(from + lanes<T>)});
     }
-    transform_columns(a, scratch, x, spectra);
+    columns_to_spectra(a.fft_y, scratch, spectra + x * complex_size<T>, a.block);
   }
 }
 
@@ -112,7 +82,7 @@ void divergence_to_columns(const LatentArguments<T>& a, T threshold, T* scratch,
     const int64_t x = task * 2 * lanes<T>;
     divergence(a, broadcast(threshold), x, scratch);
     divergence(a, broadcast(threshold), x + lanes<T>, scratch + lanes<T>);
-    transform_columns(a, scratch, x, a.gradients);
+    columns_to_spectra(a.fft_y, scratch, a.gradients + x * complex_size<T>, a.block);
   }
 }
 
@@ -121,7 +91,7 @@ void columns_to_image(const LatentArguments<T>& a, T* scratch, int64_t begin, in
   const T scale = inverse_scale(a);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t x = task * 2 * lanes<T>;
-    const T* z = restore_columns(a, a.gradients, x, scratch);
+    const T* z = spectra_to_columns(a.fft_y, a.gradients + x * complex_size<T>, a.block, scratch);
     for (int64_t y = 0; y < a.height; ++y) {
       const Complex<T> pixels = load_complex(z + y * complex_size<T>) * scale;
       T* to = a.image + y * a.row + x;
@@ -136,7 +106,7 @@ void predicted_to_observed(const LatentArguments<T>& a, bool at_the_end, T* scra
   const T scale = inverse_scale(a);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t x = task * 2 * lanes<T>;
-    const T* z = restore_columns(a, a.observed, x, scratch);
+    const T* z = spectra_to_columns(a.fft_y, a.observed + x * complex_size<T>, a.block, scratch);
     for (int64_t y = 0; y < a.height; ++y) {
       const int64_t at = y * a.row + x;
       const Complex<T> predicted = load_complex(z + y * complex_size<T>) * scale;
@@ -147,7 +117,7 @@ void predicted_to_observed(const LatentArguments<T>& a, bool at_the_end, T* scra
       store(to, parts[0]);
       store(to + lanes<T>, parts[1]);
     }
-    if (!at_the_end) transform_columns(a, scratch, x, a.observed);
+    if (!at_the_end) columns_to_spectra(a.fft_y, scratch, a.observed + x * complex_size<T>, a.block);
   }
 }
 

@@ -19,8 +19,8 @@ namespace asnet {
 // A plane is an image in memory: rows are `row` values apart, and beside its width the opposite side goes on for one column
 // to the left and up to one column beyond `columns` to the right.
 //
-// Spectra are [block][column][re, im][lane]: blocks of `lanes` vertical frequencies, `block` values apart, and pixels or
-// horizontal frequencies along a row. They are twice too large, but for that of the kernel.
+// Spectra are those of cpu/fft_pairs.h, with pixels or horizontal frequencies along a row. They are twice too large, but for
+// that of the kernel.
 template <typename T>
 struct LatentArguments {
   int64_t height, width;
@@ -34,8 +34,6 @@ struct LatentArguments {
   T* transfer;                // spectra of k
   T* gradients;               // spectra of conj(D) g, then of x
   T* observed;                // spectra of y, or of conj(K) Y where y never changes
-
-  int64_t frequencies_y() const { return height / 2 + 1; }
 };
 
 // What latent_spectra finds in `observed`, and what it leaves there.

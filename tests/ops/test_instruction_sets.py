@@ -12,7 +12,7 @@ import pytest
 import torch
 from half_precision import check_every_half_precision_number
 
-from asnet.ops import cross_correlation, reference, sparse_latent
+from asnet.ops import cross_correlation, reference, sparse_latent, toeplitz_solve
 
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 
@@ -59,6 +59,18 @@ def check_sparse_latent() -> None:
                 assert (result - truth).abs().max() < tolerance
 
 
+def check_toeplitz_solve() -> None:
+    """Against the whole matrix in float64."""
+    for side in (4, 17):
+        lags = torch.zeros(1, 2 * side - 1, 2 * side - 1, dtype=torch.float64)
+        lags[0, side - 2 : side + 1, side - 1] = torch.tensor([1.0, 4.0, 1.0])
+        right = torch.rand(1, side, side, dtype=torch.float64)
+        exact = reference.toeplitz_solve(lags, right, 0.5, 8)
+        for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-14)):
+            result = toeplitz_solve(lags.to(dtype), right.to(dtype), 0.5, 8)
+            assert (result - exact).abs().max() < tolerance
+
+
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 def test_every_instruction_set(instruction_set: str) -> None:
     """malloc's memory is poisoned."""
@@ -85,3 +97,4 @@ if __name__ == "__main__":
     check_cross_correlation()
     check_transform_conv2d()
     check_sparse_latent()
+    check_toeplitz_solve()
