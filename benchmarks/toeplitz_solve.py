@@ -39,13 +39,14 @@ def by_torch(lags: Tensor, right: Tensor) -> Tensor:
     solution = torch.full_like(right, 1 / size**2)
     residual = right - apply(solution)
     direction, energy = residual, energy_of(residual)
+    tiny = torch.finfo(energy.dtype).tiny
     for _ in range(STEPS):
         product = apply(direction)
-        step = energy / (direction * product).sum((-2, -1), keepdim=True)
+        step = energy / (direction * product).sum((-2, -1), keepdim=True).clamp(min=tiny)
         solution = solution + step * direction
         residual = residual - step * product
         left = energy_of(residual)
-        direction = residual + left / energy * direction
+        direction = residual + left / energy.clamp(min=tiny) * direction
         energy = left
     return solution
 
