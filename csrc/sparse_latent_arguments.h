@@ -60,20 +60,23 @@ inline void check(const Tensor& padded, const Tensor& observed, const OptionalTe
   STD_TORCH_CHECK(splitting.steps > 0, kName, ": steps is ", splitting.steps, ", expected at least 1");
 }
 
-// The arguments, contiguous, and the results; `raised`, which nothing writes where nothing is clipped, is empty then.
+// The arguments, contiguous, and what y becomes, which is empty where nothing is clipped.
 struct Tensors {
   Tensor padded, observed;
   OptionalTensor clipped;
-  Tensor kernel, latent, raised;
+  Tensor kernel, raised;
 };
 
 inline Tensors dense(const Tensor& padded, const Tensor& observed, const OptionalTensor& clipped, const Tensor& kernel) {
   Tensors tensors{torch::stable::contiguous(padded), torch::stable::contiguous(observed), {}, torch::stable::contiguous(kernel),
-                  {}, {}};
+                  torch::stable::new_empty(padded, {clipped ? padded.size(0) : 0, 1, padded.size(2), padded.size(3)})};
   if (clipped) tensors.clipped = torch::stable::contiguous(*clipped);
-  tensors.latent = torch::stable::new_empty(padded, {padded.size(0), 1, padded.size(2), padded.size(3)});
-  tensors.raised = torch::stable::new_empty(padded, {clipped ? padded.size(0) : 0, 1, padded.size(2), padded.size(3)});
   return tensors;
+}
+
+// A new tensor of the shape and dtype of the images.
+inline Tensor empty_images(const Tensor& padded) {
+  return torch::stable::new_empty(padded, {padded.size(0), 1, padded.size(2), padded.size(3)});
 }
 
 }  // namespace asnet::sparse_latent

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from asnet import ops
 from asnet.networks.wiener import difference_power, fast_fft_length, transfer_function
+from asnet.ops._extension import devices_with_kernel
 
 #: The weight beta of the splitting: the first, in units of lambda, its growth, and where it ends.
 FIRST_BETA, BETA_GROWTH, LAST_BETA = 2.0, 2.0, 100.0
@@ -139,7 +140,8 @@ def sparse_latent(
         (N, 1, H, W): the padded blurred images, with clipped pixels raised to what latent image and kernel
         predict.
     """
-    solve = ops.sparse_latent if scale.padded.is_cpu else _sparse_latent_by_torch
+    has_kernel = scale.padded.device.type in devices_with_kernel("sparse_latent")
+    solve = ops.sparse_latent if has_kernel else _sparse_latent_by_torch
     latent, observed = solve(
         scale.padded,
         kernel,
@@ -167,7 +169,7 @@ def _sparse_latent_by_torch(
     clipped: Tensor | None,
     brightest: float,
 ) -> tuple[Tensor, Tensor]:
-    """Do what `asnet.ops.sparse_latent` does, on devices for which it has no kernel."""
+    """Do what `asnet.ops.sparse_latent` does, on devices that it has no kernel for."""
     size = padded.shape[-2:]
     observed = padded if observed is None else observed
     prior = difference_power(size[0], size[1], observed.device, observed.dtype)

@@ -38,7 +38,8 @@ def sparse_latent(
     Parameters
     ----------
     padded : Tensor
-        Photographs (N, 1, H, W), periodic, float32 or float64; H and W are products of 2, 3 and 5. CPU.
+        Photographs (N, 1, H, W), periodic, float32 or float64; H and W are products of 2, 3 and 5.
+        On the CPU, or on CUDA devices where asnet was built for them.
     kernel : Tensor
         Blur kernels (N, s, s), s odd and at most H and W, in the dtype of `padded`.
     strength : float

@@ -179,7 +179,7 @@ class Steps {
 };
 
 template <typename T>
-void run(const Tensors& tensors, const Splitting& splitting) {
+void run(const Tensors& tensors, const Splitting& splitting, const Tensor& latent) {
   const int64_t count = tensors.padded.size(0), height = tensors.padded.size(2), width = tensors.padded.size(3);
   const int64_t size = tensors.kernel.size(1), pixels = height * width;
   const auto images = [&](int64_t first, int64_t last) {
@@ -188,7 +188,7 @@ void run(const Tensors& tensors, const Splitting& splitting) {
       steps.run({const_pointer<T>(tensors.padded) + n * pixels, const_pointer<T>(tensors.observed) + n * pixels,
                  const_pointer<T>(tensors.kernel) + n * size * size,
                  tensors.clipped ? const_pointer<bool>(*tensors.clipped) + n * pixels : nullptr,
-                 pointer<T>(tensors.latent) + n * pixels,
+                 pointer<T>(latent) + n * pixels,
                  tensors.clipped ? pointer<T>(tensors.raised) + n * pixels : nullptr});
   };
   // Threads of an image wait for each other after each transform, those of several images do not.
@@ -207,9 +207,10 @@ std::tuple<Tensor, Tensor> sparse_latent(const Tensor& padded, const Tensor& obs
     STD_TORCH_CHECK(next_fft_size(padded.size(dim)) == padded.size(dim), kName, ": padded has ", padded.size(2), " x ",
                     padded.size(3), " pixels, expected products of 2, 3 and 5");
   const Tensors tensors = dense(padded, observed, clipped, kernel);
+  const Tensor latent = empty_images(padded);
   if (padded.numel() > 0)
-    padded.scalar_type() == ScalarType::Double ? run<double>(tensors, splitting) : run<float>(tensors, splitting);
-  return {tensors.latent, tensors.raised};
+    padded.scalar_type() == ScalarType::Double ? run<double>(tensors, splitting, latent) : run<float>(tensors, splitting, latent);
+  return {latent, tensors.raised};
 }
 
 }  // namespace

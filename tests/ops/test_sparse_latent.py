@@ -39,8 +39,8 @@ def solve(function, padded, kernel, observed=None, clipped=None, **options):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("shape", "size"), CASES)
 @pytest.mark.usefixtures("poisoned")
-def test_result_is_that_of_the_formula(shape, size, dtype, clips):
-    padded, kernel, observed, clipped = problem(shape, size, dtype)
+def test_result_is_that_of_the_formula(device, shape, size, dtype, clips):
+    padded, kernel, observed, clipped = (tensor.to(device) for tensor in problem(shape, size, dtype))
     arguments = (padded, kernel, observed if clips else None, clipped if clips else None)
     in_float64 = [a.double() if a is not None and a.is_floating_point() else a for a in arguments]
     results = solve(sparse_latent, *arguments, brightest=1.4)
