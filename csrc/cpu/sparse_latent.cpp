@@ -60,26 +60,24 @@ class Steps {
         fft_x_(width),
         prior_y_(difference_power<T>(height, frequencies_, blocks_ * lanes_)),
         prior_x_(difference_power<T>(width, width, width)),
-        image_(height * row_),
-        transfer_(spectra_size()),
-        gradients_(spectra_size()),
-        observed_(spectra_size()) {
-    if (clips) {
-      lowest_.emplace(height * row_);
-      highest_.emplace(height * row_);
-    }
+        memory_((clips ? 3 : 1) * height * row_ + 3 * blocks_ * columns_ * 2 * lanes_) {
+    // One block of memory: large pages are for large blocks alone.
+    const int64_t spectra = blocks_ * columns_ * 2 * lanes_;
+    T* const transfer = memory_.data();
+    image_ = transfer + 3 * spectra + lanes_;
+    lowest_ = clips ? image_ + height * row_ : nullptr;
+    highest_ = clips ? lowest_ + height * row_ : nullptr;
     a_ = {height, width, columns_, row_, columns_ * 2 * lanes_, fft_y_.fft(), fft_x_.fft(), prior_y_.data(), prior_x_.data(),
-          plane(image_), clips ? plane(*lowest_) : nullptr, clips ? plane(*highest_) : nullptr,
-          transfer_.data(), gradients_.data(), observed_.data()};
+          image_, lowest_, highest_, transfer, transfer + spectra, transfer + 2 * spectra};
   }
 
   void run(const Image<T>& image) {
     place_kernel(image.kernel);
-    to_columns(transfer_.data());
+    to_columns(a_.transfer);
     along_rows([&](T* scratch, int64_t begin, int64_t end) { ASNET_DISPATCH(transfer_spectra<T>(a_, scratch, begin, end)); });
     if (image.clipped) place_limits(image);
-    place(plane(image_), [&](int64_t at) { return image.observed[at]; });
-    to_columns(observed_.data());
+    place(image_, [&](int64_t at) { return image.observed[at]; });
+    to_columns(a_.observed);
 
     double beta = splitting_.beta;
     for (int64_t step = 0; step < splitting_.steps; ++step, beta *= splitting_.growth) {
@@ -95,7 +93,7 @@ class Steps {
       });
       along_columns([&](T* scratch, int64_t begin, int64_t end) { ASNET_DISPATCH(columns_to_image<T>(a_, scratch, begin, end)); });
       if (step + 1 == splitting_.steps) break;
-      wrap(plane(image_));
+      wrap(image_);
       if (image.clipped) raise_observed(false);
     }
     copy_image(image.latent);
@@ -106,9 +104,6 @@ class Steps {
   }
 
  private:
-  int64_t spectra_size() const { return blocks_ * columns_ * 2 * lanes_; }
-  T* plane(Workspace<T>& memory) const { return memory.data() + lanes_; }
-
   // function(scratch, begin, end)
   template <typename Function>
   void with_scratch(int64_t tasks, int64_t length, const Function& function) const {
@@ -138,7 +133,7 @@ class Steps {
 
   // The kernel as an image, its centre at the origin.
   void place_kernel(const T* kernel) {
-    T* const image = plane(image_);
+    T* const image = image_;
     for (int64_t y = 0; y < a_.height; ++y) std::fill_n(image + y * row_, a_.width, T(0));
     const int64_t centre = kernel_size_ / 2;
     for (int64_t y = 0; y < kernel_size_; ++y)
@@ -149,13 +144,13 @@ class Steps {
 
   void place_limits(const Image<T>& image) {
     const T brightest = static_cast<T>(splitting_.brightest);
-    place(plane(*lowest_), [&](int64_t at) { return image.padded[at]; });
-    place(plane(*highest_), [&](int64_t at) { return image.clipped[at] ? brightest : image.padded[at]; });
+    place(lowest_, [&](int64_t at) { return image.padded[at]; });
+    place(highest_, [&](int64_t at) { return image.clipped[at] ? brightest : image.padded[at]; });
   }
 
   void to_columns(T* spectra) {
     along_columns([&](T* scratch, int64_t begin, int64_t end) {
-      ASNET_DISPATCH(plane_to_columns<T>(a_, plane(image_), spectra, scratch, begin, end));
+      ASNET_DISPATCH(plane_to_columns<T>(a_, image_, spectra, scratch, begin, end));
     });
   }
 
@@ -173,8 +168,8 @@ class Steps {
   int64_t kernel_size_, lanes_, frequencies_, blocks_, columns_, row_;
   FftPlan<T> fft_y_, fft_x_;
   std::vector<T> prior_y_, prior_x_;
-  Workspace<T> image_, transfer_, gradients_, observed_;
-  std::optional<Workspace<T>> lowest_, highest_;
+  Workspace<T> memory_;
+  T *image_, *lowest_, *highest_;
   LatentArguments<T> a_;
 };
 
