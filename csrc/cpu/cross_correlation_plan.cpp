@@ -15,16 +15,7 @@ constexpr double column_bytes = 128e6;
 
 constexpr int64_t most_rows = 1024;  // of a transform along columns, where the image does not fit into one of its own size
 
-// Registers operated on per value of a transform, loads and stores included; measured.
-double fft_cost(int64_t size) {
-  double cost = 0;
-  for (int64_t rest = size; rest > 1;) {
-    const int64_t radix = rest % 8 == 0 ? 8 : rest % 5 == 0 ? 5 : rest % 4 == 0 ? 4 : rest % 3 == 0 ? 3 : 2;
-    cost += radix == 8 ? 14 : radix == 5 ? 12 : 9;
-    rest /= radix;
-  }
-  return cost * static_cast<double>(size);
-}
+double fft_cost(int64_t size) { return fft_stages(size).cost * static_cast<double>(size); }
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -8,6 +8,13 @@
 
 namespace asnet {
 
+// The stages of a transform that cost the least; size is a product of 2, 3 and 5.
+struct FftStages {
+  std::vector<int32_t> radices;
+  double cost;  // registers operated on per value
+};
+FftStages fft_stages(int64_t size);
+
 // A Fourier transform of `size` values, size a product of 2, 3 and 5, and the memory that its plan points to.
 template <typename T>
 class FftPlan {
