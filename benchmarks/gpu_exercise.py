@@ -9,6 +9,7 @@ an hour. The sizes end within tiles, packs and warps, where an access goes wrong
 import itertools
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from asnet.ops import (
     guided_modulation,
     guided_pointwise_conv2d,
     reference,
+    sparse_latent,
 )
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -86,6 +88,26 @@ def guided(device: torch.device) -> Iterator[Outcome]:
             )
 
 
+def latent_images(device: torch.device) -> Iterator[Outcome]:
+    """One step, so that no gradient is so near the threshold that rounding decides about it."""
+    for dtype, clips in itertools.product((torch.float32, torch.float64), (False, True)):
+        padded = torch.rand(2, 1, 15, 135, device=device).to(dtype)
+        kernel = torch.rand(2, 5, 5, device=device).to(dtype)
+        kernel = kernel / kernel.sum((1, 2), keepdim=True)
+        clipped = padded > 0.8 if clips else None
+
+        def solve(function: Any, *tensors: Tensor, clipped: Tensor | None = clipped) -> tuple[Tensor, Tensor]:
+            found: tuple[Tensor, Tensor] = function(
+                *tensors, 0.05, beta=0.5, growth=2.0, steps=1, clipped=clipped, brightest=1.4
+            )
+            return found
+
+        results = solve(sparse_latent, padded, kernel)
+        expected = solve(reference.sparse_latent, padded.double(), kernel.double())
+        for name, result, truth in zip(("latent", "observed"), results, expected, strict=True):
+            yield f"sparse_latent {name}, clipped {clips}", dtype, result.double(), truth
+
+
 def main() -> None:
     """Run everything; print and exit with 1 where a result is off."""
     if not torch.cuda.is_available():
@@ -94,7 +116,9 @@ def main() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
     device, wrong, count = torch.device("cuda"), 0, 0
-    for name, dtype, result, expected in itertools.chain(correlations(device), guided(device)):
+    for name, dtype, result, expected in itertools.chain(
+        correlations(device), guided(device), latent_images(device)
+    ):
         off = float((result - expected).abs().max() / expected.abs().max())
         count += 1
         if not off <= TOLERANCES[dtype]:

@@ -26,6 +26,10 @@ ASNET_SCHEMAS(ASNET_LIBRARY, m) {
   m.def(
       "transform_conv2d_add_(Tensor(a!) sum, Tensor x, Tensor weight, Tensor? bias, int top, int left, int stride, "
       "bool relu) -> ()");
+  m.def(
+      "sparse_latent(Tensor padded, Tensor observed, Tensor? clipped, Tensor kernel, float strength, float beta, "
+      "float growth, int steps, float brightest) -> (Tensor, Tensor)");
+  m.def("toeplitz_solve(Tensor lags, Tensor right, Tensor? support, float weight, int steps) -> Tensor");
   m.def("open_reused_memory() -> ()");
   m.def("close_reused_memory() -> ()");
   m.def("empty_maps(Tensor like, int[] size) -> Tensor");

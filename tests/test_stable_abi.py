@@ -33,6 +33,12 @@ double = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
 assert torch.autograd.gradcheck(lambda features: cross_correlation(features, 2), double)
 with torch.no_grad(), reused_memory(x):
     assert empty_maps(x, (3, 1 << 20)).fill_(2).sum() == 3 << 21
+image, kernel = torch.rand(1, 1, 9, 8), torch.ones(1, 3, 3) / 9
+latent = (image, image, image > 0.5, kernel, 4e-3, 8e-3, 2.0, 3, 1.5)
+inference = ("test_schema", "test_faketensor", "test_autograd_registration")
+checked |= torch.library.opcheck(torch.ops.asnet.sparse_latent.default, latent, test_utils=inference)
+system = (torch.ones(1, 5, 5), kernel, kernel > 0, 1.0, 2)
+checked |= torch.library.opcheck(torch.ops.asnet.toeplitz_solve.default, system, test_utils=inference)
 assert set(checked.values()) == {"SUCCESS"}, checked
 print(torch.__version__)
 """

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.networks.wiener import fast_fft_length
-from asnet.ops import cross_correlation
+from asnet.ops import cross_correlation, toeplitz_solve
 
 #: Gradients that every quarter of the directions keeps at least, for each pixel of the kernel's side.
 GRADIENTS_PER_SIDE = 20
@@ -100,6 +100,8 @@ def solve_kernel(
     Tensor
         (N, s, s).
     """
+    if correlation.is_cpu:
+        return toeplitz_solve(autocorrelation, correlation, weight, steps, support)
     size = correlation.shape[-1]
     # The Toeplitz product with s x s unknowns is exact in a circular one of at least 2s - 1.
     length = fast_fft_length(2 * size - 1)

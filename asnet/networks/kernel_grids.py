@@ -83,12 +83,15 @@ def label_parts(mask: Tensor) -> Tensor:
     # Where each label leads to: itself, or a larger label of the same part.
     leads = F.pad(index.flatten(), (1, 0)).repeat(len(mask), 1)
     for _ in range(LABEL_ROUNDS):
+        before = labels
         # Indices up to 2^24 are exact in float32.
         largest = F.max_pool2d(labels[:, None].float(), 3, stride=1, padding=1)[:, 0].long()
         largest = torch.where(mask, largest, 0)
         leads = leads.scatter_reduce(1, labels.flatten(1), largest.flatten(1), "amax")
         leads = leads.gather(1, leads)
         labels = leads.gather(1, labels.flatten(1)).view_as(labels)
+        if labels.is_cpu and torch.equal(labels, before):
+            break
     return labels
 
 

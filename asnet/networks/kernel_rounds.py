@@ -212,6 +212,13 @@ def _taking_part(photographs: Photographs, avoids_clipped: Tensor, size: int) ->
 
 def grown(mask: Tensor, radius: int) -> Tensor:
     """Return bool masks (N, 1, h, w), True where they are within a square of `radius` pixels."""
-    side = 2 * radius + 1
-    rows = F.max_pool2d(mask.float(), (side, 1), stride=1, padding=(radius, 0))
-    return F.max_pool2d(rows, (1, side), stride=1, padding=(0, radius)) > 0
+    for dim, padding in ((2, (0, 0, radius, radius)), (3, (radius, radius))):
+        mask = F.pad(mask, padding)
+        width = 1
+        # Each pass at most doubles the width of the windows of which one pixel is enough.
+        while width < 2 * radius + 1:
+            step = min(width, 2 * radius + 1 - width)
+            count = mask.shape[dim] - step
+            mask = mask.narrow(dim, 0, count) | mask.narrow(dim, step, count)
+            width += step
+    return mask

@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from asnet import ops
 from asnet.networks.wiener import difference_power, fast_fft_length, transfer_function
+from asnet.ops._extension import devices_with_kernel
 
 #: The weight beta of the splitting: the first, in units of lambda, its growth, and where it ends.
 FIRST_BETA, BETA_GROWTH, LAST_BETA = 2.0, 2.0, 100.0
@@ -138,26 +140,54 @@ def sparse_latent(
         (N, 1, H, W): the padded blurred images, with clipped pixels raised to what latent image and kernel
         predict.
     """
-    size = scale.padded.shape[-2:]
-    observed = scale.padded if observed is None else observed
+    has_kernel = scale.padded.device.type in devices_with_kernel("sparse_latent")
+    solve = ops.sparse_latent if has_kernel else _sparse_latent_by_torch
+    latent, observed = solve(
+        scale.padded,
+        kernel,
+        strength,
+        beta=FIRST_BETA * strength,
+        growth=BETA_GROWTH,
+        steps=latent_steps(strength),
+        observed=observed,
+        clipped=scale.clipped,
+        brightest=BRIGHTEST,
+    )
+    height, width = scale.image.shape[-2:]
+    return latent[..., :height, :width], observed
+
+
+def _sparse_latent_by_torch(
+    padded: Tensor,
+    kernel: Tensor,
+    strength: float,
+    *,
+    beta: float,
+    growth: float,
+    steps: int,
+    observed: Tensor | None,
+    clipped: Tensor | None,
+    brightest: float,
+) -> tuple[Tensor, Tensor]:
+    """Do what `asnet.ops.sparse_latent` does, on devices that it has no kernel for."""
+    size = padded.shape[-2:]
+    observed = padded if observed is None else observed
     prior = difference_power(size[0], size[1], observed.device, observed.dtype)
     transfer = transfer_function(kernel, size[0], size[1])[:, None]
     adjoint = transfer.conj()
     power = transfer.real.square() + transfer.imag.square()
     matched = adjoint * torch.fft.rfft2(observed)
     latent = observed
-    beta = FIRST_BETA * strength
-    for _ in range(latent_steps(strength)):
+    for _ in range(steps):
         divergence = torch.fft.rfft2(_sparse_divergence(latent, strength / beta))
         spectrum = divergence.mul_(beta).add_(matched).div_(torch.add(power, prior, alpha=beta))
         latent = torch.fft.irfft2(spectrum, s=tuple(size))
-        if scale.clipped is not None:
-            predicted = torch.fft.irfft2(transfer * spectrum, s=tuple(size)).clamp_(max=BRIGHTEST)
-            observed = torch.where(scale.clipped, torch.maximum(predicted, scale.padded), scale.padded)
+        if clipped is not None:
+            predicted = torch.fft.irfft2(transfer * spectrum, s=tuple(size)).clamp_(max=brightest)
+            observed = torch.where(clipped, torch.maximum(predicted, padded), padded)
             matched = adjoint * torch.fft.rfft2(observed)
-        beta *= BETA_GROWTH
-    height, width = scale.image.shape[-2:]
-    return latent[..., :height, :width], observed
+        beta *= growth
+    return latent, observed
 
 
 def _sparse_divergence(image: Tensor, threshold: float) -> Tensor:

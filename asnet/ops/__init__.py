@@ -4,6 +4,8 @@ from asnet.ops.cross_correlation import append_flipped_pairs, cross_correlation
 from asnet.ops.guided_conv import guided_conv2d, guided_pointwise_conv2d
 from asnet.ops.guided_modulation import guided_modulation
 from asnet.ops.reused_memory import empty_maps, reused_memory
+from asnet.ops.sparse_latent import sparse_latent
+from asnet.ops.toeplitz_solve import toeplitz_solve
 from asnet.ops.transform_conv2d import convolve
 
 __all__ = [
@@ -15,4 +17,6 @@ __all__ = [
     "guided_modulation",
     "guided_pointwise_conv2d",
     "reused_memory",
+    "sparse_latent",
+    "toeplitz_solve",
 ]

@@ -64,6 +64,7 @@ def has_kernel(operator: str, device: str) -> bool:
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(f"asnet::{operator}", device))
 
 
+@cache
 def devices_with_kernel(operator: str) -> frozenset[str]:
     """Types of device, as `torch.device.type` has them, for which ``operator`` has a hand-written kernel."""
     load()

@@ -4,6 +4,7 @@ Every operator of `asnet.ops` has one; the tests compare with it and it is the p
 operator means.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -87,3 +88,77 @@ def guided_pointwise_conv2d(
     return guided_conv2d(
         concatenation, weight.view(weight.shape[0], -1, 1, 1), bias, multiplier, shift, activation=activation
     )
+
+
+def sparse_latent(
+    padded: Tensor,
+    kernel: Tensor,
+    strength: float,
+    *,
+    beta: float,
+    growth: float,
+    steps: int,
+    observed: Tensor | None = None,
+    clipped: Tensor | None = None,
+    brightest: float = math.inf,
+) -> tuple[Tensor, Tensor]:
+    """Half-quadratic splitting over whole spectra: see `asnet.ops.sparse_latent`."""
+    height, width = padded.shape[2:]
+    size = kernel.shape[-1]
+    centred = F.pad(kernel, (0, width - size, 0, height - size)).roll((-(size // 2), -(size // 2)), (1, 2))
+    transfer = torch.fft.fft2(centred[:, None])
+    # A shift by one pixel to the left, or upwards, in the frequency domain.
+    across, down = (
+        torch.polar(torch.ones_like(turns), turns) - 1
+        for turns in (
+            2 * torch.pi * torch.fft.fftfreq(width, dtype=padded.dtype, device=padded.device),
+            2 * torch.pi * torch.fft.fftfreq(height, dtype=padded.dtype, device=padded.device)[:, None],
+        )
+    )
+    prior = across.abs().square() + down.abs().square()
+    latent = observed = padded if observed is None else observed
+    for step in range(steps):
+        weight = beta * growth**step
+        horizontal, vertical = latent.roll(-1, 3) - latent, latent.roll(-1, 2) - latent
+        kept = horizontal.square() + vertical.square() >= strength / weight
+        horizontal, vertical = torch.fft.fft2(horizontal * kept), torch.fft.fft2(vertical * kept)
+        pull = across.conj() * horizontal + down.conj() * vertical
+        spectrum = (transfer.conj() * torch.fft.fft2(observed) + weight * pull) / (
+            transfer.abs().square() + weight * prior
+        )
+        latent = torch.fft.ifft2(spectrum).real
+        if clipped is not None:
+            predicted = torch.fft.ifft2(transfer * spectrum).real.clamp(max=brightest)
+            observed = torch.where(clipped, torch.maximum(predicted, padded), padded)
+    return latent, observed
+
+
+def toeplitz_solve(
+    lags: Tensor, right: Tensor, weight: float, steps: int, support: Tensor | None = None
+) -> Tensor:
+    """Conjugate gradients with the whole matrix: see `asnet.ops.toeplitz_solve`."""
+    size = right.shape[-1]
+    places = torch.cartesian_prod(torch.arange(size), torch.arange(size)).to(right.device)
+    down, across = (places[:, None] - places[None] + size - 1).unbind(2)
+    inside = torch.ones_like(right) if support is None else support.to(right.dtype)
+    inside = inside.flatten(1)
+    matrix = lags[:, down, across] + weight * torch.eye(size**2, dtype=right.dtype, device=right.device)
+    matrix = inside[:, :, None] * matrix * inside[:, None, :]
+
+    def product(vectors: Tensor) -> Tensor:
+        return torch.einsum("nij,nj->ni", matrix, vectors)
+
+    def dot(first: Tensor, second: Tensor) -> Tensor:
+        return (first * second).sum(1, keepdim=True)
+
+    tiny = torch.finfo(right.dtype).tiny
+    solution = inside / inside.sum(1, keepdim=True).clamp(min=1)
+    residual = inside * right.flatten(1) - product(solution)
+    direction = residual
+    for _ in range(steps):
+        step = dot(residual, residual) / dot(direction, product(direction)).clamp(min=tiny)
+        solution = solution + step * direction
+        left = residual - step * product(direction)
+        direction = left + dot(left, left) / dot(residual, residual).clamp(min=tiny) * direction
+        residual = left
+    return solution.view_as(right)

@@ -12,6 +12,7 @@
 
 #include "cpu/cross_correlation_kernels.h"
 #include "cpu/cross_correlation_plan.h"
+#include "cpu/fft_planning.h"
 #include "cpu/workspace.h"
 #include "cross_correlation_arguments.h"
 

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numbers>
+
+#include "cpu/fft_planning.h"
 
 namespace asnet {
 namespace {
@@ -14,16 +15,7 @@ constexpr double column_bytes = 128e6;
 
 constexpr int64_t most_rows = 1024;  // of a transform along columns, where the image does not fit into one of its own size
 
-// Registers operated on per value of a transform, loads and stores included; measured.
-double fft_cost(int64_t size) {
-  double cost = 0;
-  for (int64_t rest = size; rest > 1;) {
-    const int64_t radix = rest % 8 == 0 ? 8 : rest % 5 == 0 ? 5 : rest % 4 == 0 ? 4 : rest % 3 == 0 ? 3 : 2;
-    cost += radix == 8 ? 14 : radix == 5 ? 12 : 9;
-    rest /= radix;
-  }
-  return cost * static_cast<double>(size);
-}
+double fft_cost(int64_t size) { return fft_stages(size).cost * static_cast<double>(size); }
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -62,35 +54,6 @@ int64_t tiles_of_group(const CrossCorrelationSizes& sizes, const SpectralSizes& 
 }
 
 }  // namespace
-
-int64_t next_fft_size(int64_t least) {
-  for (int64_t size = std::max<int64_t>(least, 1);; ++size) {
-    int64_t rest = size;
-    for (const int64_t factor : {2, 3, 5})
-      while (rest % factor == 0) rest /= factor;
-    if (rest == 1) return size;
-  }
-}
-
-template <typename T>
-FftPlan<T>::FftPlan(int64_t size) : fft_{size, 0, {}, nullptr} {
-  int64_t rest = size;
-  for (const int32_t radix : {8, 5, 4, 3, 2})
-    for (; rest % radix == 0; rest /= radix) {
-      fft_.radix[fft_.stages++] = radix;
-      const int64_t butterflies = rest / radix;
-      for (int64_t p = 0; p < butterflies; ++p)
-        for (int64_t k = 1; k < radix; ++k) {
-          const double angle = -2 * std::numbers::pi * static_cast<double>(p * k % rest) / static_cast<double>(rest);
-          twiddles_.push_back(static_cast<T>(std::cos(angle)));
-          twiddles_.push_back(static_cast<T>(std::sin(angle)));
-        }
-    }
-  fft_.twiddles = twiddles_.data();
-}
-
-template class FftPlan<float>;
-template class FftPlan<double>;
 
 Estimate estimate_costs(const CrossCorrelationSizes& sizes, bool gradient, int64_t lanes, int64_t value_bytes) {
   Estimate best{{}, std::numeric_limits<double>::infinity(), 0};

@@ -4,7 +4,7 @@
 // spectra_to_tiles, and last spectra_to_columns.
 #include "cpu/cross_correlation_kernels.h"
 #include "cpu/cross_correlation_spectral.h"
-#include "cpu/fft.h"
+#include "cpu/fft_pairs.h"
 #include "cpu/vector.h"
 
 namespace asnet::ASNET_ISA {
@@ -62,7 +62,7 @@ int64_t column_tasks(const SpectralArguments<T>& a) {
   return (a.sequences() + 1) / 2 * (a.columns_per_sequence / lanes<T>);
 }
 
-// Two real sequences travel as real and imaginary part: Z = A + iB. The spectra are left twice too large.
+// The spectra are left twice too large.
 template <typename T>
 void columns_to_spectra(const SpectralArguments<T>& a, T* scratch, int64_t begin, int64_t end) {
   const int64_t size = a.spectral.size_y, frequencies = a.spectral.frequencies_y(), map_size = a.sizes.height * a.sizes.width;
@@ -84,23 +84,12 @@ void columns_to_spectra(const SpectralArguments<T>& a, T* scratch, int64_t begin
     const T* z = fft<T, false>(a.fft_y, scratch, scratch + size * complex_size<T>);
 
     for (int64_t block = 0; block * lanes<T> < frequencies; ++block) {
-      Vector<T> parts[4][lanes<T>];  // real and imaginary part of A, then of B
-      for (int64_t lane = 0; lane < lanes<T>; ++lane) {
-        const int64_t ky = block * lanes<T> + lane;
-        const bool inside = ky < frequencies;
-        const Complex<T> plus = inside ? load_complex(z + ky * complex_size<T>) : Complex<T>{};
-        const Complex<T> minus = inside ? load_complex(z + (ky ? size - ky : 0) * complex_size<T>) : Complex<T>{};
-        parts[0][lane] = plus.re + minus.re;
-        parts[1][lane] = plus.im - minus.im;
-        parts[2][lane] = plus.im + minus.im;
-        parts[3][lane] = minus.re - plus.re;
-      }
+      PairSpectra<T> spectra;
+      split_pair(z, size, block * lanes<T>, spectra);
       T* to = a.columns + ((block * a.sequences() + task.first_sequence) * a.columns_per_sequence + task.column) * complex_size<T>;
       for (int64_t sequence = 0; sequence <= task.second; ++sequence, to += a.columns_per_sequence * complex_size<T>) {
-        transpose<T>(parts[2 * sequence]);
-        transpose<T>(parts[2 * sequence + 1]);
         for (int64_t column = 0; column < lanes<T>; ++column)
-          store_complex(to + column * complex_size<T>, Complex<T>{parts[2 * sequence][column], parts[2 * sequence + 1][column]});
+          store_complex(to + column * complex_size<T>, Complex<T>{spectra[2 * sequence][column], spectra[2 * sequence + 1][column]});
       }
     }
   }
@@ -155,26 +144,15 @@ void spectra_to_columns(const SpectralArguments<T>& a, T* scratch, int64_t begin
     const ColumnTask task = column_task(a, index);
     const int64_t x = a.x - a.margin_x() + task.column;
     for (int64_t block = 0; block * lanes<T> < frequencies; ++block) {
-      Vector<T> parts[4][lanes<T>];
+      PairSpectra<T> spectra;
       const T* from = a.columns + ((block * a.sequences() + task.first_sequence) * a.columns_per_sequence + task.column) * complex_size<T>;
-      for (int64_t sequence = 0; sequence < 2; ++sequence, from += a.columns_per_sequence * complex_size<T>) {
+      for (int64_t sequence = 0; sequence < 2; ++sequence, from += a.columns_per_sequence * complex_size<T>)
         for (int64_t column = 0; column < lanes<T>; ++column) {
           const Complex<T> value = sequence <= task.second ? load_complex(from + column * complex_size<T>) : Complex<T>{};
-          parts[2 * sequence][column] = value.re;
-          parts[2 * sequence + 1][column] = value.im;
+          spectra[2 * sequence][column] = value.re;
+          spectra[2 * sequence + 1][column] = value.im;
         }
-        transpose<T>(parts[2 * sequence]);
-        transpose<T>(parts[2 * sequence + 1]);
-      }
-      for (int64_t lane = 0; lane < lanes<T> && block * lanes<T> + lane < frequencies; ++lane) {
-        const int64_t ky = block * lanes<T> + lane;
-        const Complex<T> first{parts[0][lane], parts[1][lane]}, second{parts[2][lane], parts[3][lane]};
-        if (ky > 0) {
-          const Complex<T> conjugate{first.re, Vector<T>{} - first.im}, second_conjugate{second.re, Vector<T>{} - second.im};
-          store_complex(scratch + (size - ky) * complex_size<T>, add_i_times(conjugate, second_conjugate));
-        }
-        store_complex(scratch + ky * complex_size<T>, add_i_times(first, second));
-      }
+      join_pair(spectra, size, block * lanes<T>, scratch);
     }
     const T* z = fft<T, true>(a.fft_y, scratch, scratch + size * complex_size<T>) + a.margin_y() * complex_size<T>;
     for (int64_t sequence = 0; sequence <= task.second; ++sequence) {

@@ -92,6 +92,21 @@ inline void butterfly(Complex<T> (&x)[5]) {
   x[4] = add_i_times(even1, odd1);
 }
 
+// 6 = 2 * 3: value 3 a + 2 b and frequency k take no factors between the transforms over a and b, as
+// (3 a + 2 b) k / 6 = a k / 2 + b k / 3.
+template <typename T>
+inline void butterfly(Complex<T> (&x)[6]) {
+  Complex<T> even[3] = {x[0] + x[3], x[2] + x[5], x[4] + x[1]}, odd[3] = {x[0] - x[3], x[2] - x[5], x[4] - x[1]};
+  butterfly(even);
+  butterfly(odd);
+  x[0] = even[0];
+  x[4] = even[1];
+  x[2] = even[2];
+  x[3] = odd[0];
+  x[1] = odd[1];
+  x[5] = odd[2];
+}
+
 template <typename T>
 inline void butterfly(Complex<T> (&x)[8]) {
   constexpr T root = 0.70710678118654752440;
@@ -110,18 +125,42 @@ inline void butterfly(Complex<T> (&x)[8]) {
   x[7] = even[3] - third;
 }
 
+// exp(-i angle) x
+template <typename T>
+inline Complex<T> turned(Complex<T> x, T cosine, T sine) {
+  return {x.re * cosine + x.im * sine, x.im * cosine - x.re * sine};
+}
+
+template <typename T>
+inline void butterfly(Complex<T> (&x)[9]) {
+  // Of 40, 80 and 160 degrees.
+  constexpr T cos1 = 0.76604444311897803520, cos2 = 0.17364817766693034885, cos4 = -0.93969262078590838405;
+  constexpr T sin1 = 0.64278760968653932632, sin2 = 0.98480775301220805937, sin4 = 0.34202014332566873304;
+  Complex<T> first[3] = {x[0], x[3], x[6]}, second[3] = {x[1], x[4], x[7]}, third[3] = {x[2], x[5], x[8]};
+  butterfly(first);
+  butterfly(second);
+  butterfly(third);
+  Complex<T> sums[3][3] = {{first[0], second[0], third[0]},
+                           {first[1], turned<T>(second[1], cos1, sin1), turned<T>(third[1], cos2, sin2)},
+                           {first[2], turned<T>(second[2], cos2, sin2), turned<T>(third[2], cos4, sin4)}};
+  for (int c = 0; c < 3; ++c) {
+    butterfly(sums[c]);
+    for (int d = 0; d < 3; ++d) x[c + 3 * d] = sums[c][d];
+  }
+}
+
 // One butterfly of a stage: values `distance` apart in, `stride` apart out. The inverse exchanges real and imaginary parts.
 template <typename T, int radix, bool inverse, bool twisted>
 __attribute__((always_inline)) inline void fft_step(const T* from, T* to, int64_t distance, int64_t stride, const T* twiddle) {
   constexpr int64_t re = inverse ? lanes<T> : 0, im = inverse ? 0 : lanes<T>;
   Complex<T> x[radix];
-#pragma GCC unroll 8
+#pragma GCC unroll 9
   for (int k = 0; k < radix; ++k) {
     const T* value = from + k * distance * complex_size<T>;
     x[k] = {load(value + re), load(value + im)};
   }
   butterfly(x);
-#pragma GCC unroll 8
+#pragma GCC unroll 9
   for (int k = 0; k < radix; ++k) {
     T* value = to + k * stride * complex_size<T>;
     if (twisted && k > 0) {
@@ -161,6 +200,8 @@ T* fft(const Fft<T>& plan, T* data, T* other) {
       case 3: twiddles = fft_stage<T, 3, inverse>(data, other, butterflies, stride, twiddles); break;
       case 4: twiddles = fft_stage<T, 4, inverse>(data, other, butterflies, stride, twiddles); break;
       case 5: twiddles = fft_stage<T, 5, inverse>(data, other, butterflies, stride, twiddles); break;
+      case 6: twiddles = fft_stage<T, 6, inverse>(data, other, butterflies, stride, twiddles); break;
+      case 9: twiddles = fft_stage<T, 9, inverse>(data, other, butterflies, stride, twiddles); break;
       default: twiddles = fft_stage<T, 8, inverse>(data, other, butterflies, stride, twiddles); break;
     }
     stride *= radix;

@@ -41,35 +41,44 @@ inline T sum_of_lanes(Vector<T> value) {
   return sum;
 }
 
+#if defined(__GNUC__) && !defined(__clang__)
+// Exchanges, between rows that are `half` apart, the lanes that lie on the wrong side of the diagonal. The indices are
+// constants only as a pack: made in a loop, they would be put together anew by every call.
+template <typename T, int64_t half, int64_t... lane>
+inline void exchange(Vector<T> (&rows)[lanes<T>]) {
+  typedef decltype(rows[0] < rows[0]) Indices;
+  const Indices low{(lane & half ? lanes<T> + lane - half : lane)...}, high{(lane & half ? lanes<T> + lane : lane + half)...};
+#pragma GCC unroll 16
+  for (int64_t row = 0; row < lanes<T>; ++row) {
+    if (row & half) continue;
+    const Vector<T> upper = rows[row], lower = rows[row + half];
+    rows[row] = __builtin_shuffle(upper, lower, low);
+    rows[row + half] = __builtin_shuffle(upper, lower, high);
+  }
+}
+
+template <typename T, int64_t half, int64_t... lane>
+inline void exchange_all(Vector<T> (&rows)[lanes<T>]) {
+  exchange<T, half, lane...>(rows);
+  if constexpr (half > 1) exchange_all<T, half / 2, lane...>(rows);
+}
+
 // Transposes a square of lanes<T> x lanes<T> held in registers.
 template <typename T>
 inline void transpose(Vector<T> (&rows)[lanes<T>]) {
-#if defined(__GNUC__) && !defined(__clang__)
-  typedef decltype(rows[0] < rows[0]) Indices;
-#pragma GCC unroll 4
-  for (int64_t half = lanes<T> / 2; half > 0; half /= 2) {
-    Indices low, high;
-    for (int64_t lane = 0; lane < lanes<T>; ++lane) {
-      low[lane] = lane & half ? lanes<T> + lane - half : lane;
-      high[lane] = lane & half ? lanes<T> + lane : lane + half;
-    }
-#pragma GCC unroll 16
-    for (int64_t row = 0; row < lanes<T>; ++row) {
-      if (row & half) continue;
-      const Vector<T> upper = rows[row], lower = rows[row + half];
-      rows[row] = __builtin_shuffle(upper, lower, low);
-      rows[row + half] = __builtin_shuffle(upper, lower, high);
-    }
-  }
+  exchange_all<T, lanes<T> / 2, __integer_pack(lanes<T>)...>(rows);
+}
 #else
+template <typename T>
+inline void transpose(Vector<T> (&rows)[lanes<T>]) {
   for (int64_t row = 0; row < lanes<T>; ++row)
     for (int64_t lane = 0; lane < row; ++lane) {
       const T value = rows[row][lane];
       rows[row][lane] = rows[lane][row];
       rows[lane][row] = value;
     }
-#endif
 }
+#endif
 
 // Calls function<n>() with the run-time n, 1 <= n <= maximum, as a constant.
 template <int maximum, typename Function>

@@ -1,5 +1,4 @@
 // Host entries of asnet::cross_correlation and asnet::cross_correlation_backward for CUDA.
-#include <array>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -13,6 +12,7 @@
 #include "cuda/cross_correlation_plan.h"
 #include "cuda/cross_correlation_spectral_kernels.cuh"
 #include "cuda/host.h"
+#include "cuda/transforms.h"
 #include "tensor_pointers.h"
 
 namespace asnet::cuda {
@@ -21,20 +21,10 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// torch's transforms along the last dimension, without factors. Their plans live in torch's cache; on a GPU they are cuFFT's,
-// on the current stream.
-template <typename Last>
-Tensor transform(const char* name, const Tensor& values, Last last) {
-  const std::vector<int64_t> dimensions{values.dim() - 1};
-  constexpr int64_t without_factor = 0;
-  std::array<StableIValue, 4> stack{torch::stable::detail::from(values), torch::stable::detail::from(dimensions),
-                                    torch::stable::detail::from(without_factor), torch::stable::detail::from(last)};
-  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
-  return torch::stable::detail::to<Tensor>(stack[0]);
-}
-Tensor transform_real(const Tensor& values) { return transform("aten::_fft_r2c", values, /*onesided=*/true); }
-Tensor transform_to_real(const Tensor& values, int64_t size) { return transform("aten::_fft_c2r", values, size); }
-Tensor transform_complex(const Tensor& values, bool forward) { return transform("aten::_fft_c2c", values, forward); }
+// Along the last dimension.
+Tensor transform_real(const Tensor& values) { return cuda::transform_real(values, {values.dim() - 1}); }
+Tensor transform_to_real(const Tensor& values, int64_t size) { return cuda::transform_to_real(values, {values.dim() - 1}, size); }
+Tensor transform_complex(const Tensor& values, bool forward) { return cuda::transform_complex(values, {values.dim() - 1}, forward); }
 
 // The spectral method for features of elements E, computed in T.
 template <typename E, typename T>

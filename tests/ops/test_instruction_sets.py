@@ -12,7 +12,7 @@ import pytest
 import torch
 from half_precision import check_every_half_precision_number
 
-from asnet.ops import cross_correlation
+from asnet.ops import cross_correlation, reference, sparse_latent, toeplitz_solve
 
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 
@@ -46,6 +46,31 @@ def check_transform_conv2d() -> None:
             assert error < (1e-5 if dtype == torch.float32 else 5e-3), (kernel, stride, dtype, float(error))
 
 
+def check_sparse_latent() -> None:
+    """Against the formula in float64."""
+    for height, width in ((20, 54), (45, 32)):
+        padded = torch.rand(2, 1, height, width, dtype=torch.float64)
+        kernel, clipped = torch.full((2, 3, 3), 1 / 9, dtype=torch.float64), padded > 0.9
+        for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+            arguments = (padded.to(dtype), kernel.to(dtype), 4e-3)
+            options = {"beta": 8e-3, "growth": 2.0, "steps": 3, "clipped": clipped}
+            exact = reference.sparse_latent(*(a.double() for a in arguments[:2]), 4e-3, **options)
+            for result, truth in zip(sparse_latent(*arguments, **options), exact, strict=True):
+                assert (result - truth).abs().max() < tolerance
+
+
+def check_toeplitz_solve() -> None:
+    """Against the whole matrix in float64."""
+    for side in (4, 17):
+        lags = torch.zeros(1, 2 * side - 1, 2 * side - 1, dtype=torch.float64)
+        lags[0, side - 2 : side + 1, side - 1] = torch.tensor([1.0, 4.0, 1.0])
+        right = torch.rand(1, side, side, dtype=torch.float64)
+        exact = reference.toeplitz_solve(lags, right, 0.5, 8)
+        for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-14)):
+            result = toeplitz_solve(lags.to(dtype), right.to(dtype), 0.5, 8)
+            assert (result - exact).abs().max() < tolerance
+
+
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 def test_every_instruction_set(instruction_set: str) -> None:
     """malloc's memory is poisoned."""
@@ -71,3 +96,5 @@ if __name__ == "__main__":
     check_every_half_precision_number(torch.device("cpu"))
     check_cross_correlation()
     check_transform_conv2d()
+    check_sparse_latent()
+    check_toeplitz_solve()

@@ -1,0 +1,115 @@
+"""The latent image with few gradients that a blur kernel leaves of a photograph."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from asnet.errors import InputError
+from asnet.ops._extension import load, refuse_derivative
+
+load()
+
+
+def sparse_latent(
+    padded: Tensor,
+    kernel: Tensor,
+    strength: float,
+    *,
+    beta: float,
+    growth: float,
+    steps: int,
+    observed: Tensor | None = None,
+    clipped: Tensor | None = None,
+    brightest: float = math.inf,
+) -> tuple[Tensor, Tensor]:
+    """Find periodic images x with few gradients whose blur by the kernel k is the photograph y.
+
+    Each step, from x = y on, is
+
+        g = grad x where |grad x|^2 >= strength / beta, else 0
+        X = (conj(K) Y + beta conj(D) G) / (|K|^2 + beta |D|^2)
+
+    with capital letters for Fourier transforms, grad for forward differences and D for their frequency
+    response; then beta grows. Where the photograph is clipped, every step ends with y raised to k * x.
+
+    It is for inference and has no derivative.
+
+    Parameters
+    ----------
+    padded : Tensor
+        Photographs (N, 1, H, W), periodic, float32 or float64; H and W are products of 2, 3 and 5.
+        On the CPU, or on CUDA devices where asnet was built for them.
+    kernel : Tensor
+        Blur kernels (N, s, s), s odd and at most H and W, in the dtype of `padded`.
+    strength : float
+        Cost of a gradient that is not 0, > 0.
+    beta : float
+        Weight of the first step that pulls grad x towards g, > 0.
+    growth : float
+        What beta is multiplied by after each step, > 0.
+    steps : int
+        Number of steps, at least 1.
+    observed : Tensor, optional
+        y at the beginning, like `padded`, which it is by default.
+    clipped : Tensor, optional
+        (N, 1, H, W) bool: where `padded` is only a lower limit; by default nowhere.
+    brightest : float
+        Upper limit of y where the photograph is clipped.
+
+    Returns
+    -------
+    latent : Tensor
+        (N, 1, H, W): x.
+    observed : Tensor
+        (N, 1, H, W): y after the last step; without `clipped` what was given.
+
+    Raises
+    ------
+    InputError
+        A number is out of its range, or a side of the photographs no product of 2, 3 and 5.
+
+    Examples
+    --------
+    >>> latent, _ = sparse_latent(padded, kernel, 1e-3, beta=2e-3, growth=2.0, steps=8)
+    """
+    for name, number in (("strength", strength), ("beta", beta), ("growth", growth)):
+        if not number > 0:
+            raise InputError(f"{name} must be more than 0, got {number}")
+    if steps < 1:
+        raise InputError(f"steps must be at least 1, got {steps}")
+    if padded.dim() != 4 or not all(_is_transform_length(length) for length in padded.shape[2:]):
+        raise InputError(
+            "padded must have the shape (N, 1, H, W) with products of 2, 3 and 5 for H and W, "
+            f"got {tuple(padded.shape)}"
+        )
+    observed = padded if observed is None else observed
+    latent, raised = torch.ops.asnet.sparse_latent(
+        padded, observed, clipped, kernel, strength, beta, growth, steps, brightest
+    )
+    return latent, observed if clipped is None else raised
+
+
+def _is_transform_length(length: int) -> bool:
+    # The largest powers below 2^63.
+    return length > 0 and (2**62 * 3**39 * 5**27) % length == 0
+
+
+def _fake(
+    padded: Tensor,
+    observed: Tensor,
+    clipped: Tensor | None,
+    kernel: Tensor,
+    strength: float,
+    beta: float,
+    growth: float,
+    steps: int,
+    brightest: float,
+) -> tuple[Tensor, Tensor]:
+    return padded.new_empty(padded.shape), padded.new_empty(
+        (0 if clipped is None else padded.shape[0], *padded.shape[1:])
+    )
+
+
+torch.library.register_fake("asnet::sparse_latent", _fake)
+refuse_derivative("sparse_latent", instead="asnet.ops.reference.sparse_latent has")
