@@ -12,6 +12,10 @@ The iteration can go wrong at the coarse scales, where it costs little: there it
 with other constants. The course whose latent image needs the fewest gradients wins, and the finest scales go
 on from its kernel.
 
+Of next to no blur nothing is left at the coarse scales, and what they find is too large. So a small kernel
+is also looked for at the finest scales alone, from a narrow bell on a small grid; again the fewest gradients
+win.
+
 A network on the kernel's grid, the learned part, refines the last solution (`kernel_refiner`).
 """
 
@@ -24,7 +28,7 @@ from asnet.networks.edge_steepness import REACH, edge_steepness
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 from asnet.networks.kernel_grids import centred, fit_grid, rms_radius, similarity
 from asnet.networks.kernel_refiner import KernelRefiner
-from asnet.networks.kernel_rounds import Iteration, Photographs, grown, run_rounds
+from asnet.networks.kernel_rounds import Iteration, Photographs, bell, grown, run_rounds
 from asnet.networks.latent_image import gradient_count
 from asnet.networks.layers import luma
 from asnet.ops.threads import threads_for
@@ -40,6 +44,17 @@ FINE_STRENGTH, STRENGTH_DECAY = 3e-3, 1.1
 
 #: Tikhonov weight that keeps noise and the blocks of JPEG out of a kernel.
 DAMPED = 100.0
+
+#: The scale from which a small kernel is looked for, the side of its grid at the finest, and its Tikhonov
+#: weight: on a small grid noise does less harm.
+SMALL_SCALE, SMALL_GRID, SMALL_WEIGHT = 1, 17, 30.0
+
+#: A small kernel may take the place of one of smaller RMS radius in pixels, or of one with which the latent
+#: image needs so many times the gradients that it needs without: that is no kernel at all.
+LARGEST_REPLACED, SENSELESS_SHARE = 4.0, 1.45
+
+#: A small kernel takes the place of another if the latent image needs less than this share of its gradients.
+REPLACING_SHARE = 0.99
 
 #: lambda does not fall below this.
 SMALLEST_STRENGTH = 1e-4
@@ -147,7 +162,7 @@ class IteratedAnalysisNetwork(nn.Module):
             kernel = self._refined(last)
             small = rms_radius(kernel) < SHARP_RADIUS
             # Of large kernels the share says little: lights that are clipped need gradients all the same.
-            explained = _share_of_gradients(photographs, kernel)
+            explained = _share_of_gradients(photographs, kernel, photographs.usable)
             return KernelEstimate(
                 kernel,
                 _looks_sharp(photographs, small, explained),
@@ -208,7 +223,40 @@ class IteratedAnalysisNetwork(nn.Module):
         finest = Course(FINE_STRENGTH, rounds=config.finest_rounds, weight=DAMPED)
         for number, scale in enumerate(range(compared - 1, -1, -1)):
             iteration = run(scale, iteration, finest, number * finest.rounds, avoids)
-        return iteration, agreement
+        return self._or_smaller(iteration, pyramid), agreement
+
+    def _or_smaller(self, found: Iteration, pyramid: list[Photographs]) -> Iteration:
+        """Return for each image a small kernel where that explains it better than the one found."""
+        photographs, config = pyramid[0], self.config
+        kernel = found.kernel
+        clear = _clear_of_lights(photographs, SMALL_GRID)
+        replaceable = rms_radius(kernel) < LARGEST_REPLACED
+        replaceable |= _share_of_gradients(photographs, kernel, clear) > SENSELESS_SHARE
+        # On a GPU the host does not wait for the answer.
+        if not (kernel.is_cuda or bool(replaceable.any())):
+            return found
+        avoids = torch.zeros_like(replaceable)
+        iteration = None
+        rounds = config.finest_rounds
+        for scale in range(SMALL_SCALE, -1, -1):
+            first = (SMALL_SCALE - scale) * rounds
+            iteration = run_rounds(
+                pyramid[scale],
+                min(config.grid_size(scale), SMALL_GRID),
+                iteration or bell(pyramid[scale]),
+                [
+                    max(FINE_STRENGTH / STRENGTH_DECAY ** (first + number), SMALLEST_STRENGTH)
+                    for number in range(rounds)
+                ],
+                SMALL_WEIGHT,
+                avoids,
+                config.conjugate_gradient_steps,
+                keeps_evidence=scale == 0,
+            )
+        both = [found, cast(Iteration, iteration)]
+        needed = [gradient_count(photographs.luma, i.kernel, clear) for i in both]
+        smaller = replaceable & (needed[1] < REPLACING_SHARE * needed[0])
+        return _chosen(both, smaller.long(), config.grid_size(0))
 
 
 def _photographs(image: Tensor, usable: Tensor | None) -> Photographs:
@@ -229,23 +277,23 @@ def _evidence(last: Iteration) -> Tensor:
 
 def _looks_sharp(photographs: Photographs, small: Tensor, explained: Tensor) -> Tensor:
     """Tell (N,) which photographs show no blur: steep edges, and a small kernel that explains nothing."""
-    steepness = edge_steepness(photographs.luma, _unclipped(photographs))
+    # Light that is cut off at white ends in a step, however much it is blurred.
+    steepness = edge_steepness(photographs.luma, _clear_of_lights(photographs, REACH))
     return small & ((steepness > SHARP_STEEPNESS) | ((steepness > DOUBTFUL_STEEPNESS) & (explained >= 1.0)))
 
 
-def _share_of_gradients(photographs: Photographs, kernel: Tensor) -> Tensor:
+def _share_of_gradients(photographs: Photographs, kernel: Tensor, usable: Tensor | None) -> Tensor:
     """Return (N,) how many gradients the latent image needs with the kernel, divided by those without."""
     single = kernel.new_ones(len(kernel), 1, 1)
-    needed, without_blur = (_needed_gradients(photographs, k) for k in (kernel, single))
+    needed, without_blur = (gradient_count(photographs.luma, k, usable) for k in (kernel, single))
     return needed / without_blur.clamp(min=torch.finfo(needed.dtype).tiny)
 
 
-def _unclipped(photographs: Photographs) -> Tensor | None:
-    """Return where edges are as the blur left them (N, 1, H, W); None for everywhere."""
+def _clear_of_lights(photographs: Photographs, distance: int) -> Tensor | None:
+    """Return which pixels (N, 1, H, W) count, far enough from clipped ones; None for all."""
     if photographs.clipped is None:
         return photographs.usable
-    # Light that is cut off at white ends in a step, however much it is blurred.
-    clear = ~grown(photographs.clipped, REACH)
+    clear = ~grown(photographs.clipped, distance)
     return clear if photographs.usable is None else clear & photographs.usable
 
 

@@ -40,6 +40,9 @@ THRESHOLD_DECAY = 1.1
 #: A grid is larger than the kernel found at the scale before it by this factor and so many pixels.
 GRID_FACTOR, GRID_MARGIN = 1.25, 4
 
+#: Side of the kernel for which the iteration from a bell starts with enough gradients.
+BELL_SIDE = 9
+
 #: Clipped pixels are not avoided where this would leave less than this share of the gradients.
 LEAST_UNCLIPPED = 0.4
 
@@ -97,6 +100,14 @@ class Iteration:
     kernel: Tensor
     threshold: Tensor
     evidence: Tensor | None
+
+
+def bell(photographs: Photographs) -> Iteration:
+    """Return where an iteration for small kernels begins: at a narrow bell, nearly a single pixel."""
+    profile = photographs.luma.new_tensor([0.07, 0.86, 0.07])
+    kernel = (profile[:, None] * profile).expand(len(photographs.luma), 3, 3)
+    gradients = image_gradients(photographs.luma)
+    return Iteration(kernel, gradient_threshold(gradients, BELL_SIDE), None)
 
 
 def run_rounds(
