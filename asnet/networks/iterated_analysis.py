@@ -59,6 +59,10 @@ REPLACING_SHARE = 0.99
 #: lambda does not fall below this.
 SMALLEST_STRENGTH = 1e-4
 
+#: Tikhonov weights are those of photographs of so many pixels or more; of fewer they are smaller in
+#: proportion, as the sums of the normal equations are, down to this share.
+FULLY_DAMPED_PIXELS, LEAST_DAMPING = 250_000, 0.25
+
 #: Edges steeper than this (`edge_steepness`) are those of a sharp photograph.
 SHARP_STEEPNESS = 0.6
 
@@ -200,7 +204,7 @@ class IteratedAnalysisNetwork(nn.Module):
                 config.grid_size(scale),
                 before,
                 [max(strength, SMALLEST_STRENGTH) for strength in strengths],
-                course.weight,
+                course.weight * _damping(photographs),
                 avoids,
                 config.conjugate_gradient_steps,
                 keeps_evidence=scale == 0,
@@ -248,7 +252,7 @@ class IteratedAnalysisNetwork(nn.Module):
                     max(FINE_STRENGTH / STRENGTH_DECAY ** (first + number), SMALLEST_STRENGTH)
                     for number in range(rounds)
                 ],
-                SMALL_WEIGHT,
+                SMALL_WEIGHT * _damping(photographs),
                 avoids,
                 config.conjugate_gradient_steps,
                 keeps_evidence=scale == 0,
@@ -268,6 +272,11 @@ def _photographs(image: Tensor, usable: Tensor | None) -> Photographs:
         clipped if bool(clipped.any()) else None,
         None if usable is None or bool(usable.all()) else usable,
     )
+
+
+def _damping(photographs: Photographs) -> float:
+    height, width = photographs.luma.shape[-2:]
+    return min(1.0, max(LEAST_DAMPING, height * width / FULLY_DAMPED_PIXELS))
 
 
 def _evidence(last: Iteration) -> Tensor:

@@ -1,17 +1,27 @@
 """What the tests with nvcc share: setup.py, which knows where it is, and what a source is made of."""
 
+import functools
 import importlib.util
 import re
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from build_kernels import ROOT
 
+_LOADING = threading.Lock()
+
 
 def setup_script() -> ModuleType:
-    """setup.py as a module that builds nothing."""
+    """setup.py as a module that builds nothing; safe to call from several threads."""
+    with _LOADING:
+        return _setup_script()
+
+
+@functools.cache
+def _setup_script() -> ModuleType:
     sys.path.insert(0, str(ROOT / "build_backend"))
     specification = importlib.util.spec_from_file_location("asnet_setup", ROOT / "setup.py")
     assert specification is not None

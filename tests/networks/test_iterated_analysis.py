@@ -13,6 +13,7 @@ from asnet.evaluation.metrics import kernel_similarity
 from asnet.networks import iterated_analysis
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
+from asnet.networks.kernel_grids import rms_radius
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sharp.jpg"
 
@@ -96,6 +97,25 @@ def test_the_size_of_the_blur_is_found_on_one_grid(length: int) -> None:
     kernel[0, along, along // 2 + 15] = 1 / length
     estimate = analysis(61)(blur(photograph(), kernel))
     assert kernel_similarity(estimate, kernel) > 0.6
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_few_soft_edges_do_not_make_a_large_kernel(seed: int) -> None:
+    """Coarse scales hold next to nothing of a small blur: what they find has to yield to a small kernel."""
+    kernel = torch.zeros(1, 3, 3)
+    kernel[0, 1, :2] = 0.5
+    generator = torch.Generator().manual_seed(seed)
+    shades = torch.rand(1, 1, 6, 6, generator=generator)
+    image = torch.nn.functional.interpolate(shades, size=(320, 320), mode="bicubic") * 0.4 + 0.3
+    down, across = torch.meshgrid(torch.arange(320.0), torch.arange(320.0), indexing="ij")
+    for _ in range(3):
+        top, left, radius, value = torch.rand(4, generator=generator).tolist()
+        distance = torch.hypot(down - 320 * top, across - 320 * left)
+        disc = (0.5 - (distance - (8 + 40 * radius)) / 2.5).clamp(0, 1)
+        image = torch.lerp(image, torch.tensor(0.1 + 0.8 * value), disc)
+    noise = torch.randn(1, 1, 318, 318, generator=torch.Generator().manual_seed(0))
+    estimate = analysis(101).estimate(blur(image, kernel) + 0.005 * noise)
+    assert rms_radius(estimate.kernel) < 5
 
 
 def test_an_estimate_says_what_speaks_against_it() -> None:
