@@ -31,7 +31,7 @@ from asnet.web.jobs import Job, JobQueue, QueueFullError, Stage, State, UnknownJ
 #: Seconds between two looks at whether a job has ended.
 _PATIENCE = 0.1
 
-FileName = Literal["result", "before", "after", "kernel.png", "kernel.npy"]
+FileName = Literal["result", "before", "after", "kernel-view.png", "kernel.png", "kernel.npy"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class JobResult(BaseModel):
 
     width: int
     height: int
-    kernel_size: int = Field(description="Side of the blur kernel in pixels of the photograph.")
+    kernel_size: int = Field(description="Side of the blur kernel's grid in pixels of the photograph.")
+    kernel_extent: int = Field(description="Side of the centred square that holds almost all of the kernel.")
     scale: int = Field(
         description="Factor by which the photograph was downscaled, or at which it was judged."
     )
@@ -150,6 +151,7 @@ class _Service:
                 width=outcome.width,
                 height=outcome.height,
                 kernel_size=outcome.kernel_size,
+                kernel_extent=outcome.kernel_extent,
                 scale=outcome.scale,
                 finding=outcome.finding,
                 notes=list(outcome.notes),

@@ -11,13 +11,16 @@ from asnet.imaging import (
     PHOTOGRAPH_SUFFIXES,
     Photograph,
     Region,
+    kernel_picture,
     read_kernel,
     read_photograph,
     write_bytes,
     write_kernel,
     write_photograph,
+    write_picture,
 )
 from asnet.imaging.decoding import read_size
+from asnet.imaging.resampling import kernel_extent, shown_kernel
 
 #: Largest side in pixels of an uploaded picture of a blur kernel.
 LARGEST_KERNEL = 1024
@@ -62,7 +65,9 @@ class Outcome:
         By the names under which they are fetched.
     width, height : int
         Pixels of the photograph, upright.
-    kernel_size, scale, finding
+    kernel_size, kernel_extent : int
+        Side of the blur kernel's grid, and of what the kernel takes up of it.
+    scale, finding
         See `asnet.deblurrer.Deblurred`.
     notes : tuple of str
         What could not be kept of the photograph's file, in sentences.
@@ -74,6 +79,7 @@ class Outcome:
     width: int
     height: int
     kernel_size: int
+    kernel_extent: int
     scale: int
     finding: Finding
     notes: tuple[str, ...]
@@ -94,7 +100,7 @@ def deblur_upload(
     largest : int
         Pixels that a photograph may have.
     previews : bool
-        Also write photograph and result as a browser can show them.
+        Also write photograph, result and the kernel without its empty borders as a browser can show them.
     progress : callable
         See `asnet.deblurrer.Progress`.
 
@@ -137,12 +143,15 @@ def deblur_upload(
     if previews:
         files["before"] = _write_preview(folder / "before", photograph)
         files["after"] = _write_preview(folder / "after", restored)
+        files["kernel-view.png"] = folder / "kernel-view.png"
+        write_picture(files["kernel-view.png"], kernel_picture(shown_kernel(deblurred.kernel)))
     height, width = photograph.pixels.shape[1:]
     return Outcome(
         files=files,
         width=width,
         height=height,
         kernel_size=deblurred.kernel.shape[-1],
+        kernel_extent=kernel_extent(deblurred.kernel),
         scale=deblurred.scale,
         finding=deblurred.finding,
         notes=tuple(notes),

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy
 import pytest
+import torch
 from PIL import Image
 from serving import UPLOAD_BYTES, Gate, Server, photograph
 
 from asnet.cli.main import main
+from asnet.imaging.resampling import kernel_extent
 
 DONE = "Deblurred."
 
@@ -128,9 +130,10 @@ def test_a_photograph_is_deblurred_shown_and_saved(
     assert saved.name == "photo-deblurred.png"
     assert saved.read_bytes() == (tmp_path / "sharp.png").read_bytes()
     assert page.save("save-kernel-npy").read_bytes() == (tmp_path / "k.npy").read_bytes()
-    side = len(numpy.load(tmp_path / "k.npy"))
-    assert page["kernel"].get_property("naturalWidth") == side
-    assert f"{side} × {side} pixels" in page["kernel-caption"].text
+    kernel = torch.from_numpy(numpy.load(tmp_path / "k.npy"))
+    extent = kernel_extent(kernel)
+    assert page["kernel"].get_property("naturalWidth") == min(len(kernel), extent + 4)
+    assert f"{extent} × {extent} pixels" in page["kernel-caption"].text
 
 
 def test_the_divider_uncovers_the_result(page: Page, photo: Path) -> None:
@@ -233,6 +236,25 @@ def test_a_kernel_from_a_file_and_a_line(page: Page, photo: Path, tmp_path: Path
     assert page["strength-value"].text == "50 %"
     page["deblur"].click()
     page.wait(lambda: page["message"].text == DONE and page["kernel-caption"].text == "5 × 5 pixels")
+
+
+def test_a_small_kernel_on_a_large_grid_is_shown_without_its_borders(page: Page, tmp_path: Path) -> None:
+    # The corner is too faint to be seen, and keeps the grid whole.
+    kernel = numpy.zeros((23, 23))
+    kernel[11, 10:13], kernel[0, 0] = 1, 1e-3
+    numpy.save(tmp_path / "given.npy", kernel)
+    photograph(120, 160).save(tmp_path / "photo.png")
+    page.set("source", "file")
+    page["kernel-file"].send_keys(str(tmp_path / "given.npy"))
+    page.add(tmp_path / "photo.png")
+    page.wait_for(DONE)
+    used = numpy.load(page.save("save-kernel-npy"))
+    extent = kernel_extent(torch.from_numpy(used))
+    assert extent + 4 < len(used)
+    page.wait(lambda: page["kernel"].get_property("naturalWidth") == extent + 4)
+    assert f"{extent} × {extent} pixels" in page["kernel-caption"].text
+    with Image.open(page.save("save-kernel-png")) as saved:
+        assert saved.width == len(used)
 
 
 def test_a_sharp_photograph_is_said_to_be_and_deblurred_all_the_same(page: Page, tmp_path: Path) -> None:

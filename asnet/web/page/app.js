@@ -145,7 +145,7 @@ async function deblur(item, run) {
     if (isWanted()) status = await api.status(status.id);
   }
   let blobs = [];
-  const names = ["before", "after", "result", "kernel.png", "kernel.npy"];
+  const names = ["before", "after", "result", "kernel-view.png", "kernel.png", "kernel.npy"];
   if (isWanted() && status.state === "done") {
     blobs = await Promise.all(names.map((name) => api.file(status.id, name)));
   }
@@ -282,8 +282,9 @@ function showKernel(item) {
   const shown = result?.finding === "blurred";
   $("kernel-section").hidden = !shown;
   if (!shown) return;
-  if ($("kernel").src !== item.result["kernel.png"]) $("kernel").src = item.result["kernel.png"];
-  const size = `${result.kernel_size} × ${result.kernel_size} pixels`;
+  const picture = item.result["kernel-view.png"];
+  if ($("kernel").src !== picture) $("kernel").src = picture;
+  const size = `${result.kernel_extent} × ${result.kernel_extent} pixels`;
   $("kernel-caption").textContent = result.scale > 1 ? `${size}, removed at 1/${result.scale} of the size` : size;
   link($("save-kernel-png"), item.result["kernel.png"], `${stem(item.name)}-kernel.png`);
   link($("save-kernel-npy"), item.result["kernel.npy"], `${stem(item.name)}-kernel.npy`);
