@@ -9,6 +9,7 @@ from asnet.deblurrer import Deblurrer, Finding, Progress, Scale, remarks
 from asnet.errors import InputError
 from asnet.imaging import (
     PHOTOGRAPH_SUFFIXES,
+    READABLE_SUFFIXES,
     Photograph,
     Region,
     kernel_picture,
@@ -48,12 +49,6 @@ class DeblurRequest:
     strength: float = 1.0
     denoise: float = 0.0
 
-    @property
-    def result_name(self) -> str:
-        """What the result is to be called: like the photograph, in the format that it is written in."""
-        suffix = usable_suffix(self.name)
-        return self.name if Path(self.name).suffix.lower() == suffix else f"{Path(self.name).stem}{suffix}"
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -61,6 +56,8 @@ class Outcome:
 
     Parameters
     ----------
+    result_name : str
+        What the result is to be called.
     files : dict of str to Path
         By the names under which they are fetched.
     width, height : int
@@ -75,6 +72,7 @@ class Outcome:
         What finding and scale mean, in sentences.
     """
 
+    result_name: str
     files: dict[str, Path]
     width: int
     height: int
@@ -126,15 +124,15 @@ def deblur_upload(
     notes: list[str] = []
     folder = request.photograph.parent
     restored = replace(photograph, pixels=deblurred.image)
-    suffix = request.photograph.suffix
-    files = {"result": folder / f"result{suffix}"}
-    if deblurred.finding != "blurred" and photograph.format == PHOTOGRAPH_SUFFIXES[suffix]:
+    result_name = _result_name(request.name, photograph.own_format)
+    files = {"result": folder / f"result{Path(result_name).suffix}"}
+    if deblurred.finding != "blurred" and photograph.format == photograph.own_format:
         # Byte for byte: nothing is lost, and nothing is to be said of what reading would lose.
         write_bytes(files["result"], request.photograph.read_bytes())
     else:
         notes += photograph.notes
         notes += [
-            note.replace(str(files["result"]), request.result_name)
+            note.replace(str(files["result"]), result_name)
             for note in write_photograph(files["result"], restored)
         ]
     for name in ("kernel.png", "kernel.npy"):
@@ -147,6 +145,7 @@ def deblur_upload(
         write_picture(files["kernel-view.png"], kernel_picture(shown_kernel(deblurred.kernel)))
     height, width = photograph.pixels.shape[1:]
     return Outcome(
+        result_name=result_name,
         files=files,
         width=width,
         height=height,
@@ -159,10 +158,13 @@ def deblur_upload(
     )
 
 
-def usable_suffix(name: str) -> str:
-    """Return the suffix of an uploaded photograph's name, in which format its result is written."""
+def _result_name(name: str, file_format: str) -> str:
+    """Return a photograph's name with the suffix of a format, its own where that stands for the format."""
     suffix = Path(name).suffix.lower()
-    return suffix if suffix in PHOTOGRAPH_SUFFIXES else ".png"
+    if PHOTOGRAPH_SUFFIXES.get(suffix) == file_format:
+        return name
+    stem = Path(name).stem if suffix in READABLE_SUFFIXES else name
+    return stem + next(ending for ending, written in PHOTOGRAPH_SUFFIXES.items() if written == file_format)
 
 
 def _read_uploaded_kernel(path: Path) -> Tensor:

@@ -315,7 +315,7 @@ def test_a_broken_upload_gets_a_sentence_and_the_others_go_on(
     page.wait(lambda: page.states() == ["failed", "failed", "done"])
     assert "<b>broken.png is truncated or damaged" in page["message"].text
     page.browser.find_elements("css selector", "#list .choose")[1].click()
-    assert "large.png could not be done: an upload may have at most 1 megabytes" in page["message"].text
+    assert "large.png could not be done: it is larger than the limit of 1 megabytes" in page["message"].text
 
 
 def test_several_wait_in_turn_and_can_be_cancelled(page: Page, gate: Gate, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ function add(files) {
 function start(item) {
   forgetResult(item);
   Object.assign(item, { state: "waiting", status: null, message: "", run: {} });
-  if (item.file.size >= largestUpload) fail(item, `an upload may have at most ${largestUpload / 1e6} megabytes`);
+  if (item.file.size >= largestUpload) fail(item, `it is larger than the limit of ${largestUpload / 1e6} megabytes; asnet serve --max-upload raises it`);
   const { source, kernelFile } = item.options;
   if (source === "file" && !kernelFile) fail(item, "choose the file of the blur kernel first");
   next();
@@ -296,7 +296,7 @@ function link(element, url, name) {
 }
 
 const stem = (name) => name.replace(/\.[^.]*$/, "");
-const resultName = (item) => item.status.result_name.replace(/(\.[^.]*)$/, "-deblurred$1");
+const resultName = (item) => item.status.result.result_name.replace(/(\.[^.]*)$/, "-deblurred$1");
 
 function showList() {
   const list = $("list");
