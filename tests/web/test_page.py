@@ -315,7 +315,10 @@ def test_a_broken_upload_gets_a_sentence_and_the_others_go_on(
     page.wait(lambda: page.states() == ["failed", "failed", "done"])
     assert "<b>broken.png is truncated or damaged" in page["message"].text
     page.browser.find_elements("css selector", "#list .choose")[1].click()
-    assert "large.png could not be done: it is larger than the limit of 1 megabytes" in page["message"].text
+    assert (
+        "large.png could not be done: the upload is larger than the limit of 1 megabytes"
+        in page["message"].text
+    )
 
 
 def test_several_wait_in_turn_and_can_be_cancelled(page: Page, gate: Gate, tmp_path: Path) -> None:
@@ -338,26 +341,51 @@ def test_several_wait_in_turn_and_can_be_cancelled(page: Page, gate: Gate, tmp_p
     page.wait(lambda: page.states() == ["done", "done", "done"])
 
 
-def test_dropped_photographs_are_taken(page: Page) -> None:
-    page.browser.execute_async_script(
-        """const done = arguments[0];
-        const canvas = Object.assign(document.createElement("canvas"), {width: 70, height: 50});
-        const pen = canvas.getContext("2d");
-        const shade = pen.createLinearGradient(0, 0, 70, 50);
-        for (let i = 0; i <= 10; i++) shade.addColorStop(i / 10, i % 2 ? "#fa3" : "#135");
-        pen.fillStyle = shade;
-        pen.fillRect(0, 0, 70, 50);
-        canvas.toBlob((blob) => {
-          const files = new DataTransfer();
-          files.items.add(new File([blob], "dropped.jpg", {type: "image/jpeg"}));
-          const how = {dataTransfer: files, bubbles: true, cancelable: true};
-          document.body.dispatchEvent(new DragEvent("drop", how));
-          done();
-        }, "image/jpeg", 0.95);"""
-    )
-    page.wait(lambda: page.states() and page.states() != ["waiting"])
-    page.wait(lambda: page["save"].is_displayed())
-    assert page["save"].get_attribute("download") == "dropped-deblurred.jpg"
+def test_dropped_photographs_are_taken(page: Page, tmp_path: Path) -> None:
+    paths = [tmp_path / "first.jpg", tmp_path / "second.png"]
+    for seed, path in enumerate(paths):
+        photograph(seed=seed).save(path)
+    stage = page.rectangle("#stage")
+    event = {
+        "x": stage["left"] + 200,
+        "y": stage["top"] + 200,
+        "data": {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1},
+    }
+    for kind in ("dragEnter", "dragOver"):
+        page.browser.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **event})
+    page.wait(lambda: page["stage"].get_attribute("class") == "dropping")
+    page.browser.execute_cdp_cmd("Input.dispatchDragEvent", {"type": "drop", **event})
+    page.wait(lambda: page.states() == ["done", "done"])
+    assert page["stage"].get_attribute("class") == ""
+    assert page["save"].get_attribute("download") == "first-deblurred.jpg"
+
+
+def test_a_file_dropped_beside_the_stage_is_taken_and_does_not_replace_the_page(
+    page: Page, photo: Path
+) -> None:
+    data = {"items": [], "files": [str(photo)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        page.browser.execute_cdp_cmd(
+            "Input.dispatchDragEvent", {"type": kind, "x": 30, "y": 20, "data": data}
+        )
+    page.wait_for(DONE)
+    assert page.states() == ["done"]
+
+
+def test_all_results_are_saved_at_once(page: Page, small_weights: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "first.jpg", tmp_path / "second.png", tmp_path / "third"]
+    for seed, path in enumerate(paths):
+        photograph(seed=seed).save(path, "PNG" if path.suffix == ".png" else "JPEG")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    page.add(paths[0], broken, *paths[1:])
+    page.wait(lambda: page.states() == ["done", "failed", "done", "done"])
+    page["save-all"].click()
+    names = {"first-deblurred.jpg", "second-deblurred.png", "third-deblurred.jpg"}
+    page.wait(lambda: {path.name for path in page.downloads.iterdir()} == names)
+    command = ["deblur", str(paths[1]), "-o", str(tmp_path / "sharp.png")]
+    assert main([*command, "--model", str(small_weights), "--device", "cpu"]) == 0
+    assert (page.downloads / "second-deblurred.png").read_bytes() == (tmp_path / "sharp.png").read_bytes()
 
 
 def test_a_tiff_is_shown_once_it_is_deblurred(page: Page, gate: Gate, tmp_path: Path) -> None:

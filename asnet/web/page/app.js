@@ -108,7 +108,7 @@ function add(files) {
 function start(item) {
   forgetResult(item);
   Object.assign(item, { state: "waiting", status: null, message: "", run: {} });
-  if (item.file.size >= largestUpload) fail(item, `it is larger than the limit of ${largestUpload / 1e6} megabytes; asnet serve --max-upload raises it`);
+  if (item.file.size >= largestUpload) fail(item, `the upload is larger than the limit of ${largestUpload / 1e6} megabytes; asnet serve --max-upload raises it`);
   const { source, kernelFile } = item.options;
   if (source === "file" && !kernelFile) fail(item, "choose the file of the blur kernel first");
   next();
