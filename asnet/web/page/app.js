@@ -211,7 +211,9 @@ function choose(item) {
 /** What is said of a photograph: in the list, and below it. */
 function sayings(item) {
   const { state, status } = item;
-  if (state === "failed") return ["failed", `${item.name} could not be done: ${item.message}`];
+  // Most messages of the server begin with the photograph's name.
+  const named = item.message.startsWith(item.name) ? item.message : `${item.name} could not be done: ${item.message}`;
+  if (state === "failed") return ["failed", named];
   if (state === "cancelled") return ["cancelled", "Cancelled."];
   if (state === "done") {
     const { finding } = status.result;
