@@ -20,7 +20,6 @@ from asnet.cli.destinations import Destination, Inputs, check_absent, check_outp
 from asnet.cli.streams import (
     is_standard,
     read_source,
-    stream_format,
     write_photograph_to_stream,
     write_stream,
 )
@@ -196,9 +195,7 @@ def _deblur(
         if not is_standard(output):
             make_folder(output.parent)
     result_format = (
-        stream_format(photograph)
-        if is_standard(task.result)
-        else PHOTOGRAPH_SUFFIXES[task.result.suffix.lower()]
+        photograph.own_format if is_standard(task.result) else PHOTOGRAPH_SUFFIXES[task.result.suffix.lower()]
     )
     if deblurred.finding != "blurred" and result_format == photograph.format:
         # Byte for byte: nothing is lost, and nothing is to be said of what reading would lose.

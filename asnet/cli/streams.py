@@ -5,7 +5,7 @@ from io import BytesIO
 from pathlib import Path
 
 from asnet.errors import ImageFileError
-from asnet.imaging import PHOTOGRAPH_SUFFIXES, Photograph, encoded_photograph, read_photograph
+from asnet.imaging import Photograph, encoded_photograph, read_photograph
 
 #: These objects stand for the streams; a file of the same name is another object.
 STANDARD_INPUT = Path("standard input")
@@ -25,11 +25,6 @@ def read_source(path: Path, max_pixels: int) -> tuple[Photograph, bytes | None]:
     return read_photograph(BytesIO(data), name=str(path), max_pixels=max_pixels), data
 
 
-def stream_format(photograph: Photograph) -> str:
-    """Return the format in which a photograph goes to standard output: its own if asnet writes it."""
-    return photograph.format if photograph.format in PHOTOGRAPH_SUFFIXES.values() else "JPEG"
-
-
 def write_stream(data: bytes | memoryview) -> None:
     """Write to standard output.
 
@@ -47,6 +42,6 @@ def write_stream(data: bytes | memoryview) -> None:
 
 def write_photograph_to_stream(photograph: Photograph) -> tuple[str, ...]:
     """Write a photograph to standard output; return what its format cannot hold, one sentence each."""
-    data, notes = encoded_photograph(photograph, stream_format(photograph))
+    data, notes = encoded_photograph(photograph, photograph.own_format)
     write_stream(data)
     return tuple(f"{STANDARD_OUTPUT} {note}" for note in notes)

@@ -5,15 +5,13 @@ from torch import Tensor
 
 from asnet.imaging.kernel_files import kernel_picture
 from asnet.imaging.pixels import picture_from_tensor
-from asnet.imaging.resampling import kernel_extent
+from asnet.imaging.resampling import shown_kernel
 
 GAP = 8
 _BACKGROUND = (32, 32, 32)
 #: Share of the photograph's shorter side that the kernel's picture takes, and its smallest side in pixels.
 _KERNEL_SHARE = 3
 _SMALLEST_KERNEL_SIDE = 93
-#: Pixels around the kernel that its picture shows.
-_KERNEL_BORDER = 2
 
 
 def comparison_size(height: int, width: int, kernel_size: int) -> tuple[int, int]:
@@ -37,9 +35,7 @@ def comparison_picture(blurred: Tensor, result: Tensor, kernel: Tensor) -> Image
     side = _kernel_side(height, width, kernel.shape[-1])
     sheet.paste(picture_from_tensor(blurred).convert("RGB"), (GAP, GAP))
     sheet.paste(picture_from_tensor(result).convert("RGB"), (2 * GAP + width, GAP))
-    # The part that holds the kernel: a small one would hardly be seen on a large grid.
-    border = max(0, (kernel.shape[-1] - kernel_extent(kernel)) // 2 - _KERNEL_BORDER)
-    shown = kernel[border : kernel.shape[-1] - border, border : kernel.shape[-1] - border]
+    shown = shown_kernel(kernel)
     side = side // shown.shape[-1] * shown.shape[-1]
     sheet.paste(kernel_picture(shown, side=side).convert("RGB"), (3 * GAP + 2 * width, GAP))
     return sheet

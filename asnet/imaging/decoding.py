@@ -138,7 +138,8 @@ def reading_errors(name: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:
             raise ImageFileError(f"cannot read {name}: {error.strerror}") from None
-        raise ImageFileError(f"{name} is truncated or damaged: {_reason(error)}") from None
+        # Decoders' own words ("cannot load this image") tell nothing.
+        raise ImageFileError(f"{name} is truncated or damaged: its pixels cannot be decoded") from None
     except Exception as error:
         # Decoders of damaged files raise TypeError, AttributeError, KeyError and what else comes.
         raise ImageFileError(f"{name} is truncated or damaged: {_reason(error)}") from None

@@ -154,10 +154,13 @@ def _read_array(path: Path) -> NDArray[Any]:
         array = numpy.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise ImageFileError(f"there is no file {path}") from None
-    except Exception as error:
+    except OSError as error:
+        if error.errno is not None:
+            raise ImageFileError(f"cannot read {path}: {error.strerror}") from None
+        raise ImageFileError(f"{path} is not a .npy file with a plain array of numbers") from None
+    except Exception:
         # NumPy reads the header as Python text: a damaged one raises whatever Python's tokenizer raises.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageFileError(f"{path} is not a .npy file with a plain array: {reason}") from None
+        raise ImageFileError(f"{path} is not a .npy file with a plain array of numbers") from None
     if not isinstance(array, numpy.ndarray) or array.dtype.kind not in "fiu":
         raise ImageFileError(f"{path} must hold an array of real numbers")
     return array.astype(numpy.float64)

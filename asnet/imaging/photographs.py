@@ -51,6 +51,11 @@ class Photograph:
         from_float = self.pixels.is_floating_point() and self.format == "TIFF"
         return 16 if self.pixels.dtype == torch.uint16 or from_float else 8
 
+    @property
+    def own_format(self) -> str:
+        """Format in which it is written where no name says: its file's if asnet writes that, else JPEG."""
+        return self.format if self.format in PHOTOGRAPH_SUFFIXES.values() else "JPEG"
+
     def picture(self) -> Image.Image:
         """Return the photograph as a picture of mode L, LA, I;16, RGB or RGBA, the only ones of Pillow.
 

@@ -14,6 +14,9 @@ SMALLEST_SIDE = 16
 #: Share of its weight that a kernel's size leaves out on the whole.
 NEGLIGIBLE_SHARE = 0.02
 
+#: Pixels around a kernel that pictures of it show.
+_SHOWN_BORDER = 2
+
 
 def downscale(image: Tensor, factor: int) -> Tensor:
     """Downscale (1, 3, H, W) by an integer, averaging what falls into a pixel; sides are rounded up."""
@@ -54,3 +57,12 @@ def kernel_extent(kernel: Tensor) -> int:
         if float(part.sum() / kernel.sum()) >= 1 - NEGLIGIBLE_SHARE:
             return 2 * inner + 1
     return 2 * radius + 1
+
+
+def shown_kernel(kernel: Tensor) -> Tensor:
+    """Return the part of a blur kernel (K, K) that pictures show: its extent and a narrow border, centred.
+
+    On a large grid a small kernel would hardly be seen.
+    """
+    border = max(0, (kernel.shape[-1] - kernel_extent(kernel)) // 2 - _SHOWN_BORDER)
+    return kernel[border : kernel.shape[-1] - border, border : kernel.shape[-1] - border]

@@ -9,11 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
@@ -21,17 +20,17 @@ from starlette.background import BackgroundTask
 
 from asnet import __version__
 from asnet.deblurrer import Deblurrer, Finding, Progress
-from asnet.errors import AsnetError
 from asnet.imaging import line_kernel, write_kernel
 from asnet.web.deblurring import Outcome, deblur_upload
-from asnet.web.form import DeblurForm, StorageError
+from asnet.web.form import DeblurForm, check_fields
 from asnet.web.guard import Guard
 from asnet.web.jobs import Job, JobQueue, QueueFullError, Stage, State, UnknownJobError
+from asnet.web.problems import add_problems, described_problems
 
 #: Seconds between two looks at whether a job has ended.
 _PATIENCE = 0.1
 
-FileName = Literal["result", "before", "after", "kernel.png", "kernel.npy"]
+FileName = Literal["result", "before", "after", "kernel-view.png", "kernel.png", "kernel.npy"]
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,6 @@ class Limits:
     waiting: int = 8
 
 
-class Problem(BaseModel):
-    """Why a request could not be done."""
-
-    detail: str = Field(description="One sentence fit to be shown.")
-
-
 class Service(BaseModel):
     """What the server offers and what it takes."""
 
@@ -73,7 +66,6 @@ class JobStatus(BaseModel):
 
     id: str
     name: str
-    result_name: str = Field(description="What the result is to be called.")
     state: State
     position: int | None = Field(description="Photographs before this one while it waits.")
     stage: Stage | None = Field(description="What is being done while it runs.")
@@ -85,9 +77,11 @@ class JobStatus(BaseModel):
 class JobResult(BaseModel):
     """What is known of a deblurring that is done."""
 
+    result_name: str = Field(description="What the result is to be called.")
     width: int
     height: int
-    kernel_size: int = Field(description="Side of the blur kernel in pixels of the photograph.")
+    kernel_size: int = Field(description="Side of the blur kernel's grid in pixels of the photograph.")
+    kernel_extent: int = Field(description="Side of the centred square that holds almost all of the kernel.")
     scale: int = Field(
         description="Factor by which the photograph was downscaled, or at which it was judged."
     )
@@ -138,7 +132,6 @@ class _Service:
         return JobStatus(
             id=job.id,
             name=job.request.name,
-            result_name=job.request.result_name,
             state=job.state,
             position=self.queue.position(job),
             stage=job.stage,
@@ -147,9 +140,11 @@ class _Service:
             result=None
             if outcome is None
             else JobResult(
+                result_name=outcome.result_name,
                 width=outcome.width,
                 height=outcome.height,
                 kernel_size=outcome.kernel_size,
+                kernel_extent=outcome.kernel_extent,
                 scale=outcome.scale,
                 finding=outcome.finding,
                 notes=list(outcome.notes),
@@ -184,7 +179,7 @@ def create_application(
         lifespan=service.running,
     )
     application.add_middleware(Guard, hosts=hosts, largest_body=limits.upload_bytes)
-    _add_errors(application)
+    add_problems(application)
     _add_deblur(application, service)
     _add_jobs(application, service)
     page = str(files("asnet.web") / "page")
@@ -192,39 +187,15 @@ def create_application(
     return application
 
 
-def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    meanings = {
-        404: "No such deblurring.",
-        409: "It is not done.",
-        413: "The upload is too large.",
-        422: "The photograph, the kernel or an option is unusable.",
-        503: "Too many photographs are waiting.",
-        507: "There is no room for the upload.",
-    }
-    return {code: {"model": Problem, "description": meanings[code]} for code in codes}
-
-
-def _add_errors(application: FastAPI) -> None:
-    @application.exception_handler(AsnetError)
-    async def say(_: Request, error: AsnetError) -> JSONResponse:
-        codes = {QueueFullError: 503, UnknownJobError: 404, StorageError: 507}
-        code = codes.get(type(error), 422)
-        return JSONResponse({"detail": str(error)}, code, {"Retry-After": "2"} if code == 503 else None)
-
-    @application.exception_handler(RequestValidationError)
-    async def say_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}"}, 422)
-
-
 def _add_deblur(application: FastAPI, service: _Service) -> None:
     @application.post(
         "/api/deblur",
+        dependencies=[Depends(check_fields)],
         summary="Deblur a photograph and return it",
         response_class=FileResponse,
         responses={
             200: {
-                "description": "The deblurred photograph in the format of the uploaded one.",
+                "description": "The deblurred photograph in the uploaded one's format (JPEG of HEIC, AVIF).",
                 "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
                 "headers": {
                     "X-Asnet-Finding": {
@@ -238,7 +209,7 @@ def _add_deblur(application: FastAPI, service: _Service) -> None:
                     },
                 },
             },
-            **_problems(413, 422, 503, 507),
+            **described_problems(413, 422, 503, 507),
         },
     )
     async def deblur(request: Request, form: Annotated[DeblurForm, Depends()]) -> Response:
@@ -255,7 +226,7 @@ def _add_deblur(application: FastAPI, service: _Service) -> None:
             return JSONResponse({"detail": job.message or "the deblurring was cancelled"}, code)
         return FileResponse(
             job.outcome.files["result"],
-            filename=job.request.result_name,
+            filename=job.outcome.result_name,
             headers={
                 "X-Asnet-Finding": job.outcome.finding,
                 "X-Asnet-Scale": str(job.outcome.scale),
@@ -278,13 +249,14 @@ def _add_jobs(application: FastAPI, service: _Service) -> None:
     @application.post(
         "/api/jobs",
         summary="Let a photograph wait for being deblurred",
+        dependencies=[Depends(check_fields)],
         status_code=202,
-        responses=_problems(413, 422, 503, 507),
+        responses=described_problems(413, 422, 503, 507),
     )
     def submit(form: Annotated[DeblurForm, Depends()]) -> JobStatus:
         return service.status(service.submit(form, previews=True))
 
-    @application.get("/api/jobs/{identifier}", summary="How far it is", responses=_problems(404))
+    @application.get("/api/jobs/{identifier}", summary="How far it is", responses=described_problems(404))
     def status(identifier: str) -> JobStatus:
         return service.status(service.queue.get(identifier))
 
@@ -292,7 +264,7 @@ def _add_jobs(application: FastAPI, service: _Service) -> None:
         "/api/jobs/{identifier}",
         summary="Cancel it, and delete its files",
         status_code=204,
-        responses=_problems(404),
+        responses=described_problems(404),
     )
     def remove(identifier: str) -> None:
         service.queue.discard(service.queue.get(identifier).id)
@@ -305,7 +277,7 @@ def _add_jobs(application: FastAPI, service: _Service) -> None:
             200: {
                 "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
             },
-            **_problems(404, 409),
+            **described_problems(404, 409),
         },
     )
     def fetch(identifier: str, file: FileName) -> Response:
@@ -315,14 +287,14 @@ def _add_jobs(application: FastAPI, service: _Service) -> None:
         if file not in job.outcome.files:
             raise UnknownJobError(f"there is no {file} of this deblurring")
         return FileResponse(
-            job.outcome.files[file], filename=job.request.result_name if file == "result" else None
+            job.outcome.files[file], filename=job.outcome.result_name if file == "result" else None
         )
 
     @application.get(
         "/api/line.png",
         summary="A picture of the blur kernel of a steady motion",
         response_class=Response,
-        responses={200: {"content": {"image/png": {}}}, **_problems(422)},
+        responses={200: {"content": {"image/png": {}}}, **described_problems(422)},
     )
     def draw_line(
         length: Annotated[float, Query(description="Pixels.")],

@@ -9,15 +9,19 @@ from asnet.deblurrer import Deblurrer, Finding, Progress, Scale, remarks
 from asnet.errors import InputError
 from asnet.imaging import (
     PHOTOGRAPH_SUFFIXES,
+    READABLE_SUFFIXES,
     Photograph,
     Region,
+    kernel_picture,
     read_kernel,
     read_photograph,
     write_bytes,
     write_kernel,
     write_photograph,
+    write_picture,
 )
 from asnet.imaging.decoding import read_size
+from asnet.imaging.resampling import kernel_extent, shown_kernel
 
 #: Largest side in pixels of an uploaded picture of a blur kernel.
 LARGEST_KERNEL = 1024
@@ -45,12 +49,6 @@ class DeblurRequest:
     strength: float = 1.0
     denoise: float = 0.0
 
-    @property
-    def result_name(self) -> str:
-        """What the result is to be called: like the photograph, in the format that it is written in."""
-        suffix = usable_suffix(self.name)
-        return self.name if Path(self.name).suffix.lower() == suffix else f"{Path(self.name).stem}{suffix}"
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -58,11 +56,15 @@ class Outcome:
 
     Parameters
     ----------
+    result_name : str
+        What the result is to be called.
     files : dict of str to Path
         By the names under which they are fetched.
     width, height : int
         Pixels of the photograph, upright.
-    kernel_size, scale, finding
+    kernel_size, kernel_extent : int
+        Side of the blur kernel's grid, and of what the kernel takes up of it.
+    scale, finding
         See `asnet.deblurrer.Deblurred`.
     notes : tuple of str
         What could not be kept of the photograph's file, in sentences.
@@ -70,10 +72,12 @@ class Outcome:
         What finding and scale mean, in sentences.
     """
 
+    result_name: str
     files: dict[str, Path]
     width: int
     height: int
     kernel_size: int
+    kernel_extent: int
     scale: int
     finding: Finding
     notes: tuple[str, ...]
@@ -94,7 +98,7 @@ def deblur_upload(
     largest : int
         Pixels that a photograph may have.
     previews : bool
-        Also write photograph and result as a browser can show them.
+        Also write photograph, result and the kernel without its empty borders as a browser can show them.
     progress : callable
         See `asnet.deblurrer.Progress`.
 
@@ -120,15 +124,15 @@ def deblur_upload(
     notes: list[str] = []
     folder = request.photograph.parent
     restored = replace(photograph, pixels=deblurred.image)
-    suffix = request.photograph.suffix
-    files = {"result": folder / f"result{suffix}"}
-    if deblurred.finding != "blurred" and photograph.format == PHOTOGRAPH_SUFFIXES[suffix]:
+    result_name = _result_name(request.name, photograph.own_format)
+    files = {"result": folder / f"result{Path(result_name).suffix}"}
+    if deblurred.finding != "blurred" and photograph.format == photograph.own_format:
         # Byte for byte: nothing is lost, and nothing is to be said of what reading would lose.
         write_bytes(files["result"], request.photograph.read_bytes())
     else:
         notes += photograph.notes
         notes += [
-            note.replace(str(files["result"]), request.result_name)
+            note.replace(str(files["result"]), result_name)
             for note in write_photograph(files["result"], restored)
         ]
     for name in ("kernel.png", "kernel.npy"):
@@ -137,12 +141,16 @@ def deblur_upload(
     if previews:
         files["before"] = _write_preview(folder / "before", photograph)
         files["after"] = _write_preview(folder / "after", restored)
+        files["kernel-view.png"] = folder / "kernel-view.png"
+        write_picture(files["kernel-view.png"], kernel_picture(shown_kernel(deblurred.kernel)))
     height, width = photograph.pixels.shape[1:]
     return Outcome(
+        result_name=result_name,
         files=files,
         width=width,
         height=height,
         kernel_size=deblurred.kernel.shape[-1],
+        kernel_extent=kernel_extent(deblurred.kernel),
         scale=deblurred.scale,
         finding=deblurred.finding,
         notes=tuple(notes),
@@ -150,10 +158,13 @@ def deblur_upload(
     )
 
 
-def usable_suffix(name: str) -> str:
-    """Return the suffix of an uploaded photograph's name, in which format its result is written."""
+def _result_name(name: str, file_format: str) -> str:
+    """Return a photograph's name with the suffix of a format, its own where that stands for the format."""
     suffix = Path(name).suffix.lower()
-    return suffix if suffix in PHOTOGRAPH_SUFFIXES else ".png"
+    if PHOTOGRAPH_SUFFIXES.get(suffix) == file_format:
+        return name
+    stem = Path(name).stem if suffix in READABLE_SUFFIXES else name
+    return stem + next(ending for ending, written in PHOTOGRAPH_SUFFIXES.items() if written == file_format)
 
 
 def _read_uploaded_kernel(path: Path) -> Tensor:

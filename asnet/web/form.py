@@ -1,17 +1,22 @@
 """The form of a deblurring: what is uploaded, and how it is to be deblurred."""
 
+import inspect
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import File, Form, UploadFile
+from fastapi import File, Form, Request, UploadFile
 
 from asnet.errors import AsnetError, InputError
 from asnet.imaging import Region, parse_line
-from asnet.web.deblurring import DeblurRequest, usable_suffix
+from asnet.web.deblurring import DeblurRequest
+
+#: What a photograph may be.
+PHOTOGRAPH_FORMATS = "JPEG, PNG, TIFF, WebP, AVIF, or HEIC where the server has pillow-heif."
 
 _LONGEST_NAME, _LONGEST_SUFFIX = 200, 10
+_LONGEST_QUOTE = 40
 
 
 class StorageError(AsnetError):
@@ -23,7 +28,7 @@ class DeblurForm:
 
     def __init__(
         self,
-        photograph: Annotated[UploadFile, File(description="JPEG, PNG, TIFF or WebP.")],
+        photograph: Annotated[UploadFile, File(description=PHOTOGRAPH_FORMATS)],
         kernel: Annotated[
             UploadFile | None, File(description="The blur kernel, if it is known: .npy, or a picture of it.")
         ] = None,
@@ -84,7 +89,7 @@ class DeblurForm:
         folder = Path(tempfile.mkdtemp(dir=parent))
         uploaded = None
         try:
-            photograph = _save_upload(self.photograph, folder / f"photograph{usable_suffix(name)}")
+            photograph = _save_upload(self.photograph, folder / "photograph")
             if self.kernel is not None:
                 suffix = ".npy" if (self.kernel.filename or "").lower().endswith(".npy") else ".png"
                 uploaded = _save_upload(self.kernel, folder / f"given-kernel{suffix}")
@@ -100,6 +105,25 @@ class DeblurForm:
             strength=self.strength,
             denoise=self.denoise,
         )
+
+
+_FIELDS = tuple(inspect.signature(DeblurForm).parameters)
+
+
+async def check_fields(request: Request) -> None:
+    """Refuse what the form does not have: a misspelt option would be left out unnoticed.
+
+    Raises
+    ------
+    InputError
+        If there is a field of another name, or one comes more than once.
+    """
+    form = await request.form()
+    for name in form:
+        if name not in _FIELDS:
+            raise InputError(f"there is no field {name[:_LONGEST_QUOTE]!r}; it may be {', '.join(_FIELDS)}")
+        if len(form.getlist(name)) > 1:
+            raise InputError(f"the field {name} must come once, got it {len(form.getlist(name))} times")
 
 
 def _clean_name(name: str | None) -> str:

@@ -77,7 +77,10 @@ class Guard:
 
     @property
     def _too_large(self) -> str:
-        return f"an upload may have at most {self._largest_body / 1e6:g} megabytes"
+        return (
+            f"the upload is larger than the limit of {self._largest_body / 1e6:g} megabytes; "
+            "asnet serve --max-upload raises it"
+        )
 
     def _foreign(self, headers: Headers) -> str | None:
         host = headers.get("host", "")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, features
 from serving import UPLOAD_BYTES, WAITING, Gate, Server, photograph
 from torch import Tensor
 
@@ -65,7 +65,12 @@ def test_a_photograph_that_is_left_alone_comes_back_byte_for_byte(tmp_path: Path
             return Deblurred(image, torch.ones(1, 1), 1, "sharp")
 
     data = encoded(photograph(), "PNG", compress_level=1)
-    for name, same in (("photograph.png", True), ("photograph.jpg", False)):
+    for name, expected in (
+        ("photograph.png", "photograph.png"),
+        ("photograph.jpg", "photograph.png"),
+        ("photograph", "photograph.png"),
+        ("at 8.30", "at 8.30.png"),
+    ):
         (tmp_path / name).write_bytes(data)
         outcome = deblur_upload(
             DeblurRequest(name, tmp_path / name),
@@ -74,8 +79,32 @@ def test_a_photograph_that_is_left_alone_comes_back_byte_for_byte(tmp_path: Path
             previews=False,
             progress=lambda stage, share: None,
         )
-        assert (outcome.files["result"].read_bytes() == data) is same
+        assert outcome.files["result"].read_bytes() == data
+        assert outcome.result_name == expected
         assert outcome.remarks
+
+
+@pytest.mark.parametrize(
+    ("file_format", "name", "result_name"),
+    [
+        ("JPEG", "holiday", "holiday.jpg"),
+        ("JPEG", "holiday.JPEG", "holiday.JPEG"),
+        ("JPEG", "holiday.png", "holiday.jpg"),
+        ("WEBP", "31.12", "31.12.webp"),
+        ("TIFF", "scan", "scan.tif"),
+        ("AVIF", "telephone.avif", "telephone.jpg"),
+    ],
+)
+def test_the_content_says_in_what_format_the_result_comes(
+    server: Server, file_format: str, name: str, result_name: str
+) -> None:
+    if file_format == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow cannot decode AVIF")
+    response = deblur(server, encoded(photograph(), file_format), name)
+    assert response.status == 200
+    assert f'filename="{result_name}"' in response.headers["Content-Disposition"]
+    with Image.open(io.BytesIO(response.data)) as image:
+        assert image.format == ("JPEG" if file_format == "AVIF" else file_format)
 
 
 @pytest.mark.parametrize("suffix", ["npy", "png"])
@@ -165,9 +194,34 @@ def test_a_job_tells_how_far_it_is_and_hands_its_files_out(server: Server, gate:
             {"kernel": ("k.png", encoded(Image.new("L", (1100, 9))))},
             "1024x1024",
         ),
-        ("a.png", encoded(photograph()), {"scale": "0"}, "scale"),
-        ("a.png", encoded(photograph()), {"strength": "1.5"}, "strength"),
-        ("a.png", encoded(photograph()), {"denoise": "nan"}, "denoise"),
+        (
+            "a.png",
+            encoded(photograph()),
+            {"scale": "0"},
+            "must be 'auto' or a whole number from 1 to 99, got '0'",
+        ),
+        (
+            "a.png",
+            encoded(photograph()),
+            {"strength": "1.5"},
+            "strength must be a number from 0 to 1, got",
+        ),
+        (
+            "a.png",
+            encoded(photograph()),
+            {"denoise": "nan"},
+            "must be a number from 0 to 1, got 'nan'",
+        ),
+        ("a.png", encoded(photograph()), {"denoise": "x" * 99}, f"from 0 to 1, got '{'x' * 40}...'"),
+        ("a.png", encoded(photograph()), {"strength": ("k.png", b"x")}, "from 0 to 1, got a file"),
+        ("a.png", encoded(photograph()), {"kernel": "text"}, "kernel must be a file with a name, got plain"),
+        (
+            "a.png",
+            encoded(photograph()),
+            {"strenght": "0.5"},
+            "there is no field 'strenght'; it may be photograph, kernel, line, region, scale",
+        ),
+        ("cut.webp", encoded(photograph(), "WEBP")[:300], {}, "cut.webp is truncated or damaged: its pixels"),
     ],
 )
 def test_what_cannot_be_done_gets_a_sentence(
@@ -202,7 +256,54 @@ def test_what_is_lost_and_found_is_said(server: Server) -> None:
 def test_no_photograph_at_all(server: Server) -> None:
     response = server.request("POST", "/api/deblur", fields={"scale": "1"})
     assert response.status == 422
-    assert response.json()["detail"] == "photograph: Field required"
+    assert response.json()["detail"] == "the field photograph must be a file with a name; there is none"
+
+
+def test_a_field_comes_once(server: Server) -> None:
+    picture = encoded(photograph())
+    fields = [("photograph", ("a.png", picture)), ("photograph", ("b.png", picture))]
+    response = server.request("POST", "/api/deblur", fields=fields)
+    assert response.status == 422
+    assert response.json()["detail"] == "the field photograph must come once, got it 2 times"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status", "sentence"),
+    [
+        (
+            "POST",
+            "/api/deblur",
+            {"body": b"x", "headers": {"Content-Type": "multipart/form-data"}},
+            400,
+            "the upload is damaged: it must be a form (multipart/form-data) with the photograph as a file",
+        ),
+        ("GET", "/nothing", {}, 404, "there is nothing at /nothing"),
+        ("DELETE", "/api/deblur", {}, 405, "/api/deblur does not take DELETE"),
+        ("GET", "/api/line.png?length=5", {}, 422, "angle must be a number of degrees; it was not given"),
+        (
+            "GET",
+            "/api/line.png?length=long&angle=0",
+            {},
+            422,
+            "length must be a number of pixels, got 'long'",
+        ),
+    ],
+)
+def test_no_library_s_words_are_answered(
+    server: Server, method: str, path: str, options: Any, status: int, sentence: str
+) -> None:
+    response = server.request(method, path, **options)
+    assert (response.status, response.json()["detail"]) == (status, sentence)
+
+
+def test_an_empty_option_is_left_at_its_default(server: Server) -> None:
+    data = encoded(photograph())
+    plain = deblur(server, data)
+    empty = dict.fromkeys(("line", "region", "scale", "strength", "denoise"), "")
+    response = deblur(server, data, **empty)
+    assert response.status == 200
+    assert response.data == plain.data
+    assert deblur(server, data, strength="0.2").data != plain.data
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -214,7 +315,9 @@ def test_uploads_are_limited(server: Server, chunked: bool) -> None:
         "POST", "/api/jobs", body=pieces if chunked else body, headers={"Content-Type": kind}
     )
     assert response.status == 413
-    assert response.json()["detail"] == "an upload may have at most 1 megabytes"
+    assert response.json()["detail"] == (
+        "the upload is larger than the limit of 1 megabytes; asnet serve --max-upload raises it"
+    )
     server.assert_nothing_left()
 
 

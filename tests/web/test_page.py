@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy
 import pytest
+import torch
 from PIL import Image
 from serving import UPLOAD_BYTES, Gate, Server, photograph
 
 from asnet.cli.main import main
+from asnet.imaging.resampling import kernel_extent
 
 DONE = "Deblurred."
 
@@ -128,9 +130,10 @@ def test_a_photograph_is_deblurred_shown_and_saved(
     assert saved.name == "photo-deblurred.png"
     assert saved.read_bytes() == (tmp_path / "sharp.png").read_bytes()
     assert page.save("save-kernel-npy").read_bytes() == (tmp_path / "k.npy").read_bytes()
-    side = len(numpy.load(tmp_path / "k.npy"))
-    assert page["kernel"].get_property("naturalWidth") == side
-    assert f"{side} × {side} pixels" in page["kernel-caption"].text
+    kernel = torch.from_numpy(numpy.load(tmp_path / "k.npy"))
+    extent = kernel_extent(kernel)
+    assert page["kernel"].get_property("naturalWidth") == min(len(kernel), extent + 4)
+    assert f"{extent} × {extent} pixels" in page["kernel-caption"].text
 
 
 def test_the_divider_uncovers_the_result(page: Page, photo: Path) -> None:
@@ -235,6 +238,25 @@ def test_a_kernel_from_a_file_and_a_line(page: Page, photo: Path, tmp_path: Path
     page.wait(lambda: page["message"].text == DONE and page["kernel-caption"].text == "5 × 5 pixels")
 
 
+def test_a_small_kernel_on_a_large_grid_is_shown_without_its_borders(page: Page, tmp_path: Path) -> None:
+    # The corner is too faint to be seen, and keeps the grid whole.
+    kernel = numpy.zeros((23, 23))
+    kernel[11, 10:13], kernel[0, 0] = 1, 1e-3
+    numpy.save(tmp_path / "given.npy", kernel)
+    photograph(120, 160).save(tmp_path / "photo.png")
+    page.set("source", "file")
+    page["kernel-file"].send_keys(str(tmp_path / "given.npy"))
+    page.add(tmp_path / "photo.png")
+    page.wait_for(DONE)
+    used = numpy.load(page.save("save-kernel-npy"))
+    extent = kernel_extent(torch.from_numpy(used))
+    assert extent + 4 < len(used)
+    page.wait(lambda: page["kernel"].get_property("naturalWidth") == extent + 4)
+    assert f"{extent} × {extent} pixels" in page["kernel-caption"].text
+    with Image.open(page.save("save-kernel-png")) as saved:
+        assert saved.width == len(used)
+
+
 def test_a_sharp_photograph_is_said_to_be_and_deblurred_all_the_same(page: Page, tmp_path: Path) -> None:
     steps = numpy.kron(
         numpy.random.default_rng(1).integers(0, 256, (6, 8, 3), numpy.uint8), numpy.ones((10, 10, 1))
@@ -291,9 +313,12 @@ def test_a_broken_upload_gets_a_sentence_and_the_others_go_on(
     large.write_bytes(bytes(UPLOAD_BYTES))
     page.add(broken, large, photo)
     page.wait(lambda: page.states() == ["failed", "failed", "done"])
-    assert "<b>broken.png is truncated or damaged" in page["message"].text
+    assert page["message"].text == "<b>broken.png is truncated or damaged: its pixels cannot be decoded"
     page.browser.find_elements("css selector", "#list .choose")[1].click()
-    assert "large.png could not be done: an upload may have at most 1 megabytes" in page["message"].text
+    assert (
+        "large.png could not be done: the upload is larger than the limit of 1 megabytes"
+        in page["message"].text
+    )
 
 
 def test_several_wait_in_turn_and_can_be_cancelled(page: Page, gate: Gate, tmp_path: Path) -> None:
@@ -316,26 +341,51 @@ def test_several_wait_in_turn_and_can_be_cancelled(page: Page, gate: Gate, tmp_p
     page.wait(lambda: page.states() == ["done", "done", "done"])
 
 
-def test_dropped_photographs_are_taken(page: Page) -> None:
-    page.browser.execute_async_script(
-        """const done = arguments[0];
-        const canvas = Object.assign(document.createElement("canvas"), {width: 70, height: 50});
-        const pen = canvas.getContext("2d");
-        const shade = pen.createLinearGradient(0, 0, 70, 50);
-        for (let i = 0; i <= 10; i++) shade.addColorStop(i / 10, i % 2 ? "#fa3" : "#135");
-        pen.fillStyle = shade;
-        pen.fillRect(0, 0, 70, 50);
-        canvas.toBlob((blob) => {
-          const files = new DataTransfer();
-          files.items.add(new File([blob], "dropped.jpg", {type: "image/jpeg"}));
-          const how = {dataTransfer: files, bubbles: true, cancelable: true};
-          document.body.dispatchEvent(new DragEvent("drop", how));
-          done();
-        }, "image/jpeg", 0.95);"""
-    )
-    page.wait(lambda: page.states() and page.states() != ["waiting"])
-    page.wait(lambda: page["save"].is_displayed())
-    assert page["save"].get_attribute("download") == "dropped-deblurred.jpg"
+def test_dropped_photographs_are_taken(page: Page, tmp_path: Path) -> None:
+    paths = [tmp_path / "first.jpg", tmp_path / "second.png"]
+    for seed, path in enumerate(paths):
+        photograph(seed=seed).save(path)
+    stage = page.rectangle("#stage")
+    event = {
+        "x": stage["left"] + 200,
+        "y": stage["top"] + 200,
+        "data": {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1},
+    }
+    for kind in ("dragEnter", "dragOver"):
+        page.browser.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **event})
+    page.wait(lambda: page["stage"].get_attribute("class") == "dropping")
+    page.browser.execute_cdp_cmd("Input.dispatchDragEvent", {"type": "drop", **event})
+    page.wait(lambda: page.states() == ["done", "done"])
+    assert page["stage"].get_attribute("class") == ""
+    assert page["save"].get_attribute("download") == "first-deblurred.jpg"
+
+
+def test_a_file_dropped_beside_the_stage_is_taken_and_does_not_replace_the_page(
+    page: Page, photo: Path
+) -> None:
+    data = {"items": [], "files": [str(photo)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        page.browser.execute_cdp_cmd(
+            "Input.dispatchDragEvent", {"type": kind, "x": 30, "y": 20, "data": data}
+        )
+    page.wait_for(DONE)
+    assert page.states() == ["done"]
+
+
+def test_all_results_are_saved_at_once(page: Page, small_weights: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "first.jpg", tmp_path / "second.png", tmp_path / "third"]
+    for seed, path in enumerate(paths):
+        photograph(seed=seed).save(path, "PNG" if path.suffix == ".png" else "JPEG")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    page.add(paths[0], broken, *paths[1:])
+    page.wait(lambda: page.states() == ["done", "failed", "done", "done"])
+    page["save-all"].click()
+    names = {"first-deblurred.jpg", "second-deblurred.png", "third-deblurred.jpg"}
+    page.wait(lambda: {path.name for path in page.downloads.iterdir()} == names)
+    command = ["deblur", str(paths[1]), "-o", str(tmp_path / "sharp.png")]
+    assert main([*command, "--model", str(small_weights), "--device", "cpu"]) == 0
+    assert (page.downloads / "second-deblurred.png").read_bytes() == (tmp_path / "sharp.png").read_bytes()
 
 
 def test_a_tiff_is_shown_once_it_is_deblurred(page: Page, gate: Gate, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ function add(files) {
 function start(item) {
   forgetResult(item);
   Object.assign(item, { state: "waiting", status: null, message: "", run: {} });
-  if (item.file.size >= largestUpload) fail(item, `an upload may have at most ${largestUpload / 1e6} megabytes`);
+  if (item.file.size >= largestUpload) fail(item, `the upload is larger than the limit of ${largestUpload / 1e6} megabytes; asnet serve --max-upload raises it`);
   const { source, kernelFile } = item.options;
   if (source === "file" && !kernelFile) fail(item, "choose the file of the blur kernel first");
   next();
@@ -145,7 +145,7 @@ async function deblur(item, run) {
     if (isWanted()) status = await api.status(status.id);
   }
   let blobs = [];
-  const names = ["before", "after", "result", "kernel.png", "kernel.npy"];
+  const names = ["before", "after", "result", "kernel-view.png", "kernel.png", "kernel.npy"];
   if (isWanted() && status.state === "done") {
     blobs = await Promise.all(names.map((name) => api.file(status.id, name)));
   }
@@ -211,7 +211,9 @@ function choose(item) {
 /** What is said of a photograph: in the list, and below it. */
 function sayings(item) {
   const { state, status } = item;
-  if (state === "failed") return ["failed", `${item.name} could not be done: ${item.message}`];
+  // Most messages of the server begin with the photograph's name.
+  const named = item.message.startsWith(item.name) ? item.message : `${item.name} could not be done: ${item.message}`;
+  if (state === "failed") return ["failed", named];
   if (state === "cancelled") return ["cancelled", "Cancelled."];
   if (state === "done") {
     const { finding } = status.result;
@@ -282,8 +284,9 @@ function showKernel(item) {
   const shown = result?.finding === "blurred";
   $("kernel-section").hidden = !shown;
   if (!shown) return;
-  if ($("kernel").src !== item.result["kernel.png"]) $("kernel").src = item.result["kernel.png"];
-  const size = `${result.kernel_size} × ${result.kernel_size} pixels`;
+  const picture = item.result["kernel-view.png"];
+  if ($("kernel").src !== picture) $("kernel").src = picture;
+  const size = `${result.kernel_extent} × ${result.kernel_extent} pixels`;
   $("kernel-caption").textContent = result.scale > 1 ? `${size}, removed at 1/${result.scale} of the size` : size;
   link($("save-kernel-png"), item.result["kernel.png"], `${stem(item.name)}-kernel.png`);
   link($("save-kernel-npy"), item.result["kernel.npy"], `${stem(item.name)}-kernel.npy`);
@@ -295,7 +298,7 @@ function link(element, url, name) {
 }
 
 const stem = (name) => name.replace(/\.[^.]*$/, "");
-const resultName = (item) => item.status.result_name.replace(/(\.[^.]*)$/, "-deblurred$1");
+const resultName = (item) => item.status.result.result_name.replace(/(\.[^.]*)$/, "-deblurred$1");
 
 function showList() {
   const list = $("list");
