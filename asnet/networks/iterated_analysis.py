@@ -61,7 +61,7 @@ SMALLEST_STRENGTH = 1e-4
 
 #: Tikhonov weights are those of photographs of so many pixels or more; of fewer they are smaller in
 #: proportion, as the sums of the normal equations are, down to this share.
-FULLY_DAMPED_PIXELS, LEAST_DAMPING = 250_000, 0.25
+FULLY_DAMPED_PIXELS, LEAST_DAMPING = 400_000, 0.16
 
 #: Edges steeper than this (`edge_steepness`) are those of a sharp photograph.
 SHARP_STEEPNESS = 0.6
