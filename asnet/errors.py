@@ -23,3 +23,13 @@ class WeightsError(AsnetError):
 
 class DeviceError(AsnetError):
     """The requested device, data type or compiled extension is not available here."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory ran out; on CPUs torch raises a plain RuntimeError."""
+    # Errors are known before torch is loaded.
+    from torch import OutOfMemoryError
+
+    if isinstance(error, MemoryError | OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from asnet.cli.destinations import Destination, photograph_path
 from asnet.cli.streams import is_standard
 from asnet.deblurrer import DTYPES, Deblurrer, Scale
-from asnet.errors import AsnetError, InputError
+from asnet.errors import AsnetError, InputError, is_out_of_memory
 from asnet.imaging import MOST_PIXELS, Region
 
 Item = TypeVar("Item")
@@ -215,13 +215,6 @@ def _processed(item: Item, process: Callable[[Item], Sequence[str]], name: Path)
     else:
         return True
     return False
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception says that memory ran out; on CPUs torch raises a plain RuntimeError."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _affordable_jobs(jobs: int) -> int:

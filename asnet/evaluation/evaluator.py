@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from asnet.deblurrer import Deblurrer, Scale
-from asnet.errors import AsnetError, InputError
+from asnet.errors import AsnetError, InputError, is_out_of_memory
 from asnet.evaluation.benchmark import Benchmark, Case
 from asnet.evaluation.records import Record, RunFolder
 from asnet.imaging import picture_from_tensor, tensor_from_picture, write_picture
@@ -173,7 +173,9 @@ def evaluate(
                     future.result()
                 except AsnetError as raised:
                     error = raised
-                except (MemoryError, torch.OutOfMemoryError):
+                except Exception as raised:
+                    if not is_out_of_memory(raised):
+                        raise
                     error = InputError(
                         "there is not enough memory; try fewer --jobs or a smaller --tile-size"
                     )

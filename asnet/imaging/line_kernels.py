@@ -1,5 +1,6 @@
 """The blur kernel of a steady motion along a line."""
 
+import itertools
 import math
 
 import torch
@@ -52,9 +53,15 @@ def line_kernel(length: float, angle: float) -> Tensor:
     along = ((torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5) * length
     column, row = along * math.cos(math.radians(angle)), -along * math.sin(math.radians(angle))
     radius = math.ceil(length / 2) + 1
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    rows, columns = ((1 - (offsets - place[:, None]).abs()).clamp(min=0) for place in (row, column))
-    kernel = rows.T @ columns
+    side = 2 * radius + 1
+    kernel = torch.zeros(side * side, dtype=torch.float64)
+    low = [axis.floor() for axis in (row, column)]
+    part = [axis - whole for axis, whole in zip((row, column), low, strict=True)]
+    for down, right in itertools.product((0, 1), repeat=2):
+        weights = [share if step else 1 - share for share, step in zip(part, (down, right), strict=True)]
+        places = (low[0] + radius + down) * side + low[1] + radius + right
+        kernel += torch.bincount(places.long(), weights[0] * weights[1], minlength=side * side)
+    kernel = kernel.view(side, side)
     # What rounding leaves of zero must not widen the kernel.
     return fit_kernel(kernel.where(kernel > 1e-9 * kernel.sum(), 0.0))
 

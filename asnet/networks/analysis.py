@@ -10,6 +10,7 @@ from asnet.networks.layers import (
     Convolution,
     DownConvolution,
     UnpoolConvolution,
+    fill_normal,
     initialise_he,
     luma,
     normalise_maps,
@@ -164,7 +165,7 @@ class AnalysisNetwork(nn.Module):
         final = self.head[-1]
         assert isinstance(final, nn.Conv2d)
         assert final.bias is not None
-        nn.init.normal_(final.weight, std=INITIAL_KERNEL_BIAS * final.weight.numel() ** -0.5)
+        fill_normal(final.weight, INITIAL_KERNEL_BIAS * final.weight.numel() ** -0.5)
         nn.init.constant_(final.bias, INITIAL_KERNEL_BIAS)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from asnet.errors import InputError
 from asnet.networks.configurations import SynthesisConfig
-from asnet.networks.layers import initialise_he
+from asnet.networks.layers import fill_normal, initialise_he
 from asnet.networks.wiener import REFERENCE_NOISE, transfer_function
 
 #: Standard deviation of the initial weights that make multipliers and shifts: guidance starts close to none.
@@ -92,14 +92,14 @@ class GuidingUnit(nn.Module):
             # The kernel is no noise of unit variance: its norm, not its number of pixels, sets the size of
             # the response.
             deviation = math.sqrt(2) / (TYPICAL_KERNEL_NORM * config.guide_input_scale)
-            nn.init.normal_(first.weight, std=deviation)
+            fill_normal(first.weight, deviation)
             nn.init.zeros_(first.bias)
         else:
             initialise_he(first)
         initialise_he(second)
         for head in (*self.multipliers, *self.shifts):
             assert isinstance(head, nn.Linear)
-            nn.init.normal_(head.weight, std=INITIAL_HEAD_DEVIATION)
+            fill_normal(head.weight, INITIAL_HEAD_DEVIATION)
             nn.init.zeros_(head.bias)
 
     def forward(self, inputs: Tensor) -> list[Modulation]:

@@ -239,12 +239,18 @@ class UnpoolConvolution(nn.Conv2d):
         return raise_by_two(input, boxed, self.bias, relu=self.relu)
 
 
+def fill_normal(weight: Tensor, deviation: float) -> None:
+    """Fill weights with normal numbers; of those without memory nothing, for which torch loads its compiler."""
+    if not weight.is_meta:
+        nn.init.normal_(weight, std=deviation)
+
+
 def initialise_he(convolution: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:
     """He initialisation for a layer before a ReLU: normal weights of variance 2 / fan-in, zero biases."""
     fan_in = convolution.weight[0].numel()
     if isinstance(convolution, nn.ConvTranspose2d):
         # Stored (in, out, k, k); with stride 2 only a quarter of the taps meets one output pixel.
         fan_in = convolution.weight.shape[0] * convolution.weight[0, 0].numel() // 4
-    nn.init.normal_(convolution.weight, std=math.sqrt(2 / fan_in))
+    fill_normal(convolution.weight, math.sqrt(2 / fan_in))
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)

@@ -17,7 +17,7 @@ from asnet.networks.configuration_fields import (
     plain_fields,
 )
 from asnet.networks.configurations import AnalysisConfig, preset
-from asnet.networks.layers import initialise_he
+from asnet.networks.layers import fill_normal, initialise_he
 
 #: Largest kernel size in pixels of each of the paper's classes, [0, 31], (31, 61] and (61, 85].
 CLASS_SIZES = (31, 61, 85)
@@ -135,7 +135,7 @@ class SizeClassifier(nn.Module):
         self.analysis = AnalysisNetwork(config.analysis)
         self.output = nn.Linear(config.analysis.kernel_size**2, len(config.class_sizes))
         nn.init.zeros_(self.output.bias)
-        nn.init.normal_(self.output.weight, std=1 / config.analysis.kernel_size)
+        fill_normal(self.output.weight, 1 / config.analysis.kernel_size)
         # An analysis network starts from an even kernel, whatever the image; a classifier that starts so has
         # little to tell images apart by and learns nothing for long.
         last = self.analysis.head[-1]

@@ -127,6 +127,9 @@ class _Service:
             raise
         return job
 
+    def stop(self) -> None:
+        self.queue.stop()
+
     def status(self, job: Job) -> JobStatus:
         outcome = job.outcome
         return JobStatus(
@@ -165,6 +168,11 @@ def create_application(
         What the server takes.
     hosts : container of str, optional
         Names under which browsers may address the server; any by default.
+
+    Returns
+    -------
+    FastAPI
+        Its `state.stop` cancels all deblurrings, so that requests that wait for one are answered.
     """
     limits = limits or Limits()
     service = _Service(deblurrer, limits)
@@ -182,6 +190,7 @@ def create_application(
     add_problems(application)
     _add_deblur(application, service)
     _add_jobs(application, service)
+    application.state.stop = service.stop
     page = str(files("asnet.web") / "page")
     application.mount("/", StaticFiles(directory=page, html=True), name="page")
     return application

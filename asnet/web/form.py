@@ -17,6 +17,7 @@ PHOTOGRAPH_FORMATS = "JPEG, PNG, TIFF, WebP, AVIF, or HEIC where the server has 
 
 _LONGEST_NAME, _LONGEST_SUFFIX = 200, 10
 _LONGEST_QUOTE = 40
+_LONGEST_TEXT = 100
 
 
 class StorageError(AsnetError):
@@ -35,6 +36,7 @@ class DeblurForm:
         line: Annotated[
             str | None,
             Form(
+                max_length=_LONGEST_TEXT,
                 description="The blur kernel of a steady motion, LENGTH,ANGLE: pixels, and degrees "
                 "counter-clockwise from the horizontal.",
                 examples=["12,30"],
@@ -43,6 +45,7 @@ class DeblurForm:
         region: Annotated[
             str | None,
             Form(
+                max_length=_LONGEST_TEXT,
                 description="LEFT,TOP,RIGHT,BOTTOM in pixels of the upright photograph: the part from which "
                 "the blur kernel is estimated.",
                 examples=["400,300,1200,900"],

@@ -1,7 +1,7 @@
 """What every request goes through first: where it comes from, how much it sends, and marks on answers."""
 
 from collections.abc import Container
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -84,12 +84,25 @@ class Guard:
 
     def _foreign(self, headers: Headers) -> str | None:
         host = headers.get("host", "")
-        if self._hosts is not None and (urlsplit(f"//{host}").hostname or "") not in self._hosts:
+        if self._hosts is not None and (_split(f"//{host}").hostname or "") not in self._hosts:
             return f"the server does not go by the name {host!r}"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _split(origin).netloc != host:
             return f"requests of the page {origin!r} are not answered"
+        # Pictures and scripts of other pages come without an origin; a link from there may be followed.
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and (
+            headers.get("sec-fetch-mode") != "navigate"
+        ):
+            return "requests of other pages are not answered"
         return None
+
+
+def _split(address: str) -> SplitResult:
+    """Return the parts of an address; none where it makes no sense."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
 
 
 async def _refuse(status: int, sentence: str, scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import torch
+from torch.overrides import TorchFunctionMode
 
 from asnet.deblurrer import Progress
-from asnet.errors import AsnetError
+from asnet.errors import AsnetError, is_out_of_memory
 from asnet.web.deblurring import DeblurRequest, Outcome
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -23,8 +23,6 @@ Stage = Literal["estimating", "restoring"]
 #: Finished jobs whose files are kept for being fetched, and for how many seconds.
 KEPT_JOBS = 16
 KEPT_SECONDS = 600
-
-_CLOSING_SECONDS = 10
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +37,24 @@ class UnknownJobError(AsnetError):
 
 class _CancelledError(Exception):
     """Ends a deblurring that nobody waits for any more."""
+
+
+class _Cancellable(TorchFunctionMode):
+    """Ends a cancelled job before its next operation on a tensor: an estimate reports no progress."""
+
+    def __init__(self, job: "Job") -> None:
+        super().__init__()
+        self._job = job
+        self._ended = False
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        # Only once: what tidies up on the way out may need operations.
+        if self._job.state == "cancelled" and not self._ended:
+            self._ended = True
+            raise _CancelledError
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(eq=False)
@@ -144,14 +160,18 @@ class JobQueue:
             # The worker deletes what it is still working on.
             _delete_files(job)
 
-    def close(self) -> None:
-        """Cancel everything and wait for the worker, though not for long."""
+    def stop(self) -> None:
+        """Cancel everything and take nothing more."""
         with self._changed:
             self._closed = True
             for identifier in list(self._jobs):
                 self.discard(identifier)
             self._changed.notify()
-        self._thread.join(_CLOSING_SECONDS)
+
+    def close(self) -> None:
+        """Stop, and wait for the worker: one that outlives the interpreter takes the process down with it."""
+        self.stop()
+        self._thread.join()
 
     def _work(self) -> None:
         while True:
@@ -173,16 +193,18 @@ class JobQueue:
 
         outcome, message = None, None
         try:
-            outcome = self._process(job, report)
+            with _Cancellable(job):
+                outcome = self._process(job, report)
         except _CancelledError:
             pass
         except AsnetError as error:
             message = _without_paths(str(error), job.request)
-        except (MemoryError, torch.OutOfMemoryError):
-            message = "there is not enough memory for this photograph"
-        except Exception:
-            _log.exception("deblurring failed")
-            message = "deblurring failed for a reason that the server's log tells"
+        except Exception as error:
+            if is_out_of_memory(error):
+                message = "there is not enough memory for this photograph"
+            else:
+                _log.exception("deblurring failed")
+                message = "deblurring failed for a reason that the server's log tells"
         with self._changed:
             if job.state == "cancelled":
                 _delete_files(job)

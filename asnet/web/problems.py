@@ -20,6 +20,8 @@ _EXPECTED = {
     "scale": "'auto' or a whole number from 1 to 99",
     "strength": "a number from 0 to 1",
     "denoise": "a number from 0 to 1",
+    "line": "LENGTH,ANGLE in pixels and degrees",
+    "region": "LEFT,TOP,RIGHT,BOTTOM in whole pixels",
     "length": "a number of pixels",
     "angle": "a number of degrees",
 }

@@ -1,11 +1,13 @@
 """The server process: its socket, and an end that leaves nothing behind."""
 
 import ipaddress
+import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import uvicorn
+from fastapi import FastAPI
 
 from asnet.deblurrer import Deblurrer
 from asnet.errors import AsnetError
@@ -13,6 +15,29 @@ from asnet.web.application import Limits, create_application
 
 #: Seconds that requests get to be answered once the server is told to end.
 _GRACE = 3
+
+
+class _Server(uvicorn.Server):
+    """A server that answers those who wait for a deblurring before it ends."""
+
+    def __init__(self, application: FastAPI) -> None:
+        super().__init__(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=_GRACE))
+        self._stop: Callable[[], None] = application.state.stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        self._stop()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn, which lets the end of the terminal kill the process with all its files in place."""
+        hangup = getattr(signal, "SIGHUP", None)
+        # nohup ignores it.
+        if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
+            signal.signal(hangup, self.handle_exit)
+        with super().capture_signals():
+            yield
 
 
 class AddressError(AsnetError):
@@ -53,11 +78,10 @@ def serve(
         port = listening.getsockname()[1]
         hosts = {host, "localhost", "127.0.0.1", "::1"} if is_loopback(host) else None
         application = create_application(deblurrer, limits, hosts=hosts)
-        config = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=_GRACE)
         announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         # Once it has ended in order it tells again what ended it.
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+            _Server(application).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

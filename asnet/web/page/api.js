@@ -32,7 +32,20 @@ export async function limits() {
 
 /** Let a photograph wait for being deblurred; returns its status. */
 export async function submit(form) {
+  await checkReadable(form);
   return (await ask("api/jobs", { method: "POST", body: form })).json();
+}
+
+/** Say which file cannot be read: fetch would fail as if the server were gone. */
+async function checkReadable(form) {
+  for (const value of form.values()) {
+    if (!(value instanceof File)) continue;
+    try {
+      await value.slice(0, 1).arrayBuffer();
+    } catch {
+      throw new Error(`${value.name} cannot be read; it may be a folder, or have been moved or changed`);
+    }
+  }
 }
 
 export async function status(id) {

@@ -65,7 +65,7 @@ function showOptions() {
   $("strength-value").value = `${Math.round(100 * $("strength").value)} %`;
   $("denoise-value").value = `${Math.round(100 * $("denoise").value)} %`;
   if (source === "line" && $("length").checkValidity() && $("angle").checkValidity()) {
-    const picture = api.linePicture($("length").value || "0", $("angle").value || "0");
+    const picture = api.linePicture($("length").value, $("angle").value);
     if (!$("line").src.endsWith(picture)) $("line").src = picture;
   }
   const region = $("region").checkValidity() && $("region").value.trim();
@@ -248,14 +248,22 @@ function refresh() {
     showOptions();
     return;
   }
-  const urls = item.result ? [item.result.before, item.result.after] : [item.original, null];
+  // There is nothing to compare where the photograph is left as it is.
+  const compared = item.result && item.status.result.finding === "blurred";
+  const urls = item.result ? [item.result.before, compared ? item.result.after : null] : [item.original, null];
   if (shownUrls !== urls.join()) {
     shownUrls = urls.join();
+    $("unshown").hidden = true;
     viewer.show(...urls).then((visible) => {
-      if (chosen === item) $("unshown").hidden = visible;
+      if (chosen !== item) return;
+      $("unshown").hidden = visible;
+      if (!visible) $("zoom").value = "";
       showOptions();
     });
   }
+  $("unshown").textContent = isActive(item)
+    ? "The browser cannot show this format itself. The photograph appears once it is deblurred."
+    : "There is no picture to show.";
   showState(item);
   showKernel(item);
   showOptions();
@@ -326,7 +334,10 @@ function listRow(item) {
   make("span", "how", "", button);
   button.type = "button";
   button.title = item.name;
-  button.addEventListener("click", () => choose(item));
+  button.addEventListener("click", () => {
+    choose(item);
+    reveal();
+  });
   const cross = make("button", "remove", "×", row);
   cross.type = "button";
   cross.setAttribute("aria-label", `Remove ${item.name}`);
@@ -336,7 +347,15 @@ function listRow(item) {
 
 function setDrawing(drawing) {
   viewer.setDrawing(drawing);
+  $("hint").hidden = !drawing;
+  if (drawing) reveal();
   $("choose-region").setAttribute("aria-pressed", String(drawing));
+}
+
+/** Bring the photograph into sight: in a narrow window it is above the options. */
+function reveal() {
+  const smooth = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+  $("view").scrollIntoView({ block: "nearest", behavior: smooth ? "smooth" : "instant" });
 }
 
 function say(problem) {
@@ -353,7 +372,9 @@ $("photographs").addEventListener("change", (event) => {
 for (const type of ["input", "change"]) $("options").addEventListener(type, readOptions);
 $("options").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (chosen && !isActive(chosen)) start(chosen);
+  if (!chosen || isActive(chosen)) return;
+  start(chosen);
+  reveal();
 });
 $("choose-region").addEventListener("click", () => setDrawing(!viewer.drawing));
 $("clear-region").addEventListener("click", () => {
