@@ -240,7 +240,7 @@ class UnpoolConvolution(nn.Conv2d):
 
 
 def fill_normal(weight: Tensor, deviation: float) -> None:
-    """Fill weights with normal numbers; of those without memory nothing, for which torch loads its compiler."""
+    """Fill weights with normal numbers, but not on the meta device: torch would load its compiler for it."""
     if not weight.is_meta:
         nn.init.normal_(weight, std=deviation)
 

@@ -23,9 +23,8 @@ from asnet.imaging import (
 from asnet.imaging.decoding import read_size
 from asnet.imaging.resampling import kernel_extent, shown_kernel
 
-#: Largest side in pixels of an uploaded blur kernel, and bytes of one of float64 as .npy.
+#: Largest side in pixels of an uploaded blur kernel.
 LARGEST_KERNEL = 1024
-_LARGEST_ARRAY = LARGEST_KERNEL**2 * 8 + 1024
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,8 @@ def _result_name(name: str, file_format: str) -> str:
 
 def _read_uploaded_kernel(path: Path) -> Tensor:
     if path.suffix == ".npy":
-        if path.stat().st_size > _LARGEST_ARRAY:
+        # Of float64, behind a header.
+        if path.stat().st_size > 8 * LARGEST_KERNEL**2 + 1024:
             raise InputError(
                 f"{path} has {path.stat().st_size / 1e6:.1f} megabytes; a blur kernel may have "
                 f"{LARGEST_KERNEL}x{LARGEST_KERNEL} numbers"

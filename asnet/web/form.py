@@ -23,6 +23,9 @@ _LONGEST_TEXT = 100
 class StorageError(AsnetError):
     """The server has no place for an upload."""
 
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"the server cannot keep the upload: {error.strerror}")
+
 
 class DeblurForm:
     """The fields of the form, as FastAPI reads them and the API's schema describes them."""
@@ -98,7 +101,7 @@ class DeblurForm:
                 uploaded = _save_upload(self.kernel, folder / f"given-kernel{suffix}")
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise StorageError(f"the server cannot keep the upload: {error.strerror}") from None
+            raise StorageError(error) from None
         return DeblurRequest(
             name=name,
             photograph=photograph,

@@ -210,6 +210,8 @@ class JobQueue:
                 _delete_files(job)
                 return
             job.outcome, job.message = outcome, message
+            if outcome is None:
+                _delete_files(job)
             self._end(job, "failed" if outcome is None else "done")
             self._forget_old()
 

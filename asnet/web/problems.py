@@ -62,6 +62,9 @@ def add_problems(application: FastAPI) -> None:
 
     @application.exception_handler(HTTPException)
     async def say_refused(request: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, OSError):
+            # FastAPI takes it for a fault of the upload.
+            return await say(request, StorageError(error.__cause__))
         sentences = {
             400: "the upload is damaged: it must be a form (multipart/form-data) "
             "with the photograph as a file",

@@ -1,14 +1,20 @@
 """`asnet serve` as a program: where it listens, how it ends, and what it says."""
 
+import io
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy
 import pytest
 from messages import one_sentence
+from PIL import Image
 
 from asnet.cli.main import main
 
@@ -33,7 +39,43 @@ def test_it_serves_until_it_is_interrupted_and_leaves_nothing(small_weights: Pat
         finally:
             process.kill()
     assert remainder == ""
-    assert list(tmp_path.glob("asnet-*")) == []
+    # Nor anything of torch's, which would make a folder for compiled code.
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_ending_it_while_it_deblurs(small_weights: Path, tmp_path: Path, name: str) -> None:
+    urllib3 = pytest.importorskip("urllib3", reason="the extra test is not installed")
+    pytest.importorskip("uvicorn", reason="the extra web is not installed")
+    picture = numpy.random.default_rng(0).integers(0, 256, (3000, 4000, 3), numpy.uint8)
+    Image.fromarray(picture).save(data := io.BytesIO(), "JPEG")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "asnet", "serve", "--port", "0", "--model", str(small_weights)]
+    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        try:
+            address = process.stderr.readline().split()[5]
+            fields = {"photograph": ("noise.jpg", data.getvalue()), "line": "5,0"}
+            options = {"fields": fields, "timeout": 60, "retries": False}
+            job = urllib3.request("POST", f"{address}/api/jobs", **options).json()["id"]
+            with ThreadPoolExecutor(1) as pool:
+                waiting = pool.submit(urllib3.request, "POST", f"{address}/api/deblur", **options)
+                while len(list(temporary.glob("*/*/photograph"))) < 2:
+                    time.sleep(0.05)
+                while urllib3.request("GET", f"{address}/api/jobs/{job}").json()["state"] != "running":
+                    time.sleep(0.05)
+                process.send_signal(getattr(signal, name))
+                answer = waiting.result()
+            remainder = process.stderr.read()
+            # SIGTERM ends it once it has tidied up.
+            assert process.wait(60) == (-signal.SIGTERM if name == "SIGTERM" else 0)
+        finally:
+            process.kill()
+    assert remainder == ""
+    assert (answer.status, answer.json()["detail"]) == (503, "the deblurring was cancelled")
+    assert list(temporary.iterdir()) == []
 
 
 def test_an_address_that_is_taken(small_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,9 +105,12 @@ def test_other_machines_are_let_in_with_a_warning(
     small_weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = pytest.importorskip("asnet.web.server", reason="the extra web is not installed")
-    hosts = []
+    told: list[Any] = []
+    create_application = server.create_application
     monkeypatch.setattr(
-        server, "create_application", lambda *_, **options: hosts.append(options["hosts"]) or (lambda: None)
+        server,
+        "create_application",
+        lambda *arguments, hosts: told.append(hosts) or create_application(*arguments, hosts=hosts),
     )
     monkeypatch.setattr(server.uvicorn.Server, "run", lambda *_, **__: None)
     options = ["--port", "0", "--model", str(small_weights), "--device", "cpu"]
@@ -73,8 +118,8 @@ def test_other_machines_are_let_in_with_a_warning(
     assert "warning: everyone who reaches 0.0.0.0 over the network" in capsys.readouterr().err
     assert main(["serve", *options]) == 0
     assert "warning" not in capsys.readouterr().err
-    assert hosts[0] is None
-    assert "127.0.0.1" in hosts[1]
+    assert told[0] is None
+    assert "127.0.0.1" in told[1]
 
 
 def test_without_the_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

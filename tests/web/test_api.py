@@ -194,6 +194,13 @@ def test_a_job_tells_how_far_it_is_and_hands_its_files_out(server: Server, gate:
             {"kernel": ("k.png", encoded(Image.new("L", (1100, 9))))},
             "1024x1024",
         ),
+        ("a.png", encoded(photograph()), {"region": "9" * 999}, f"in whole pixels, got '{'9' * 40}...'"),
+        (
+            "a.png",
+            encoded(photograph()),
+            {"line": "5," * 999},
+            "line must be LENGTH,ANGLE in pixels and degrees, got",
+        ),
         (
             "a.png",
             encoded(photograph()),
@@ -251,6 +258,17 @@ def test_what_is_lost_and_found_is_said(server: Server) -> None:
     assert len(notes) == 1
     assert notes[0].startswith("pages.tif ")
     server.request("DELETE", f"/api/jobs/{status['id']}")
+
+
+def test_a_kernel_s_array_is_limited(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asnet.web.deblurring.LARGEST_KERNEL", 64)
+    numpy.save(data := io.BytesIO(), numpy.ones((128, 65)))
+    response = deblur(server, encoded(photograph()), kernel=("k.npy", data.getvalue()))
+    assert response.status == 422
+    assert (
+        response.json()["detail"]
+        == "the uploaded kernel has 0.1 megabytes; a blur kernel may have 64x64 numbers"
+    )
 
 
 def test_no_photograph_at_all(server: Server) -> None:
@@ -332,6 +350,61 @@ def test_an_upload_that_cannot_be_kept_leaves_nothing(
     assert response.status == 507
     assert response.json()["detail"] == "the server cannot keep the upload: No space left on device"
     assert server.uploads() == []
+
+
+def test_a_disk_that_is_full_while_an_upload_arrives(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("starlette.datastructures.UploadFile.write", full)
+    response = deblur(server, encoded(photograph()))
+    assert response.status == 507
+    assert response.json()["detail"] == "the server cannot keep the upload: No space left on device"
+    server.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+    ids=["python", "torch"],
+)
+def test_too_little_memory_is_said(server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(server.deblurrer, "deblur", fail)
+    response = deblur(server, encoded(photograph()))
+    assert response.status == 422
+    assert response.json()["detail"] == "there is not enough memory for this photograph"
+
+
+def test_what_failed_keeps_no_files(server: Server) -> None:
+    status = server.submit(b"not a photograph", "notes.txt")
+    assert server.wait(status["id"])["state"] == "failed"
+    assert server.uploads() == []
+    assert server.request("DELETE", f"/api/jobs/{status['id']}").status == 204
+
+
+def test_an_estimate_that_reports_nothing_is_cancelled(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    def endless(*_: Any, **__: Any) -> None:
+        while True:
+            torch.ones(3).sum()
+            begun.set()
+
+    monkeypatch.setattr(server.deblurrer, "deblur", endless)
+    job = server.submit(encoded(photograph()))
+    assert begun.wait(60)
+    assert server.request("DELETE", f"/api/jobs/{job['id']}").status == 204
+    server.assert_nothing_left()
+    monkeypatch.undo()
+    assert deblur(server, encoded(photograph())).status == 200
 
 
 def test_one_at_a_time_and_a_bounded_queue(server: Server, gate: Gate) -> None:
@@ -416,12 +489,26 @@ def test_no_file_of_the_server_can_be_reached(server: Server, path: str) -> None
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}]
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "[::1"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://["},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+    ],
+    ids=str,
 )
 def test_other_web_sites_get_nothing(server: Server, headers: dict[str, str]) -> None:
     assert server.request("GET", "/api", headers=headers).status == 403
     own = server.address.removeprefix("http://")
-    assert server.request("GET", "/api", headers={"Origin": f"http://{own}"}).status == 200
+    for welcome in (
+        {"Origin": f"http://{own}", "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+    ):
+        assert server.request("GET", "/api", headers=welcome).status == 200
 
 
 def test_the_page_loads_nothing_from_elsewhere(server: Server) -> None:

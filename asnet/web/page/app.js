@@ -71,6 +71,7 @@ function showOptions() {
   const region = $("region").checkValidity() && $("region").value.trim();
   viewer.setRegion(source === "estimate" && region ? region.split(",").map(Number) : null);
   if (source !== "estimate") setDrawing(false);
+  $("choose-region").disabled = !chosen;
   $("deblur").disabled = !chosen || isActive(chosen) || (source === "file" && !$("kernel-file").files.length);
 }
 
