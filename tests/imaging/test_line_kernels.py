@@ -1,9 +1,11 @@
 """Blur kernels of a line: length, direction, and what is no line."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from asnet.errors import InputError
 from asnet.imaging import line_kernel, parse_line
@@ -57,3 +59,18 @@ def test_counter_clockwise() -> None:
 def test_what_is_no_line_is_refused(text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         parse_line(text)
+
+
+def test_the_longest_line_takes_little_memory() -> None:
+    class Largest(TorchDispatchMode):
+        values = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                self.values = max(self.values, result.numel())
+            return result
+
+    with Largest() as largest:
+        kernel = line_kernel(1000, 30)
+    assert kernel.numel() < largest.values < 4 * kernel.numel()

@@ -298,6 +298,9 @@ def test_an_unclear_blur_is_said(
     monkeypatch.setattr(server.deblurrer, "deblur", unclear)
     page.add(photo)
     page.wait_for("cannot be estimated reliably")
+    # There is nothing to compare.
+    page.wait(lambda: page["before"].find_element("tag name", "img").is_displayed())
+    assert not page["divider"].is_displayed()
     page["anyway"].click()
     page.wait_for(DONE)
     assert page["scale"].get_property("value") == "2"
@@ -319,6 +322,21 @@ def test_a_broken_upload_gets_a_sentence_and_the_others_go_on(
         "large.png could not be done: the upload is larger than the limit of 1 megabytes"
         in page["message"].text
     )
+
+
+def test_a_folder_is_said_to_be_none_and_the_server_not_blamed(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "holidays").mkdir()
+    data = {"items": [], "files": [str(tmp_path / "holidays")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        page.browser.execute_cdp_cmd(
+            "Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data}
+        )
+    page.wait_for("holidays cannot be read; it may be a folder")
+    assert page.states() == ["failed"]
+    # Only of a photograph that is still to be deblurred may a picture be promised.
+    page.wait(lambda: page["unshown"].text == "There is no picture to show.")
+    assert page["zoom"].text == ""
+    page.browser.get_log("browser")
 
 
 def test_several_wait_in_turn_and_can_be_cancelled(page: Page, gate: Gate, tmp_path: Path) -> None:
@@ -405,6 +423,76 @@ def test_leaving_the_page_cancels(page: Page, server: Server, gate: Gate, photo:
     time.sleep(0.5)
     gate.open()
     server.assert_nothing_left()
+
+
+def test_a_phone(page: Page, photo: Path) -> None:
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        page.add(photo)
+        page.wait_for(DONE)
+        assert page.script("return document.documentElement.scrollWidth") == 390
+        assert page.rectangle("header")["height"] < 120
+        for identifier in (
+            "fit",
+            "smaller",
+            "save",
+            "choose-region",
+            "region",
+            "source",
+            "deblur",
+            "divider",
+        ):
+            box = page.rectangle(f"#{identifier}")
+            assert min(box["width"], box["height"]) >= 40, identifier
+        # What is to be drawn on, and what is told of the progress, come into sight.
+        for identifier, seen in (("choose-region", "stage"), ("deblur", "message")):
+            page.script("arguments[0].scrollIntoView({block: 'end'})", page["deblur"])
+            assert page.rectangle(f"#{seen}")["top"] < 0
+            page[identifier].click()
+            page.wait(lambda seen=seen: 0 <= page.rectangle(f"#{seen}")["top"] < 844)
+            assert page["hint"].is_displayed() == (identifier == "choose-region")
+            page.script(
+                "arguments[0].dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}))",
+                page["stage"],
+            )
+        page.wait_for(DONE)
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_keyboard_alone_does(page: Page, photo: Path) -> None:
+    from selenium.webdriver import ActionChains, Keys
+
+    def press(*keys: str) -> str:
+        actions = ActionChains(page.browser)
+        for key in keys:
+            actions.send_keys(key)
+        actions.perform()
+        return str(page.script("return document.activeElement.id"))
+
+    page.add(photo)
+    page.wait_for(DONE)
+    page.script("document.activeElement.blur()")
+    reached = [press(Keys.TAB) for _ in range(22)]
+    for identifier in ("photographs", "stage", "divider", "fit", "save", "region", "choose-region", "deblur"):
+        assert identifier in reached, reached
+    page.script("document.getElementById('divider').focus()")
+    press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert page["divider"].get_attribute("aria-valuenow") == "54"
+    page.script("document.getElementById('stage').focus()")
+    press("+")
+    page.wait(lambda: page["zoom"].text == "125 %")
+    press("0")
+    page.wait(lambda: page["zoom"].text == "100 %")
+    page.script("document.getElementById('region').focus()")
+    page["region"].send_keys("10,5,60,45")
+    press(Keys.ENTER)
+    page.wait(lambda: page["message"].text != DONE)
+    page.wait_for(DONE)
+    assert page["region-frame"].is_displayed()
 
 
 @pytest.mark.parametrize("width", [500, 1280, 2200])
