@@ -50,11 +50,14 @@ DAMPED = 100.0
 SMALL_SCALE, SMALL_GRID, SMALL_WEIGHT = 1, 17, 30.0
 
 #: A small kernel may take the place of one of smaller RMS radius in pixels, or of one with which the latent
-#: image needs so many times the gradients that it needs without: that is no kernel at all.
+#: image needs so many times the gradients that it needs without: that is no kernel at all. Lights at night
+#: need up to 1.43 times as many with good kernels.
 LARGEST_REPLACED, SENSELESS_SHARE = 4.0, 1.45
 
-#: A small kernel takes the place of another if the latent image needs less than this share of its gradients.
+#: A small kernel takes the place of another if the latent image needs less than this share of its gradients;
+#: beside one of smaller RMS radius than the first number, less than the second.
 REPLACING_SHARE = 0.99
+TINY, REPLACING_SHARE_OF_TINY = 2.5, 1.01
 
 #: lambda does not fall below this.
 SMALLEST_STRENGTH = 1e-4
@@ -82,7 +85,8 @@ DOUBTFUL_AGREEMENT = 0.8
 #: steep edges along their traces. Of sharp Kodak photographs it is at most 4.4, of such nights 14 and more.
 SHARP_RADIUS = 5.0
 
-#: Mean similarity of the courses' kernels to the winning one below which the estimate is contradictory.
+#: Mean similarity of the courses' kernels to the winning one below which the estimate is contradictory, but
+#: for a large kernel that explains much.
 LEAST_AGREEMENT = 0.6
 
 
@@ -167,12 +171,13 @@ class IteratedAnalysisNetwork(nn.Module):
             small = rms_radius(kernel) < SHARP_RADIUS
             # Of large kernels the share says little: lights that are clipped need gradients all the same.
             explained = _share_of_gradients(photographs, kernel, photographs.usable)
+            explains = explained <= LARGEST_SHARE
             return KernelEstimate(
                 kernel,
                 _looks_sharp(photographs, small, explained),
                 nothing_seen
-                | (agreement < LEAST_AGREEMENT)
-                | (small & (explained > LARGEST_SHARE) & (agreement < DOUBTFUL_AGREEMENT)),
+                | ((agreement < LEAST_AGREEMENT) & (small | ~explains))
+                | ((agreement < DOUBTFUL_AGREEMENT) & small & ~explains),
             )
 
     @torch.no_grad()
@@ -234,7 +239,8 @@ class IteratedAnalysisNetwork(nn.Module):
         photographs, config = pyramid[0], self.config
         kernel = found.kernel
         clear = _clear_of_lights(photographs, SMALL_GRID)
-        replaceable = rms_radius(kernel) < LARGEST_REPLACED
+        radius = rms_radius(kernel)
+        replaceable = radius < LARGEST_REPLACED
         replaceable |= _share_of_gradients(photographs, kernel, clear) > SENSELESS_SHARE
         # On a GPU the host does not wait for the answer.
         if not (kernel.is_cuda or bool(replaceable.any())):
@@ -259,7 +265,8 @@ class IteratedAnalysisNetwork(nn.Module):
             )
         both = [found, cast(Iteration, iteration)]
         needed = [gradient_count(photographs.luma, i.kernel, clear) for i in both]
-        smaller = replaceable & (needed[1] < REPLACING_SHARE * needed[0])
+        share = torch.where(radius < TINY, REPLACING_SHARE_OF_TINY, REPLACING_SHARE)
+        smaller = replaceable & (needed[1] < share * needed[0])
         return _chosen(both, smaller.long(), config.grid_size(0))
 
 

@@ -140,6 +140,21 @@ def test_a_small_kernel_that_explains_nothing_is_no_blur(monkeypatch: pytest.Mon
     assert not network.estimate(blur(sharp, wrong)).sharp
 
 
+def test_courses_that_disagree_speak_against_an_estimate_unless_it_is_large_and_explains_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = analysis()
+    blurred = blur(photograph()[..., :300, :300], diagonal_line())
+    iterate = network._iterate
+    monkeypatch.setattr(network, "_iterate", lambda images: (iterate(images)[0], torch.tensor([0.5])))
+    assert network.estimate(blurred).contradictory
+    # The line's RMS radius is 3.7 pixels.
+    monkeypatch.setattr(iterated_analysis, "SHARP_RADIUS", 3.0)
+    assert not network.estimate(blurred).contradictory
+    monkeypatch.setattr(iterated_analysis, "LARGEST_SHARE", 0.1)
+    assert network.estimate(blurred).contradictory
+
+
 def test_blurred_lights_that_are_cut_off_at_white_do_not_look_sharp() -> None:
     night = torch.full((1, 1, 240, 240), 0.05)
     generator = torch.Generator().manual_seed(2)
