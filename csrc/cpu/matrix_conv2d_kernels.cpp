@@ -52,12 +52,6 @@ int64_t matrix_workspace_size(const Conv2dShape& shape, int64_t columns) {
   return layout.taps * layout.row();
 }
 
-inline BFloat16 rounded(float value) {
-  BFloat16 all[lanes<float>];
-  store_elements(all, broadcast(value));
-  return all[0];
-}
-
 // In the order of use: [step][tap][first, second half of the panel][two neighbours of the depth][channel][neighbour].
 void pack_matrix_weights(const Conv2dShape& shape, const float* weight, int64_t panel, BFloat16* packed) {
   const DepthLayout layout(shape, 1);
@@ -65,13 +59,20 @@ void pack_matrix_weights(const Conv2dShape& shape, const float* weight, int64_t 
   for (int64_t step = 0; step < layout.steps; ++step)
     for (int64_t tap = 0; tap < layout.taps * layout.taps; ++tap)
       for (int64_t half = 0; half < 2; ++half)
-        for (int64_t i = 0; i < kDepth; i += 2)
+        for (int64_t i = 0; i < kDepth; i += 2) {
+          const int64_t channel = panel * kPanel + half * kChannels;
+          const int64_t channels = least(kChannels, shape.channels_out - channel);
+          BFloat16 rows[2][kChannels] = {};
+          for (int64_t neighbour = 0; neighbour < 2; ++neighbour) {
+            const int64_t number = step * kDepth + i + neighbour;
+            if (number >= numbers) break;
+            const float* from = weight + (tap * numbers + number) * shape.channels_out + channel;
+            for (int64_t o = 0; o < channels; o += lanes<float>)
+              store_elements(rows[neighbour] + o, load_elements(from + o, least(lanes<float>, channels - o)));
+          }
           for (int64_t o = 0; o < kChannels; ++o)
-            for (int64_t neighbour = 0; neighbour < 2; ++neighbour) {
-              const int64_t number = step * kDepth + i + neighbour, channel = panel * kPanel + half * kChannels + o;
-              const bool inside = number < numbers && channel < shape.channels_out;
-              *packed++ = inside ? rounded(weight[(tap * numbers + number) * shape.channels_out + channel]) : BFloat16{0};
-            }
+            for (int64_t neighbour = 0; neighbour < 2; ++neighbour) *packed++ = rows[neighbour][o];
+        }
 }
 
 // What meets one panel of weights for a block of pixels: `rows` of the copied input, one for each row of taps.
@@ -93,7 +94,8 @@ struct alignas(64) TileConfiguration {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 ASNET_AMX void open_units() {
-  const TileConfiguration configuration;
+  // Static: of one on the stack g++ 12 stores only what it knows the instruction to read, 8 bytes.
+  static constexpr TileConfiguration configuration;
   _tile_loadconfig(&configuration);
 }
 ASNET_AMX void close_units() { _tile_release(); }
