@@ -8,9 +8,10 @@ from asnet.ops.conv2d_operators import register
 
 load()
 
-#: Where it is faster than torch's, by benchmarks/transform_conv2d.py: the least multiplications. Below, to
-#: arrange the weights takes longer than torch takes in all.
-_MULTIPLICATIONS = 6e8
+#: Where it is faster than torch's, by benchmarks/transform_conv2d.py: the least multiplications. Large
+#: results come from reused memory, which torch does not have.
+_MULTIPLICATIONS, _MULTIPLICATIONS_OF_LARGE = 2e9, 5e8
+_LARGE = 2**22
 
 #: Sides of the kernels that the operator takes and torch's matrix products do not.
 _KERNELS = range(2, 9)
@@ -18,13 +19,17 @@ _KERNELS = range(2, 9)
 _HAS_MATRIX_UNITS = has_matrix_units()
 
 
-def pays(x: Tensor, weight: Tensor, multiplications: int) -> bool:
-    """Whether a convolution of equal strides, 1 or 2, is there for the matrix units, and faster there."""
+def pays(x: Tensor, weight: Tensor, pixels: int) -> bool:
+    """Whether a convolution of equal strides, 1 or 2, is there for the matrix units, and faster there.
+
+    `pixels` counts those of the result, the batch included.
+    """
+    large = pixels * weight.shape[0] >= _LARGE
     return (
         _HAS_MATRIX_UNITS
         and x.dtype == torch.bfloat16
         and weight.shape[2] in _KERNELS
-        and multiplications >= _MULTIPLICATIONS
+        and pixels * weight.numel() >= (_MULTIPLICATIONS_OF_LARGE if large else _MULTIPLICATIONS)
     )
 
 

@@ -39,7 +39,8 @@ struct DepthLayout {
     steps = pixel / kDepth;
     row_pixels = (ceil_divide(columns, kBlockPixels) * kBlockPixels - 1) * stride + taps;
   }
-  int64_t row() const { return row_pixels * pixel; }
+  // What copies and clears chunks may go beyond the end.
+  int64_t row() const { return row_pixels * pixel + kDepth; }
 };
 
 int64_t matrix_panel_channels() { return kPanel; }
@@ -180,6 +181,18 @@ inline void clear_numbers(BFloat16* to, int64_t count) {
   if (count > 0) __builtin_memset(to, 0, count * sizeof(BFloat16));
 }
 
+// Copies in chunks, beyond the count too: up to kChunk - 1 numbers more are read, and written where later ones belong.
+inline constexpr int64_t kChunk = 16;
+inline void copy_chunks(BFloat16* to, const BFloat16* from, int64_t count) {
+  for (int64_t i = 0; i < count; i += kChunk) __builtin_memcpy(to + i, from + i, kChunk * sizeof(BFloat16));
+}
+// Clears what is missing to kDepth numbers, and up to as many more.
+inline void clear_chunk(BFloat16* to) { __builtin_memset(to, 0, kDepth * sizeof(BFloat16)); }
+// Whether numbers of row y of the input have kChunk others behind them.
+inline bool has_more_behind(const Conv2dShape& shape, int64_t y) {
+  return y < shape.height - 1 && shape.width * shape.channels_in >= kChunk;
+}
+
 // `count` pixels of one row of the input from column `first` on, zero outside of it, `pixel` numbers each.
 void copy_row(const Conv2dShape& shape, const BFloat16* x, int64_t y, int64_t first, int64_t count, int64_t pixel,
               BFloat16* to) {
@@ -188,24 +201,37 @@ void copy_row(const Conv2dShape& shape, const BFloat16* x, int64_t y, int64_t fi
   const int64_t begin = outside ? count : least(first < 0 ? -first : 0, count);
   const int64_t rest = shape.width - first, end = outside || rest < begin ? begin : least(rest, count);
   clear_numbers(to, begin * pixel);
-  clear_numbers(to + end * pixel, (count - end) * pixel);
   const BFloat16* from = x + (y * shape.width + first + begin) * channels;
-  if (pixel == channels) return copy_numbers(to + begin * pixel, from, (end - begin) * channels);
-  for (int64_t i = begin; i < end; ++i, from += channels) {
-    copy_numbers(to + i * pixel, from, channels);
-    clear_numbers(to + i * pixel + channels, pixel - channels);
+  if (pixel == channels) {
+    copy_numbers(to + begin * pixel, from, (end - begin) * channels);
+  } else {
+    const bool chunks = has_more_behind(shape, y);
+    for (int64_t i = begin; i < end; ++i, from += channels) {
+      if (chunks)
+        copy_chunks(to + i * pixel, from, channels);
+      else
+        copy_numbers(to + i * pixel, from, channels);
+      clear_chunk(to + i * pixel + channels);
+    }
   }
+  clear_numbers(to + end * pixel, (count - end) * pixel);
 }
 
 // The windows of `count` output pixels of one row from column `first` on.
 void unfold_row(const Conv2dShape& shape, const BFloat16* x, int64_t row, int64_t first, int64_t count, int64_t pixel,
                 BFloat16* to) {
-  const int64_t numbers = shape.kernel * shape.channels_in;
+  const int64_t numbers = shape.kernel * shape.channels_in, top = row * shape.stride - shape.top;
+  const bool rows_inside = top >= 0 && has_more_behind(shape, top + shape.kernel - 1);
   for (int64_t i = 0; i < count; ++i, to += pixel) {
-    for (int64_t tap = 0; tap < shape.kernel; ++tap)
-      copy_row(shape, x, row * shape.stride - shape.top + tap, (first + i) * shape.stride - shape.left, shape.kernel,
-               shape.channels_in, to + tap * numbers);
-    clear_numbers(to + shape.kernel * numbers, pixel - shape.kernel * numbers);
+    const int64_t left = (first + i) * shape.stride - shape.left;
+    const bool inside = rows_inside && left >= 0 && left + shape.kernel <= shape.width;
+    const BFloat16* from = x + (top * shape.width + left) * shape.channels_in;
+    for (int64_t tap = 0; tap < shape.kernel; ++tap, from += shape.width * shape.channels_in)
+      if (inside)
+        copy_chunks(to + tap * numbers, from, numbers);
+      else
+        copy_row(shape, x, top + tap, left, shape.kernel, shape.channels_in, to + tap * numbers);
+    clear_chunk(to + shape.kernel * numbers);
   }
 }
 
