@@ -107,10 +107,12 @@ def sparse_latent(
     size = kernel.shape[-1]
 
     def spectrum_of(image: Tensor) -> Tensor:
-        return torch.fft.rfft2(image)
+        spectrum: Tensor = torch.fft.rfft2(image)
+        return spectrum
 
     def image_of(spectrum: Tensor) -> Tensor:
-        return torch.fft.irfft2(spectrum, s=(height, width))
+        image: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+        return image
 
     centred = F.pad(kernel, (0, width - size, 0, height - size)).roll((-(size // 2), -(size // 2)), (1, 2))
     transfer = spectrum_of(centred[:, None])

@@ -40,8 +40,8 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.usefixtures("poisoned", "path")
-def test_result_is_that_of_the_formula(side, dtype, supported):
-    lags, right, support = problem(2, side, dtype)
+def test_result_is_that_of_the_formula(device, side, dtype, supported):
+    lags, right, support = (tensor.to(device) for tensor in problem(2, side, dtype))
     given = support if supported else None
     result = toeplitz_solve(lags, right, 50.0, 6, given)
     assert result.dtype == dtype
