@@ -1,9 +1,9 @@
-"""Time of the convolution by transforms against torch's, bias and ReLU included, over channels-last maps.
+"""Time of the convolution for inference against torch's, bias and ReLU included, over channels-last maps.
 
     python benchmarks/transform_conv2d.py [--threads 1] [--repeats 9] [--only 7x7]
 
 Convolutions of the released topology and of `compact` at 1024x768, and some at the edge of where
-`asnet.ops.convolve` chooses the transforms.
+`asnet.ops.convolve` chooses the transforms, or on processors with AMX its matrix units.
 """
 
 import itertools
@@ -37,7 +37,7 @@ CONVOLUTIONS = [
 
 #: Torch rounds every sum to bfloat16, we once.
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
-GOAL = "faster than torch wherever the transforms are chosen"
+GOAL = "faster than torch wherever kernels of ours are chosen"
 
 
 Padding = tuple[int, int, int, int]
@@ -81,7 +81,7 @@ def cases() -> Iterator[Case]:
 
 def main() -> None:
     """Measure the cases, print a table and a summary, write the results."""
-    options = arguments("The convolution by transforms against torch's.").parse_args()
+    options = arguments("The convolution for inference against torch's.").parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     results = []

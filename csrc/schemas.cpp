@@ -27,6 +27,12 @@ ASNET_SCHEMAS(ASNET_LIBRARY, m) {
       "transform_conv2d_add_(Tensor(a!) sum, Tensor x, Tensor weight, Tensor? bias, int top, int left, int stride, "
       "bool relu) -> ()");
   m.def(
+      "matrix_conv2d(Tensor x, Tensor weight, Tensor? bias, int top, int left, SymInt rows, SymInt columns, int stride, "
+      "int interleave, bool relu) -> Tensor");
+  m.def(
+      "matrix_conv2d_add_(Tensor(a!) sum, Tensor x, Tensor weight, Tensor? bias, int top, int left, int stride, "
+      "bool relu) -> ()");
+  m.def(
       "sparse_latent(Tensor padded, Tensor observed, Tensor? clipped, Tensor kernel, float strength, float beta, "
       "float growth, int steps, float brightest) -> (Tensor, Tensor)");
   m.def("toeplitz_solve(Tensor lags, Tensor right, Tensor? support, float weight, int steps) -> Tensor");

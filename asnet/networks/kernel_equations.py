@@ -6,17 +6,15 @@ that minimises |k * p - q|^2 + w |k|^2 solves
     (A + w I) k = b,    A(s, t) = sum p(x - s) p(x - t),    b(s) = sum p(x - s) q(x).
 
 A depends on s - t alone: it is the autocorrelation of p, and b the correlation of p with q, which the
-cross-correlation layer (section 3.1) gives at once.
+cross-correlation layer (section 3.1) gives at once; `asnet.ops.toeplitz_solve` finds k.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from asnet.networks.wiener import fast_fft_length
-from asnet.ops import cross_correlation, toeplitz_solve
+from asnet.ops import cross_correlation
 
 #: Gradients that every quarter of the directions keeps at least, for each pixel of the kernel's side.
 GRADIENTS_PER_SIDE = 20
@@ -73,61 +71,3 @@ def strong_gradients(gradients: Tensor, threshold: Tensor) -> Tensor:
     magnitude = gradients.square().sum(1)
     threshold = torch.minimum(threshold, HIGHEST_THRESHOLD * magnitude.flatten(1).amax(1))
     return gradients * (magnitude >= threshold[:, None, None])[:, None]
-
-
-def solve_kernel(
-    autocorrelation: Tensor, correlation: Tensor, weight: float, steps: int, support: Tensor | None = None
-) -> Tensor:
-    """Solve (A + weight I) k = b for kernels by conjugate gradients, from a constant kernel of sum 1.
-
-    The steps are few: what takes more of them to be found is mostly noise.
-
-    Parameters
-    ----------
-    autocorrelation : Tensor
-        A as lags (N, 2s-1, 2s-1), symmetric under the 180 degree flip.
-    correlation : Tensor
-        b as lags (N, s, s).
-    weight : float
-        Tikhonov weight, > 0, in the units of A.
-    steps : int
-        Number of steps.
-    support : Tensor, optional
-        (N, s, s) bool: where the kernel may differ from 0.
-
-    Returns
-    -------
-    Tensor
-        (N, s, s).
-    """
-    if correlation.is_cpu:
-        return toeplitz_solve(autocorrelation, correlation, weight, steps, support)
-    size = correlation.shape[-1]
-    # The Toeplitz product with s x s unknowns is exact in a circular one of at least 2s - 1.
-    length = fast_fft_length(2 * size - 1)
-    padded = F.pad(autocorrelation, (0, length - 2 * size + 1, 0, length - 2 * size + 1))
-    spectrum = torch.fft.rfft2(torch.roll(padded, (1 - size, 1 - size), (-2, -1)))
-    allowed = torch.ones_like(correlation) if support is None else support.to(correlation.dtype)
-
-    def apply(kernel: Tensor) -> Tensor:
-        transformed = torch.fft.rfft2(kernel, s=(length, length))
-        product = torch.fft.irfft2(transformed * spectrum, s=(length, length))
-        return cast(Tensor, allowed * (product[..., :size, :size] + weight * kernel))
-
-    def energy_of(values: Tensor) -> Tensor:
-        return values.square().sum((-2, -1), keepdim=True)
-
-    solution = allowed / allowed.sum((-2, -1), keepdim=True).clamp(min=1)
-    residual = allowed * correlation - apply(solution)
-    direction = residual
-    energy = energy_of(residual)
-    tiny = torch.finfo(energy.dtype).tiny
-    for _ in range(steps):
-        product = apply(direction)
-        step = energy / (direction * product).sum((-2, -1), keepdim=True).clamp(min=tiny)
-        solution = solution + step * direction
-        residual = residual - step * product
-        new_energy = energy_of(residual)
-        direction = residual + new_energy / energy.clamp(min=tiny) * direction
-        energy = new_energy
-    return solution

@@ -12,7 +12,6 @@ from asnet.networks.kernel_equations import (
     Correlations,
     correlate_gradients,
     gradient_threshold,
-    solve_kernel,
     strong_gradients,
 )
 from asnet.networks.kernel_grids import (
@@ -26,6 +25,7 @@ from asnet.networks.kernel_grids import (
     shifted,
 )
 from asnet.networks.latent_image import BlurredScale, image_gradients, sparse_latent
+from asnet.ops import toeplitz_solve
 from asnet.ops.threads import threads_for
 
 #: Share of a downscaled pixel that must be clipped, or usable, for it to count as such.
@@ -165,7 +165,7 @@ def run_rounds(
             if masks is not None:
                 blurred, predicted = blurred * masks[0], predicted * masks[1]
             correlations = correlate_gradients(predicted, blurred, size)
-            kernel = prune(solve_kernel(correlations.predicted, correlations.mixed, weight, steps, support))
+            kernel = prune(toeplitz_solve(correlations.predicted, correlations.mixed, weight, steps, support))
     shift = -centroid(kernel).round().long()
     return Iteration(
         shifted(kernel, shift),
@@ -178,7 +178,8 @@ def _evidence(correlations: Correlations, steps: int, shift: Tensor) -> Tensor:
     size = correlations.mixed.shape[-1]
     middle = slice(size // 2, size // 2 + size)
     solutions = [
-        solve_kernel(correlations.predicted, correlations.mixed, weight, steps) for weight in REFINER_WEIGHTS
+        toeplitz_solve(correlations.predicted, correlations.mixed, weight, steps)
+        for weight in REFINER_WEIGHTS
     ]
     moved = [shifted(values, shift) for values in (*solutions, correlations.mixed)]
     still = [values[:, middle, middle] for values in (correlations.predicted, correlations.blurred)]

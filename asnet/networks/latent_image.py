@@ -24,8 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet import ops
-from asnet.networks.wiener import difference_power, fast_fft_length, transfer_function
-from asnet.ops._extension import devices_with_kernel
+from asnet.networks.wiener import fast_fft_length
 
 #: The weight beta of the splitting: the first, in units of lambda, its growth, and where it ends.
 FIRST_BETA, BETA_GROWTH, LAST_BETA = 2.0, 2.0, 100.0
@@ -140,9 +139,7 @@ def sparse_latent(
         (N, 1, H, W): the padded blurred images, with clipped pixels raised to what latent image and kernel
         predict.
     """
-    has_kernel = scale.padded.device.type in devices_with_kernel("sparse_latent")
-    solve = ops.sparse_latent if has_kernel else _sparse_latent_by_torch
-    latent, observed = solve(
+    latent, observed = ops.sparse_latent(
         scale.padded,
         kernel,
         strength,
@@ -155,47 +152,3 @@ def sparse_latent(
     )
     height, width = scale.image.shape[-2:]
     return latent[..., :height, :width], observed
-
-
-def _sparse_latent_by_torch(
-    padded: Tensor,
-    kernel: Tensor,
-    strength: float,
-    *,
-    beta: float,
-    growth: float,
-    steps: int,
-    observed: Tensor | None,
-    clipped: Tensor | None,
-    brightest: float,
-) -> tuple[Tensor, Tensor]:
-    """Do what `asnet.ops.sparse_latent` does, on devices that it has no kernel for."""
-    size = padded.shape[-2:]
-    observed = padded if observed is None else observed
-    prior = difference_power(size[0], size[1], observed.device, observed.dtype)
-    transfer = transfer_function(kernel, size[0], size[1])[:, None]
-    adjoint = transfer.conj()
-    power = transfer.real.square() + transfer.imag.square()
-    matched = adjoint * torch.fft.rfft2(observed)
-    latent = observed
-    for _ in range(steps):
-        divergence = torch.fft.rfft2(_sparse_divergence(latent, strength / beta))
-        spectrum = divergence.mul_(beta).add_(matched).div_(torch.add(power, prior, alpha=beta))
-        latent = torch.fft.irfft2(spectrum, s=tuple(size))
-        if clipped is not None:
-            predicted = torch.fft.irfft2(transfer * spectrum, s=tuple(size)).clamp_(max=brightest)
-            observed = torch.where(clipped, torch.maximum(predicted, padded), padded)
-            matched = adjoint * torch.fft.rfft2(observed)
-        beta *= growth
-    return latent, observed
-
-
-def _sparse_divergence(image: Tensor, threshold: float) -> Tensor:
-    """Return conj(D) g of periodic images (N, 1, H, W); g keeps squared gradients >= threshold."""
-    horizontal = torch.roll(image, -1, 3).sub_(image)
-    vertical = torch.roll(image, -1, 2).sub_(image)
-    kept = torch.addcmul(horizontal.square(), vertical, vertical) >= threshold
-    horizontal.mul_(kept)
-    vertical.mul_(kept)
-    divergence = torch.roll(horizontal, 1, 3).sub_(horizontal)
-    return divergence.add_(torch.roll(vertical, 1, 2)).sub_(vertical)

@@ -72,7 +72,13 @@ def devices_with_kernel(operator: str) -> frozenset[str]:
 
 
 def has_matrix_units() -> bool:
-    """Whether torch multiplies bfloat16 matrices by AMX, which no saving of multiplications makes up for."""
+    """Whether kernels of asnet multiply bfloat16 matrices by AMX: processor, system and compiler know it."""
+    load()
+    return bool(torch.ops.asnet.has_matrix_units())
+
+
+def torch_has_matrix_units() -> bool:
+    """Whether torch multiplies 16-bit matrices by AMX, which no saving of multiplications makes up for."""
     return bool(torch.cpu._is_amx_tile_supported())
 
 
@@ -96,6 +102,14 @@ def _devices() -> str:
     return ", ".join([processor, *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(count))])
 
 
+def _convolutions_in_16_bits() -> str:
+    if has_matrix_units():
+        return "large ones in bfloat16 by kernels of asnet for AMX, else operations of torch"
+    if torch_has_matrix_units():
+        return "operations of torch, which multiply by AMX"
+    return "kernels of asnet where they are faster, as there is no AMX"
+
+
 def describe() -> dict[str, str]:
     """What is installed, what was built and why, and which kernels every operator has, for ``asnet info``.
 
@@ -117,11 +131,7 @@ def describe() -> dict[str, str]:
         "built with": torch.ops.asnet.build_information(),
         "devices": _devices(),
         "instruction set": torch.ops.asnet.instruction_set(),
-        "convolutions in 16 bits": (
-            "CPU: operations of torch, which multiply by AMX"
-            if has_matrix_units()
-            else "CPU: kernels of asnet where they are faster, as there is no AMX"
-        ),
+        "convolutions in 16 bits": f"CPU: {_convolutions_in_16_bits()}",
     }
     for name in operators():
         paths = [

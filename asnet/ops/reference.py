@@ -105,13 +105,22 @@ def sparse_latent(
     """Half-quadratic splitting over whole spectra: see `asnet.ops.sparse_latent`."""
     height, width = padded.shape[2:]
     size = kernel.shape[-1]
+
+    def spectrum_of(image: Tensor) -> Tensor:
+        spectrum: Tensor = torch.fft.rfft2(image)
+        return spectrum
+
+    def image_of(spectrum: Tensor) -> Tensor:
+        image: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+        return image
+
     centred = F.pad(kernel, (0, width - size, 0, height - size)).roll((-(size // 2), -(size // 2)), (1, 2))
-    transfer = torch.fft.fft2(centred[:, None])
+    transfer = spectrum_of(centred[:, None])
     # A shift by one pixel to the left, or upwards, in the frequency domain.
     across, down = (
         torch.polar(torch.ones_like(turns), turns) - 1
         for turns in (
-            2 * torch.pi * torch.fft.fftfreq(width, dtype=padded.dtype, device=padded.device),
+            2 * torch.pi * torch.fft.rfftfreq(width, dtype=padded.dtype, device=padded.device),
             2 * torch.pi * torch.fft.fftfreq(height, dtype=padded.dtype, device=padded.device)[:, None],
         )
     )
@@ -121,14 +130,13 @@ def sparse_latent(
         weight = beta * growth**step
         horizontal, vertical = latent.roll(-1, 3) - latent, latent.roll(-1, 2) - latent
         kept = horizontal.square() + vertical.square() >= strength / weight
-        horizontal, vertical = torch.fft.fft2(horizontal * kept), torch.fft.fft2(vertical * kept)
-        pull = across.conj() * horizontal + down.conj() * vertical
-        spectrum = (transfer.conj() * torch.fft.fft2(observed) + weight * pull) / (
+        pull = across.conj() * spectrum_of(horizontal * kept) + down.conj() * spectrum_of(vertical * kept)
+        spectrum = (transfer.conj() * spectrum_of(observed) + weight * pull) / (
             transfer.abs().square() + weight * prior
         )
-        latent = torch.fft.ifft2(spectrum).real
+        latent = image_of(spectrum)
         if clipped is not None:
-            predicted = torch.fft.ifft2(transfer * spectrum).real.clamp(max=brightest)
+            predicted = image_of(transfer * spectrum).clamp(max=brightest)
             observed = torch.where(clipped, torch.maximum(predicted, padded), padded)
     return latent, observed
 

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from asnet.errors import InputError
-from asnet.ops._extension import load, refuse_derivative
+from asnet.ops import reference
+from asnet.ops._extension import devices_with_kernel, refuse_derivative
 
-load()
+_DEVICES_WITH_KERNEL = devices_with_kernel("sparse_latent")
 
 
 def sparse_latent(
@@ -33,13 +34,13 @@ def sparse_latent(
     with capital letters for Fourier transforms, grad for forward differences and D for their frequency
     response; then beta grows. Where the photograph is clipped, every step ends with y raised to k * x.
 
-    It is for inference and has no derivative.
+    It is for inference and has no derivative. Devices without a kernel of asnet take up to twice the time of
+    operations of torch that are made for it (`asnet.ops.reference.sparse_latent`).
 
     Parameters
     ----------
     padded : Tensor
         Photographs (N, 1, H, W), periodic, float32 or float64; H and W are products of 2, 3 and 5.
-        On the CPU, or on CUDA devices where asnet was built for them.
     kernel : Tensor
         Blur kernels (N, s, s), s odd and at most H and W, in the dtype of `padded`.
     strength : float
@@ -82,6 +83,18 @@ def sparse_latent(
         raise InputError(
             "padded must have the shape (N, 1, H, W) with products of 2, 3 and 5 for H and W, "
             f"got {tuple(padded.shape)}"
+        )
+    if padded.device.type not in _DEVICES_WITH_KERNEL:
+        return reference.sparse_latent(
+            padded,
+            kernel,
+            strength,
+            beta=beta,
+            growth=growth,
+            steps=steps,
+            observed=observed,
+            clipped=clipped,
+            brightest=brightest,
         )
     observed = padded if observed is None else observed
     latent, raised = torch.ops.asnet.sparse_latent(

@@ -2,11 +2,12 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from asnet.errors import InputError
-from asnet.ops._extension import load, refuse_derivative
+from asnet.ops._extension import devices_with_kernel, refuse_derivative
 
-load()
+_DEVICES_WITH_KERNEL = devices_with_kernel("toeplitz_solve")
 
 
 def toeplitz_solve(
@@ -15,14 +16,14 @@ def toeplitz_solve(
     """Take steps of conjugate gradients towards the solution k of (A + weight I) k = right.
 
     k and the right side are images, and ``(A k)(t) = sum over s of a(t - s) k(s)``. The first k is constant
-    with sum 1.
+    with sum 1. The steps are few where A holds noise: what takes more of them to be found is mostly that.
 
     It is for inference and has no derivative.
 
     Parameters
     ----------
     lags : Tensor
-        a as (N, 2s-1, 2s-1), the same under a flip of both axes. CPU.
+        a as (N, 2s-1, 2s-1), the same under a flip of both axes.
     right : Tensor
         (N, s, s), float32 or float64.
     weight : float
@@ -57,7 +58,41 @@ def toeplitz_solve(
             "a Toeplitz system needs lags (N, 2s-1, 2s-1) and right (N, s, s), "
             f"got {tuple(lags.shape)} and {tuple(right.shape)}"
         )
+    if right.device.type not in _DEVICES_WITH_KERNEL:
+        return _by_transforms(lags, right, weight, steps, support)
     solution: Tensor = torch.ops.asnet.toeplitz_solve(lags, right, support, weight, steps)
+    return solution
+
+
+def _by_transforms(lags: Tensor, right: Tensor, weight: float, steps: int, support: Tensor | None) -> Tensor:
+    """The same by torch's Fourier transforms, for devices without a kernel: the matrix has s^4 numbers."""
+    size = right.shape[-1]
+    # The product is exact in a circular one of at least 2 s - 1.
+    length = 1 << (2 * size - 2).bit_length()
+    margin = length - 2 * size + 1
+    spectrum = torch.fft.rfft2(F.pad(lags, (0, margin, 0, margin)).roll((1 - size, 1 - size), (1, 2)))
+    inside = torch.ones_like(right) if support is None else support.to(right.dtype)
+
+    def product(image: Tensor) -> Tensor:
+        whole: Tensor = torch.fft.irfft2(
+            torch.fft.rfft2(image, s=(length, length)) * spectrum, s=(length, length)
+        )
+        return inside * (whole[:, :size, :size] + weight * image)
+
+    def dot(first: Tensor, second: Tensor) -> Tensor:
+        return (first * second).sum((1, 2), keepdim=True)
+
+    tiny = torch.finfo(right.dtype).tiny
+    solution = inside / inside.sum((1, 2), keepdim=True).clamp(min=1)
+    residual = inside * right - product(solution)
+    direction, energy = residual, dot(residual, residual)
+    for _ in range(steps):
+        turned = product(direction)
+        step = energy / dot(direction, turned).clamp(min=tiny)
+        solution = solution + step * direction
+        residual = residual - step * turned
+        before, energy = energy, dot(residual, residual)
+        direction = residual + energy / before.clamp(min=tiny) * direction
     return solution
 
 

@@ -1,4 +1,4 @@
-"""Convolution for inference on CPUs: by transforms or a matrix product where torch's is slower."""
+"""Convolution for inference on CPUs: by transforms, matrix units or a product where torch's is slower."""
 
 import math
 
@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asnet.ops._extension import has_matrix_units, load, refuse_derivative
+from asnet.ops import matrix_conv2d
+from asnet.ops._extension import load, torch_has_matrix_units
+from asnet.ops.conv2d_operators import interleave_channels, output_size, register, run_operator
 from asnet.ops.reused_memory import empty_maps
 
 load()
@@ -19,10 +21,7 @@ _MULTIPLICATIONS = {(3, 1): (1e8, 4e8), (7, 1): (1.5e8, 5e8), (3, 2): (4e8, 2e10
 _TAPS, _FILTERS = 48, 16
 _THIN_MULTIPLICATIONS = (5e8, 2e9)
 
-_HAS_MATRIX_UNITS = has_matrix_units()
-
-#: Channels of a result that is interleaved as it is written are a multiple of this.
-_INTERLEAVED_CHANNELS = 16
+_TORCH_HAS_MATRIX_UNITS = torch_has_matrix_units()
 
 
 def convolve(
@@ -41,7 +40,8 @@ def convolve(
     On CPUs, over channels-last maps, that is Winograd's method for kernels of 3x3 with the strides 1 and 2,
     Fourier's for 7x7 and a matrix product for 1x1. The transforms compute in float32. Rounding errors in
     float32 are two to three times those of a direct sum for kernels of 3x3, and smaller than those for 7x7;
-    in bfloat16 and float16 the result is closer to the truth than that of torch.
+    in bfloat16 and float16 the result is closer to the truth than that of torch. On CPUs with AMX large
+    convolutions in bfloat16 are direct sums on its matrix units, others in 16 bits are torch's.
 
     Parameters
     ----------
@@ -77,9 +77,12 @@ def convolve(
         out = convolve_by_torch(x, weight, bias, steps, padding)
         out = out if onto is None else out + onto
         out = out.relu() if relu else out
-        return _interleave(out) if interleave else out
-    if _pays(x, weight, steps, padding):
-        return _by_transforms(x, weight, bias, steps[0], padding, relu, onto, interleave)
+        return interleave_channels(out) if interleave else out
+    operator = _faster_operator(x, weight, steps, padding)
+    if operator is not None:
+        return run_operator(
+            operator, x, weight, bias, steps[0], padding, relu=relu, onto=onto, interleave=interleave
+        )
     if _is_product(x, weight, steps, padding):
         out = _product(x, weight[:, :, 0, 0], bias)
     else:
@@ -87,7 +90,7 @@ def convolve(
     if onto is not None:
         out.add_(onto)
     out = out.relu_() if relu else out
-    return _interleave(out) if interleave else out
+    return interleave_channels(out) if interleave else out
 
 
 def convolve_by_torch(
@@ -122,59 +125,36 @@ def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
-def _pays(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int, int, int]) -> bool:
-    """Whether the transforms are there for this convolution, and faster."""
+def _faster_operator(
+    x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int, int, int]
+) -> str | None:
+    """The operator that is there for this convolution and faster than torch's, if one is."""
     if x.device.type != "cpu" or x.dtype != weight.dtype:
-        return False
+        return None
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        return False
+        return None
+    height, width = weight.shape[2:]
+    if height != width or stride[0] != stride[1] or stride[0] > 2:
+        return None
+    rows, columns = output_size(x, height, stride[0], padding)
+    pixels = x.shape[0] * rows * columns
+    if not x.permute(0, 2, 3, 1).is_contiguous():
+        return None
+    if matrix_conv2d.pays(x, weight, pixels):
+        return "matrix_conv2d"
+    return "transform_conv2d" if _pays(x, weight, stride[0], pixels * weight.numel()) else None
+
+
+def _pays(x: Tensor, weight: Tensor, stride: int, multiplications: int) -> bool:
+    """Whether the transforms are there for a convolution, and faster."""
     # No bool: torch.compile of torch 2.11 indexes by integers alone.
     column = 0 if x.dtype == torch.float32 else 1
-    height, width = weight.shape[2:]
-    if height != width or stride[0] != stride[1] or (column == 1 and _HAS_MATRIX_UNITS):
+    if column == 1 and _TORCH_HAS_MATRIX_UNITS:
         return False
-    rows, columns = _output_size(x, height, stride[0], padding)
-    multiplications = x.shape[0] * rows * columns * weight.numel()
-    if multiplications < _MULTIPLICATIONS.get((height, stride[0]), (math.inf, math.inf))[column]:
+    if multiplications < _MULTIPLICATIONS.get((weight.shape[2], stride), (math.inf, math.inf))[column]:
         return False
     is_thin = weight[0].numel() < _TAPS or weight.shape[0] < _FILTERS
-    if is_thin and multiplications < _THIN_MULTIPLICATIONS[column]:
-        return False
-    return x.permute(0, 2, 3, 1).is_contiguous()
-
-
-def _output_size(x: Tensor, kernel: int, stride: int, padding: tuple[int, int, int, int]) -> tuple[int, int]:
-    left, right, top, bottom = padding
-    height, width = x.shape[2] + top + bottom, x.shape[3] + left + right
-    return (height - kernel) // stride + 1, (width - kernel) // stride + 1
-
-
-def _by_transforms(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: int,
-    padding: tuple[int, int, int, int],
-    relu: bool,
-    onto: Tensor | None,
-    interleave: bool,
-) -> Tensor:
-    operands = (
-        x.permute(0, 2, 3, 1),
-        weight.permute(2, 3, 1, 0).float(),
-        None if bias is None else bias.float(),
-        padding[2],
-        padding[0],
-    )
-    if onto is not None:
-        total = onto.permute(0, 2, 3, 1).contiguous()
-        torch.ops.asnet.transform_conv2d_add_(total, *operands, stride, relu)
-        return total.permute(0, 3, 1, 2)
-    at_once = interleave and weight.shape[0] % (4 * _INTERLEAVED_CHANNELS) == 0
-    size = _output_size(x, weight.shape[2], stride, padding)
-    pixels: Tensor = torch.ops.asnet.transform_conv2d(*operands, *size, stride, 2 if at_once else 1, relu)
-    out = pixels.permute(0, 3, 1, 2)
-    return _interleave(out) if interleave and not at_once else out
+    return not is_thin or multiplications >= _THIN_MULTIPLICATIONS[column]
 
 
 def _is_product(
@@ -196,43 +176,4 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out.permute(0, 3, 1, 2)
 
 
-def _interleave(out: Tensor) -> Tensor:
-    """Make the channels of a pixel (row phase, column phase, channel) the pixels of a square."""
-    # Neighbours in channels-last memory, the two column phases of a pixel stay so when rows are interleaved.
-    (N, C, H, W), pixels = out.shape, out.permute(0, 2, 3, 1)
-    rows = pixels.reshape(N, H, W, 2, C // 2).transpose(2, 3)
-    return rows.reshape(N, 2 * H, 2 * W, C // 4).permute(0, 3, 1, 2)
-
-
-def _fake(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    top: int,
-    left: int,
-    rows: int,
-    columns: int,
-    stride: int,
-    interleave: int,
-    relu: bool,
-) -> Tensor:
-    channels = weight.shape[3] // interleave**2
-    return x.new_empty((x.shape[0], rows * interleave, columns * interleave, channels))
-
-
-def _add_fake(
-    total: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    top: int,
-    left: int,
-    stride: int,
-    relu: bool,
-) -> None:
-    return None
-
-
-torch.library.register_fake("asnet::transform_conv2d", _fake)
-torch.library.register_fake("asnet::transform_conv2d_add_", _add_fake)
-refuse_derivative("transform_conv2d", "transform_conv2d_add_", instead="asnet.ops.convolve has")
+register("transform_conv2d")

@@ -6,6 +6,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#ifdef ASNET_COMPILER_KNOWS_AMX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace asnet {
 namespace {
@@ -40,11 +44,31 @@ InstructionSet choose() {
   return offered;
 }
 
+bool find_matrix_units() {
+#ifdef ASNET_COMPILER_KNOWS_AMX
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
+  if (instruction_set() != InstructionSet::avx512 || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 ||
+      (edx & amx_bf16) == 0 || (edx & amx_tile) == 0)
+    return false;
+  // Linux gives a process the state of the units when it asks; it fails where the system does not keep it.
+  constexpr long ask_for_state = 0x1023, state_of_units = 18;
+  return syscall(SYS_arch_prctl, ask_for_state, state_of_units) == 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 InstructionSet instruction_set() {
   static const InstructionSet chosen = choose();
   return chosen;
+}
+
+bool has_matrix_units() {
+  static const bool found = find_matrix_units();
+  return found;
 }
 
 const char* instruction_set_name() {

@@ -13,7 +13,15 @@ enum class InstructionSet { baseline, avx2, avx512 };
 InstructionSet instruction_set();
 const char* instruction_set_name();
 
+// Whether the avx512 variant may use AMX in bfloat16: the compiler knew it, processor and system offer it.
+bool has_matrix_units();
+
 }  // namespace asnet
+
+// Of g++ 11 and clang 12 on.
+#if defined(__x86_64__) && defined(__linux__) && (__has_include(<amxbf16intrin.h>) || __has_include(<amxintrin.h>))
+#define ASNET_COMPILER_KNOWS_AMX 1
+#endif
 
 #if defined(__x86_64__)
 // Declares the same functions in the namespace of every instruction set.

@@ -104,18 +104,10 @@ void transform_inputs(const TransformShape& shape, const BlockLayout& layout, co
   }
 }
 
-// Where the channels of an output pixel lie, see TransformEpilogue::interleave.
-inline int64_t output_position(const TransformShape& shape, int64_t interleave, int64_t row, int64_t column,
-                               int64_t channel) {
-  if (interleave == 1) return (row * shape.width_out + column) * shape.channels_out + channel;
-  const int64_t channels = shape.channels_out / 4, phase = channel / channels;
-  return ((2 * row + phase / 2) * 2 * shape.width_out + 2 * column + phase % 2) * channels + channel % channels;
-}
-
 // The tiles of one panel of output channels, cut off at the border.
 template <typename Transform, typename T>
 void finish_panel(const TransformShape& shape, const BlockLayout& layout, const float* sums,
-                  const TransformEpilogue& epilogue, int64_t row, int64_t column, int64_t first_channel, T* out) {
+                  const Conv2dEpilogue& epilogue, int64_t row, int64_t column, int64_t first_channel, T* out) {
   const int64_t channels = least(kPanel, shape.channels_out - first_channel), size = shape.method.tile;
   for (int64_t tile = 0; tile < shape.block_rows * shape.block_columns; ++tile) {
     const int64_t top = (row + tile / shape.block_columns) * size, left = (column + tile % shape.block_columns) * size;
@@ -150,7 +142,7 @@ void finish_panel(const TransformShape& shape, const BlockLayout& layout, const 
 }
 
 template <typename Transform, typename T>
-void convolve_tiles(const TransformShape& shape, const T* x, const float* packed, const TransformEpilogue& epilogue,
+void convolve_tiles(const TransformShape& shape, const T* x, const float* packed, const Conv2dEpilogue& epilogue,
                     int64_t row, int64_t column, float* workspace, T* out) {
   const BlockLayout layout(shape);
   float *const spectra = workspace, *const sums = workspace + layout.sums_offset;
@@ -188,7 +180,7 @@ inline void with_transform(const TransformShape& shape, const Function& function
 }
 
 template <typename T>
-void convolve_block(const TransformShape& shape, const T* x, const float* packed, const TransformEpilogue& epilogue,
+void convolve_block(const TransformShape& shape, const T* x, const float* packed, const Conv2dEpilogue& epilogue,
                     int64_t row, int64_t column, float* workspace, T* out) {
   with_transform(shape, [&]<typename Transform>() {
     convolve_tiles<Transform>(shape, x, packed, epilogue, row, column, workspace, out);
@@ -221,7 +213,7 @@ void transform_weights(const TransformShape& shape, const float* weight, int64_t
 }
 
 #define ASNET_INSTANTIATE(T)                                                                                            \
-  template void convolve_block<T>(const TransformShape&, const T*, const float*, const TransformEpilogue&, int64_t, \
+  template void convolve_block<T>(const TransformShape&, const T*, const float*, const Conv2dEpilogue&, int64_t, \
                                   int64_t, float*, T*);
 ASNET_INSTANTIATE(float)
 ASNET_INSTANTIATE(BFloat16)

@@ -1,6 +1,7 @@
 // Kernels of the convolution by transforms; see transform_conv2d_kernels.cpp.
 #pragma once
 
+#include "cpu/conv2d.h"
 #include "cpu/element_types.h"
 #include "cpu/isa.h"
 
@@ -31,26 +32,10 @@ constexpr TransformMethod transform_method(int64_t kernel, int64_t stride, bool 
   return {TransformAlgorithm::winograd_4, 6, 4, 6 * 6};
 }
 
-// A convolution over channels-last maps, and how it is cut up. Everything is measured in pixels, tiles or channels; N is
-// left to the caller.
-struct TransformShape {
+// How a convolution is cut up.
+struct TransformShape : Conv2dShape {
   TransformMethod method;
-  int64_t channels_in, channels_out;
-  int64_t height, width;          // of the input, zero outside
-  int64_t height_out, width_out;  // of the output
-  int64_t kernel, stride;
-  int64_t top, left;                  // the first window begins at (-top, -left)
   int64_t block_rows, block_columns;  // tiles of a block: what one call of convolve_block makes
-};
-
-// out = act(convolution + bias), to which what was in `out` is added before act where asked for; x: [height, width, C_in].
-struct TransformEpilogue {
-  const float* bias;  // [C_out] or null
-  bool accumulate;
-  bool relu;
-  // 1: out is [height_out, width_out, C_out]. 2: it is [2 height_out, 2 width_out, C_out / 4], and the channels of one
-  // pixel are the four pixels (row, column, channel) of a square.
-  int64_t interleave;
 };
 
 }  // namespace asnet
@@ -67,5 +52,5 @@ ASNET_DECLARE_KERNELS(
 
     // Makes the tiles of the block whose first one is (row, column).
     template <typename T>
-    void convolve_block(const TransformShape& shape, const T* x, const float* packed, const TransformEpilogue& epilogue,
+    void convolve_block(const TransformShape& shape, const T* x, const float* packed, const Conv2dEpilogue& epilogue,
                         int64_t row, int64_t column, float* workspace, T* out);)

@@ -38,6 +38,7 @@ KERNELS = {
     ],
     "guided_modulation": [
         "asnet::cuda::guided_modulation::modulate_pixels<asnet::cuda::bfloat16, 8>",
+        "asnet::cuda::guided_modulation::modulate_planes<float, 4>",
         "asnet::cuda::guided_modulation::differentiate_planes<float, 4, true>",
         "asnet::cuda::guided_modulation::differentiate_pixels<asnet::cuda::bfloat16, 8, true>",
     ],
@@ -131,8 +132,8 @@ def run_direct(kernels: ModuleType) -> None:
 
 def run_modulation(kernels: ModuleType) -> None:
     """Planes and pixels, several blocks to a sum."""
-    case = modulation.make_case((1, 72, 150), "bfloat16", "pixels")
-    modulation.check_forward(kernels, case, "bfloat16", "pixels")
+    for shape, dtype, layout in (((1, 72, 150), "bfloat16", "pixels"), ((1, 3, 4104), "float32", "planes")):
+        modulation.check_forward(kernels, modulation.make_case(shape, dtype, layout), dtype, layout)
     for shape, dtype, layout in (((1, 3, 4104), "float32", "planes"), ((1, 40, 301), "bfloat16", "pixels")):
         case = modulation.make_case(shape, dtype, layout)
         modulation.check_backward(kernels, case, dtype, layout, "input, ReLU")
@@ -150,6 +151,19 @@ RUNS = {
     "guided_modulation": run_modulation,
     "guided_pointwise_conv2d": run_pointwise,
 }
+
+
+@pytest.mark.parametrize("operator", KERNELS)
+def test_every_kernel_with_assembly_of_ours_is_run(emitted, operator):
+    """That of CUDA's headers, which only convert, does not count."""
+    text = emitted[operator].read_text()
+    ours = re.compile(r"begin inline asm\s[^/]*?(mma\.sync|ldmatrix|cp\.async|st\.global)")
+    bodies = {name: body for name, _, body in entries(text)}
+    found = {
+        name.partition("<")[0] for name, mangled in kernels_in(text).items() if ours.search(bodies[mangled])
+    }
+    assert found
+    assert found <= {name.partition("<")[0] for name in KERNELS[operator]}
 
 
 @pytest.mark.parametrize("operator", KERNELS)

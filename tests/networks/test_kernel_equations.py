@@ -1,6 +1,5 @@
 """The kernel's normal equations against the sums and matrices that they stand for."""
 
-import pytest
 import torch
 
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
@@ -8,9 +7,9 @@ from asnet.data.degradation import blur
 from asnet.networks.kernel_equations import (
     correlate_gradients,
     gradient_threshold,
-    solve_kernel,
     strong_gradients,
 )
+from asnet.ops import toeplitz_solve
 
 
 def test_correlations_are_the_sums_of_the_formula() -> None:
@@ -36,40 +35,13 @@ def test_correlations_are_the_sums_of_the_formula() -> None:
                 torch.testing.assert_close(result.mixed[:, 2 + t, 2 + s], lag(predicted, blurred, t, s))
 
 
-@pytest.mark.parametrize("supported", [False, True])
-def test_solve_kernel_solves_the_damped_system(supported: bool) -> None:
-    generator = torch.Generator().manual_seed(5)
-    signal = torch.randn(12, 12, dtype=torch.float64, generator=generator)
-    size = 5
-    spectrum = torch.fft.fft2(signal, s=(24, 24)).abs().square()
-    lags = torch.roll(torch.fft.ifft2(spectrum).real, (size - 1, size - 1), (0, 1))[
-        : 2 * size - 1, : 2 * size - 1
-    ]
-    right = torch.randn(1, size, size, dtype=torch.float64, generator=generator)
-    positions = [(y, x) for y in range(size) for x in range(size)]
-    matrix = torch.tensor(
-        [[lags[y - v + size - 1, x - u + size - 1].item() for v, u in positions] for y, x in positions],
-        dtype=torch.float64,
-    )
-    matrix = matrix + 15.0 * torch.eye(size * size, dtype=torch.float64)
-    support = torch.ones(1, size, size, dtype=torch.bool)
-    if supported:
-        support[:, 0] = False
-        support[:, :, 4] = False
-    inside = support.flatten()
-    expected = torch.zeros(size * size, dtype=torch.float64)
-    expected[inside] = torch.linalg.solve(matrix[inside][:, inside], right.flatten()[inside])
-    solution = solve_kernel(lags[None], right, 15.0, 60, support)
-    torch.testing.assert_close(solution.flatten(), expected, atol=1e-6, rtol=1e-6)
-
-
 def test_true_gradients_give_the_true_kernel() -> None:
     generator = torch.Generator().manual_seed(4)
     kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=9, minimum_size=7), generator=generator).double()
     sharp = torch.randn(1, 2, 160, 160, dtype=torch.float64, generator=generator)
     observed = torch.cat([blur(channel, kernel) for channel in sharp.split(1, dim=1)], dim=1)
     correlations = correlate_gradients(sharp[..., 4:-4, 4:-4], observed, 9)
-    solution = solve_kernel(correlations.predicted, correlations.mixed, 1e-3, 60)
+    solution = toeplitz_solve(correlations.predicted, correlations.mixed, 1e-3, 60)
     assert (solution - kernel).norm() < 0.1 * kernel.norm()
 
 

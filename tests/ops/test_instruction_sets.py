@@ -46,6 +46,20 @@ def check_transform_conv2d() -> None:
             assert error < (1e-5 if dtype == torch.float32 else 5e-3), (kernel, stride, dtype, float(error))
 
 
+def check_matrix_conv2d() -> None:
+    """Against the convolution in float64; by vectors, except where the instruction set has matrix units."""
+    for kernel, stride in ((3, 1), (5, 2)):
+        for channels in (5, 37, 64):
+            x, weight = torch.randn(1, 30, 37, channels).bfloat16(), torch.randn(43, channels, kernel, kernel)
+            maps, weight = x.permute(0, 3, 1, 2).double(), weight.bfloat16().float()
+            exact = torch.nn.functional.conv2d(maps, weight.double(), None, stride, 1).relu()
+            out = torch.ops.asnet.matrix_conv2d(
+                x, weight.permute(2, 3, 1, 0), None, 1, 1, *exact.shape[2:], stride, 1, True
+            )
+            error = (out.permute(0, 3, 1, 2).double() - exact).abs().max() / exact.max()
+            assert error < 5e-3, (kernel, stride, channels, float(error))
+
+
 def check_sparse_latent() -> None:
     """Against the formula in float64."""
     for height, width in ((20, 54), (45, 32)):
@@ -96,5 +110,6 @@ if __name__ == "__main__":
     check_every_half_precision_number(torch.device("cpu"))
     check_cross_correlation()
     check_transform_conv2d()
+    check_matrix_conv2d()
     check_sparse_latent()
     check_toeplitz_solve()

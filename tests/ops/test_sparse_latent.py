@@ -1,5 +1,7 @@
 """Latent images with few gradients against the formula over whole spectra in float64."""
 
+import sys
+
 import pytest
 import torch
 from accuracy import assert_as_accurate
@@ -50,6 +52,15 @@ def test_result_is_that_of_the_formula(device, shape, size, dtype, clips):
         assert result.dtype == dtype
         # The transforms add up all pixels.
         assert_as_accurate(result, of_torch, truth, partial_sums=2.0)
+
+
+@pytest.mark.parametrize("clips", [False, True])
+def test_devices_without_a_kernel_have_the_formula(monkeypatch, clips):
+    padded, kernel, _, clipped = problem((2, 9, 15), 9)
+    arguments = (padded, kernel, None, clipped if clips else None)
+    expected = solve(sparse_latent, *arguments)
+    monkeypatch.setattr(sys.modules[sparse_latent.__module__], "_DEVICES_WITH_KERNEL", frozenset())
+    torch.testing.assert_close(solve(sparse_latent, *arguments), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,5 +1,7 @@
 """Conjugate gradients on Toeplitz matrices against the same steps with the whole matrix in float64."""
 
+import sys
+
 import pytest
 import torch
 from accuracy import assert_as_accurate
@@ -25,12 +27,21 @@ def problem(count: int, side: int, dtype: torch.dtype = torch.float64) -> tuple[
     return lags.to(dtype), right.to(dtype), support
 
 
+@pytest.fixture(params=["kernel", "torch"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What computes: the kernel, or what stands in for it on devices that have none."""
+    if request.param == "torch":
+        module = sys.modules[toeplitz_solve.__module__]
+        monkeypatch.setattr(module, "_DEVICES_WITH_KERNEL", frozenset())
+    return request.param
+
+
 @pytest.mark.parametrize("supported", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.usefixtures("poisoned")
-def test_result_is_that_of_the_formula(side, dtype, supported):
-    lags, right, support = problem(2, side, dtype)
+@pytest.mark.usefixtures("poisoned", "path")
+def test_result_is_that_of_the_formula(device, side, dtype, supported):
+    lags, right, support = (tensor.to(device) for tensor in problem(2, side, dtype))
     given = support if supported else None
     result = toeplitz_solve(lags, right, 50.0, 6, given)
     assert result.dtype == dtype
@@ -41,6 +52,7 @@ def test_result_is_that_of_the_formula(side, dtype, supported):
         assert (result[~support] == 0).all()
 
 
+@pytest.mark.usefixtures("path")
 def test_many_steps_solve_the_system():
     lags, right, _ = problem(1, 7)
     positions = torch.cartesian_prod(torch.arange(7), torch.arange(7))
@@ -50,6 +62,7 @@ def test_many_steps_solve_the_system():
     torch.testing.assert_close(toeplitz_solve(lags, right, 20.0, 200), exact)
 
 
+@pytest.mark.usefixtures("path")
 def test_nothing_to_solve_gives_zeros_and_no_nan():
     lags, right, support = problem(2, 5, torch.float32)
     nothing = torch.zeros_like(right)
@@ -57,6 +70,7 @@ def test_nothing_to_solve_gives_zeros_and_no_nan():
     assert (toeplitz_solve(lags, right, 1.0, 9, torch.zeros_like(support)) == 0).all()
 
 
+@pytest.mark.usefixtures("path")
 def test_without_steps_it_is_the_constant_kernel():
     lags, right, support = problem(2, 5)
     expected = support / support.sum((1, 2), keepdim=True)

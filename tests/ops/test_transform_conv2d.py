@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.errors import AsnetError
-from asnet.ops import _extension, convolve
+from asnet.ops import convolve
 
 # (N, C_in, C_out, H, W), kernel, stride, zeros at the top, bottom, left and right: sizes around tiles (4, 8
 # and 17 - kernel pixels), blocks of tiles, registers and panels of channels; single pixels and channels; more
@@ -270,19 +270,6 @@ def test_convolve_under_autocast():
         result = convolve(x, weight, bias, padding=(1,) * 4)
     assert result.dtype == torch.bfloat16
     assert (result.double() - exact).abs().max() < 2 * torch.finfo(torch.bfloat16).eps * exact.abs().max()
-
-
-@pytest.mark.parametrize("has_matrix_units", [True, False])
-def test_16_bits_are_left_to_torch_where_it_has_amx(monkeypatch, has_matrix_units):
-    monkeypatch.setattr("asnet.ops.transform_conv2d._HAS_MATRIX_UNITS", has_matrix_units)
-    monkeypatch.setattr(_extension, "has_matrix_units", lambda: has_matrix_units)
-    torch.manual_seed(9)
-    x = torch.randn(1, 128, 64, 64).bfloat16().to(memory_format=torch.channels_last)
-    weight = torch.randn(128, 128, 3, 3).bfloat16()
-    result = convolve(x, weight, None, padding=(1, 1, 1, 1))
-    assert torch.equal(result, F.conv2d(x, weight, padding=1)) == has_matrix_units
-    words = "operations of torch" if has_matrix_units else "kernels of asnet"
-    assert words in _extension.describe()["convolutions in 16 bits"]
 
 
 def test_compiled_convolve():

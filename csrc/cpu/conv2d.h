@@ -1,0 +1,35 @@
+// What the convolutions for inference share: sizes and what follows the sums. No torch header.
+#pragma once
+
+#include <cstdint>
+
+namespace asnet {
+
+// A convolution over channels-last maps. Everything is measured in pixels or channels; N is left to the caller.
+struct Conv2dShape {
+  int64_t channels_in, channels_out;
+  int64_t height, width;          // of the input, zero outside
+  int64_t height_out, width_out;  // of the output
+  int64_t kernel, stride;
+  int64_t top, left;  // the first window begins at (-top, -left)
+};
+
+// out = act(convolution + bias), to which what was in `out` is added before act where asked for; x: [height, width, C_in].
+struct Conv2dEpilogue {
+  const float* bias;  // [C_out] or null
+  bool accumulate;
+  bool relu;
+  // 1: out is [height_out, width_out, C_out]. 2: it is [2 height_out, 2 width_out, C_out / 4], and the channels of one
+  // pixel are the four pixels (row, column, channel) of a square.
+  int64_t interleave;
+};
+
+// Where the channels of an output pixel lie, see Conv2dEpilogue::interleave. always_inline: see cpu/integers.h.
+constexpr inline __attribute__((always_inline)) int64_t output_position(const Conv2dShape& shape, int64_t interleave,
+                                                                        int64_t row, int64_t column, int64_t channel) {
+  if (interleave == 1) return (row * shape.width_out + column) * shape.channels_out + channel;
+  const int64_t channels = shape.channels_out / 4, phase = channel / channels;
+  return ((2 * row + phase / 2) * 2 * shape.width_out + 2 * column + phase % 2) * channels + channel % channels;
+}
+
+}  // namespace asnet
