@@ -16,10 +16,12 @@ LAYERS = (
     "training",
     "evaluation",
     "deblurrer",
+    "pretrained",
     "imaging",
     "data",
     "networks",
     "ops",
+    "devices",
     "files",
     "errors",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from messages import one_sentence
 
-from asnet.cli.main import main, set_wait_policy
+from asnet.cli.main import SUBCOMMANDS, main, set_wait_policy
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,47 @@ def test_what_the_system_refuses_is_a_sentence(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["bundle"], ["import-weights"], ["evaluate"], ["evaluate", "levin"], ["evaluate", "pairs"]]
+    "arguments",
+    [*([name] for name in SUBCOMMANDS), ["evaluate", "levin"], ["evaluate", "pairs"]],
+    ids=" ".join,
 )
 def test_help_of_every_level(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([*arguments, "--help"])
     assert exit_.value.code == 0
     assert f"usage: asnet {' '.join(arguments)}" in capsys.readouterr().out
+
+
+def test_the_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    assert exit_.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, summary in SUBCOMMANDS.items():
+        assert f"{name} {summary}" in shown
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], [], ["deblurr"]], ids=" ".join)
+def test_what_needs_no_network_loads_no_torch(arguments: list[str]) -> None:
+    script = (
+        "import sys\nfrom asnet.cli.main import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print([name for name in ('torch', 'numpy', 'PIL') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", script, *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert finished.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_subcommand_that_does_not_exist_is_answered_with_those_that_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["deblurr"])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    for name in SUBCOMMANDS:
+        assert name in error
 
 
 @pytest.mark.parametrize(
@@ -67,7 +101,7 @@ def test_threads_of_the_command_sleep_while_they_wait_unless_told_otherwise(
     ignored = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     environment = {name: value for name, value in os.environ.items() if name not in ignored}
     environment |= {"OMP_DISPLAY_ENV": "true", **own}
-    command = [sys.executable, "-m", "asnet", "--version"]
+    command = [sys.executable, "-m", "asnet", "info"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     if "OMP_WAIT_POLICY" not in result.stderr:
         pytest.skip("this OpenMP does not show its settings")
