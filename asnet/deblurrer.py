@@ -269,8 +269,11 @@ class Deblurrer:
 
         Examples
         --------
-        >>> picture = Image.open("examples/blurred.jpg")
-        >>> deblurrer.deblur(picture, region=(0, 0, 300, 200), strength=0.8).image.save("deblurred.png")
+        >>> deblurrer = Deblurrer.from_pretrained("compact", device="cpu")
+        >>> blurred = numpy.random.default_rng(0).random((48, 64, 3), numpy.float32)
+        >>> result = deblurrer.deblur(blurred, numpy.ones((3, 3)), strength=0.8)
+        >>> result.image.shape, result.image.dtype
+        ((48, 64, 3), dtype('float32'))
         """
         scale = _checked_scale(scale)
         for name, value in (("strength", strength), ("denoise", denoise)):
