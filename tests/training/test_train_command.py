@@ -24,8 +24,8 @@ from asnet.training.trainer import BEST, CHECKPOINT, LAST
 
 def parsed(*arguments: str | Path) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    train.add_parser(parser.add_subparsers())
-    return parser.parse_args(["train", *map(str, arguments)])
+    train.configure(parser)
+    return parser.parse_args([*map(str, arguments)])
 
 
 def run(*arguments: str | Path) -> int:
