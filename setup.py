@@ -261,7 +261,10 @@ class BuildLibraries(build_ext):
         libraries = {"asnet._C": self.cpu_objects(cxx, torch, cuda)}
         if cuda.nvcc is not None:
             libraries["asnet._C_cuda"] = self.cuda_objects(cuda.nvcc, cuda_sources, torch)
-        links = [self.link(name, cxx, objects, torch, cuda.nvcc) for name, objects in libraries.items()]
+        links = [
+            self.link(name, cxx, [step.target for step in objects], torch, cuda.nvcc)
+            for name, objects in libraries.items()
+        ]
         # The longest first: those of nvcc.
         self.run_ninja([step for objects in reversed(libraries.values()) for step in objects], links)
         self.extensions = [extension for extension in self.extensions if extension.name in libraries]
@@ -309,13 +312,12 @@ class BuildLibraries(build_ext):
         ]
 
     def link(
-        self, name: str, cxx: list[str], objects: list[Step], torch: TorchInstallation, nvcc: Path | None
+        self, name: str, cxx: list[str], objects: list[str], torch: TorchInstallation, nvcc: Path | None
     ) -> Step:
-        inputs = [step.target for step in objects]
         command = [
             *cxx,
             "-shared",
-            *inputs,
+            *objects,
             f"-L{torch.lib}",
             "-Wl,--no-as-needed",
             "-ltorch",
@@ -326,7 +328,7 @@ class BuildLibraries(build_ext):
             toolkit = cuda_toolkit(nvcc)
             command += [f"-L{toolkit / folder}" for folder in ("lib64", "lib") if (toolkit / folder).is_dir()]
             command += ["-lcudart_static", "-ldl", "-lrt", "-lpthread"]
-        return Step(self.get_ext_fullpath(name), inputs, command)
+        return Step(self.get_ext_fullpath(name), objects, command)
 
     def run_ninja(self, objects: list[Step], libraries: list[Step]) -> None:
         """Make what is out of date, with a line for each file."""
