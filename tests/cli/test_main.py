@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 from messages import one_sentence
+from PIL import Image
 
 from asnet.cli.main import SUBCOMMANDS, main, set_wait_policy
 
@@ -80,6 +82,9 @@ def test_a_subcommand_that_does_not_exist_is_answered_with_those_that_do(
     [
         (["train", "--help"], ["Folder of sharp photographs to train on", "{l1,cross_entropy}"]),
         (["evaluate", "koehler", "--help"], ["48 images of 800x800"]),
+        (["deblur", "--help"], ["remove this blur kernel"]),
+        (["serve", "--help"], ["largest upload in megabytes"]),
+        (["sample-kernels", "--help"], ["the paper's classes of sizes in pixels"]),
     ],
 )
 def test_the_help_survives_without_docstrings(arguments: list[str], words: list[str]) -> None:
@@ -88,6 +93,22 @@ def test_the_help_survives_without_docstrings(arguments: list[str], words: list[
     assert finished.returncode == 0, finished.stderr
     for word in words:
         assert word in finished.stdout
+
+
+def test_a_photograph_is_deblurred_without_assertions_and_docstrings(
+    small_weights: Path, tmp_path: Path
+) -> None:
+    pixels = numpy.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=numpy.uint8)
+    photo, result = tmp_path / "photo.png", tmp_path / "sharp.png"
+    Image.fromarray(pixels).resize((42, 36), Image.Resampling.BICUBIC).save(photo)
+    arguments = ["deblur", str(photo), "--line", "5,30", "--model", str(small_weights), "--device", "cpu"]
+    assert main([*arguments, "-o", str(result)]) == 0
+    optimised = tmp_path / "optimised.png"
+    command = [sys.executable, "-OO", "-m", "asnet", *arguments, "-o", str(optimised)]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    with Image.open(result) as one, Image.open(optimised) as other:
+        assert numpy.array_equal(numpy.asarray(one), numpy.asarray(other))
 
 
 @pytest.mark.parametrize(
