@@ -23,6 +23,7 @@ LAYERS = (
     "networks",
     "ops",
     "devices",
+    "fields",
     "files",
     "errors",
 )

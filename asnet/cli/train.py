@@ -16,6 +16,7 @@ from asnet.cli.main import INTERRUPTED
 from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import DegradationConfig
 from asnet.errors import ConfigurationError
+from asnet.fields import convert, field_types
 from asnet.training.configuration import (
     TABLES,
     TRAINABLE,
@@ -25,7 +26,7 @@ from asnet.training.configuration import (
     stage_table,
 )
 from asnet.training.distributed import Processes
-from asnet.training.tables import convert, field_types, merged, parse_assignment, read_toml
+from asnet.training.tables import merged, parse_assignment, read_toml
 from asnet.training.trainer import BEST, CHECKPOINT, LAST, Outcome, Trainer, saved_table
 
 #: Command-line prefix of the fields of each table of a recipe that has a dataclass of its own.

@@ -13,6 +13,7 @@
 #include "cpu/cross_correlation_kernels.h"
 #include "cpu/cross_correlation_plan.h"
 #include "cpu/fft_planning.h"
+#include "cpu/integers.h"
 #include "cpu/workspace.h"
 #include "cross_correlation_arguments.h"
 
@@ -22,8 +23,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t value, int64_t multiple) { return divide_up(value, multiple) * multiple; }
+int64_t round_up(int64_t value, int64_t multiple) { return ceil_divide(value, multiple) * multiple; }
 
 // What every thread gets: its range of tasks and scratch memory of its own.
 template <typename T, typename Function>
@@ -108,7 +108,7 @@ class Spectral {
         lanes_(ASNET_DISPATCH(register_lanes<T>())),
         fft_y_(spectral.size_y),
         fft_x_(spectral.size_x),
-        blocks_(divide_up(spectral.frequencies_y(), lanes_)),
+        blocks_(ceil_divide(spectral.frequencies_y(), lanes_)),
         arguments_{sizes, spectral, fft_y_.fft(), fft_x_.fft(), gradient, 0, 0, 0, 0, nullptr, nullptr, nullptr, 0, nullptr, nullptr,
                    nullptr, 0, nullptr} {
     SpectralArguments<T>& a = arguments_;
@@ -182,7 +182,7 @@ class Spectral {
     for (a.y = 0; a.y < sizes_.height; a.y += a.spectral.core_y) {
       a.rows = std::min(a.spectral.core_y, sizes_.height - a.y);
       for (a.x = 0; a.x < sizes_.width; a.x += group_width) {
-        a.tiles = std::min(a.spectral.group, divide_up(sizes_.width - a.x, core_x));
+        a.tiles = std::min(a.spectral.group, ceil_divide(sizes_.width - a.x, core_x));
         function();
       }
     }
