@@ -90,21 +90,20 @@ void convolve(const Tensor& x, const Tensor& weight, const Epilogue& epilogue, c
   });
 }
 
-void check(const char* op, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
-           const Window& window) {
+void check(const char* op, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const Window& window) {
   STD_TORCH_CHECK(x.dim() == 4, op, ": x must have the shape (N, H, W, C), got ", x.dim(), " dimensions");
   STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Float && weight.dim() == 4 && weight.size(2) == x.size(3), op,
                   ": weight must be float32 of the shape (K, K, ", x.size(3), ", C_out)");
   STD_TORCH_CHECK(window.stride == 1 || window.stride == 2, op, ": the stride is ", window.stride, ", expected 1 or 2");
   const int64_t largest = window.stride == 1 ? largest_transform_kernel : 3;
-  STD_TORCH_CHECK(weight.size(0) == weight.size(1) && weight.size(0) >= smallest_transform_kernel &&
-                      weight.size(0) <= largest,
-                  op, ": the kernel is ", weight.size(0), "x", weight.size(1), ", expected a square of ",
-                  smallest_transform_kernel, " to ", largest, " with stride ", window.stride);
+  STD_TORCH_CHECK(
+      weight.size(0) == weight.size(1) && weight.size(0) >= smallest_transform_kernel && weight.size(0) <= largest, op,
+      ": the kernel is ", weight.size(0), "x", weight.size(1), ", expected a square of ", smallest_transform_kernel, " to ",
+      largest, " with stride ", window.stride);
   STD_TORCH_CHECK(window.top >= 0 && window.left >= 0, op, ": the padding is ", window.top, " and ", window.left,
                   ", expected 0 or more");
-  STD_TORCH_CHECK(window.rows >= 0 && window.columns >= 0, op, ": the result is to have ", window.rows, "x",
-                  window.columns, " pixels");
+  STD_TORCH_CHECK(window.rows >= 0 && window.columns >= 0, op, ": the result is to have ", window.rows, "x", window.columns,
+                  " pixels");
   if (bias)
     STD_TORCH_CHECK(bias->scalar_type() == ScalarType::Float && bias->dim() == 1 && bias->size(0) == weight.size(3), op,
                     ": bias must be float32 of the shape (", weight.size(3), ",)");
@@ -127,15 +126,15 @@ void run(const char* op, const Tensor& x, const Tensor& weight, const Epilogue& 
 
 // x: [N, H, W, C_in], weight: [K, K, C_in, C_out] and bias: [C_out] float32. The result is [N, rows, columns, C_out], or
 // [N, 2 rows, 2 columns, C_out / 4] with interleave 2.
-Tensor transform_conv2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, int64_t top,
-                        int64_t left, int64_t rows, int64_t columns, int64_t stride, int64_t interleave, bool relu) {
+Tensor transform_conv2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, int64_t top, int64_t left,
+                        int64_t rows, int64_t columns, int64_t stride, int64_t interleave, bool relu) {
   constexpr const char* op = "transform_conv2d";
   const Window window{top, left, rows, columns, stride};
   check(op, x, weight, bias, window);
   STD_TORCH_CHECK(interleave == 1 || (interleave == 2 && weight.size(3) % 64 == 0), op, ": interleave is ", interleave,
                   ", expected 1, or 2 with a multiple of 64 channels, of which there are ", weight.size(3));
-  const Tensor out = empty_maps(
-      x, {x.size(0), rows * interleave, columns * interleave, weight.size(3) / (interleave * interleave)});
+  const Tensor out =
+      empty_maps(x, {x.size(0), rows * interleave, columns * interleave, weight.size(3) / (interleave * interleave)});
   run(op, x, weight, {bias, false, relu, interleave}, window, out);
   return out;
 }

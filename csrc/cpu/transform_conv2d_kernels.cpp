@@ -127,7 +127,8 @@ void finish_panel(const TransformShape& shape, const BlockLayout& layout, const 
       const auto finish = [&](auto... count) {
         const Vector<float> bias = epilogue.bias ? load_elements(epilogue.bias + channel, count...) : Vector<float>{};
         const int64_t origin = output_position(shape, epilogue.interleave, top, left, channel);
-        const int64_t column_step = epilogue.interleave * (shape.channels_out / (epilogue.interleave * epilogue.interleave));
+        const int64_t column_step =
+            epilogue.interleave * (shape.channels_out / (epilogue.interleave * epilogue.interleave));
         const int64_t row_step = column_step * epilogue.interleave * shape.width_out;
         Transform::transform_output(
             size, [&](int64_t point) { return load(from + point * layout.sums_point_stride); },
@@ -220,7 +221,7 @@ void transform_weights(const TransformShape& shape, const float* weight, int64_t
     }
 }
 
-#define ASNET_INSTANTIATE(T)                                                                                            \
+#define ASNET_INSTANTIATE(T)                                                                                        \
   template void convolve_block<T>(const TransformShape&, const T*, const float*, const TransformEpilogue&, int64_t, \
                                   int64_t, float*, T*);
 ASNET_INSTANTIATE(float)
