@@ -108,8 +108,7 @@ def run(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
     train.configure(parser)
     parsed = parser.parse_args([*map(str, arguments)])
-    code: int = parsed.run(parsed)
-    return code
+    return train.run(parsed)
 
 
 @pytest.fixture

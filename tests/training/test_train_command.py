@@ -29,9 +29,7 @@ def parsed(*arguments: str | Path) -> argparse.Namespace:
 
 
 def run(*arguments: str | Path) -> int:
-    namespace = parsed(*arguments)
-    code: int = namespace.run(namespace)
-    return code
+    return train.run(parsed(*arguments))
 
 
 @pytest.fixture
@@ -153,9 +151,8 @@ import sys
 from asnet.cli import train
 
 parser = argparse.ArgumentParser()
-train.add_parser(parser.add_subparsers())
-arguments = parser.parse_args()
-sys.exit(arguments.run(arguments))
+train.configure(parser)
+sys.exit(train.run(parser.parse_args()))
 """
 
 
@@ -232,7 +229,7 @@ def test_two_processes_train_as_one_with_the_double_batch(
         "constant",
     ]
     finished = subprocess.run(
-        [*launcher, program, "train", "joint", "--config", recipe, "--output", tmp_path / "two", *options],
+        [*launcher, program, "joint", "--config", recipe, "--output", tmp_path / "two", *options],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
