@@ -170,7 +170,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 def test_ctrl_c_saves_and_says_how_to_continue(recipe: Path, program: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = ["--config", recipe, "--output", folder, "--steps-per-epoch", "100000", "--device", "cpu"]
-    line = [sys.executable, program, "train", "synthesis", *options]
+    line = [sys.executable, program, "synthesis", *options]
     with subprocess.Popen(line, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 300
         log = folder / "metrics.jsonl"
