@@ -1,4 +1,7 @@
-"""Compiles ``asnet._C`` (CPU, always) and ``asnet._C_cuda`` (see `decide_cuda`) with plain compiler calls.
+"""Compiles ``asnet._C`` (CPU, always) and ``asnet._C_cuda`` (see `decide_cuda`) with ninja.
+
+Objects stay in ``build/objects``: the next build, by pip or ``python setup.py build_ext --inplace``, compiles
+what changed since, be it a source, a header (of torch too) or a command.
 
 The libraries hold no Python symbol and use the stable ABI of LibTorch alone: torch is needed as headers and
 as a name to link against and is never imported here, and one wheel serves every Python and every torch from
@@ -16,7 +19,6 @@ MAX_JOBS : number of compilers at work at the same time, the number of processor
 
 from __future__ import annotations
 
-import itertools
 import os
 import platform
 import re
@@ -24,8 +26,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +38,9 @@ sys.path.insert(0, str(ROOT / "build_backend"))
 from asnet_build import TorchInstallation, find_torch  # noqa: E402
 
 CSRC = Path("csrc")
+
+#: Not setuptools' build_temp, which is another folder at every editable install.
+OBJECTS = Path("build", "objects")
 
 # A100; H100; B200; GeForce of the 50 series. Others of the same major version run the same code (8.6 and 8.9
 # that of 8.0), later ones the PTX.
@@ -87,6 +90,19 @@ def find_cxx() -> list[str]:
             "asnet needs g++ 10, clang 12 or later."
         )
     return command
+
+
+def find_ninja() -> str:
+    """The ninja of the package of that name, which is a requirement of the build, or the one on PATH."""
+    try:
+        from ninja import BIN_DIR
+    except ImportError:
+        found = shutil.which("ninja")
+    else:
+        found = str(Path(BIN_DIR, "ninja"))
+    if found is None:
+        raise stop("no ninja: install it with pip install ninja, or put one on PATH.")
+    return found
 
 
 def find_nvcc() -> Path | None:
@@ -185,8 +201,40 @@ def sources_in(folder: Path, pattern: str) -> list[str]:
     return sorted(str(path) for path in folder.glob(pattern))
 
 
+def in_ninja(text: str) -> str:
+    """A path as ninja's files write it."""
+    return re.sub(r"([$ :])", r"$\1", text)
+
+
+class Step(NamedTuple):
+    """A file to be made: the command that makes it, and what it is made of."""
+
+    target: str
+    sources: list[str]
+    command: list[str]
+
+    def lines(self, rule: str) -> list[str]:
+        """The step as ninja's files write it."""
+        sources = " ".join(map(in_ninja, self.sources))
+        command = shlex.join(self.command).replace("$", "$$")
+        return [f"build {in_ninja(self.target)}: {rule} {sources}", f"  line = {command}"]
+
+
+# The library is written aside and moved: a running process may have the old one mapped.
+RULES = """ninja_required_version = 1.5
+rule compile
+  command = $line -MD -MF $out.d
+  depfile = $out.d
+  deps = gcc
+  description = compiling $out
+rule link
+  command = $line -o $out.unfinished && mv $out.unfinished $out
+  description = linking $out
+"""
+
+
 class BuildLibraries(build_ext):
-    """Compiles every source to an object in parallel and links the libraries."""
+    """Compiles every source to an object and links the libraries."""
 
     def get_ext_filename(self, fullname: str) -> str:
         return str(Path(*fullname.split("."))) + ".so"
@@ -213,39 +261,39 @@ class BuildLibraries(build_ext):
         libraries = {"asnet._C": self.cpu_objects(cxx, torch, cuda)}
         if cuda.nvcc is not None:
             libraries["asnet._C_cuda"] = self.cuda_objects(cuda.nvcc, cuda_sources, torch)
-        Path(self.build_temp).mkdir(parents=True, exist_ok=True)
+        links = [
+            self.link(name, cxx, [step.target for step in objects], torch, cuda.nvcc)
+            for name, objects in libraries.items()
+        ]
         # The longest first: those of nvcc.
-        self.compile([command for objects in reversed(libraries.values()) for command in objects.values()])
-        for name, objects in libraries.items():
-            self.link(name, cxx, list(objects), torch, cuda.nvcc)
+        self.run_ninja([step for objects in reversed(libraries.values()) for step in objects], links)
         self.extensions = [extension for extension in self.extensions if extension.name in libraries]
 
     def object_path(self, source: str, isa: str = "") -> str:
-        return str(Path(self.build_temp, Path(source).name + (f".{isa}" if isa else "") + ".o"))
+        return str(OBJECTS / (Path(source).name + (f".{isa}" if isa else "") + ".o"))
 
-    def cpu_objects(
-        self, cxx: list[str], torch: TorchInstallation, cuda: CudaDecision
-    ) -> dict[str, list[str]]:
-        """Object file to the command that makes it, in the order of linking."""
+    def cpu_objects(self, cxx: list[str], torch: TorchInstallation, cuda: CudaDecision) -> list[Step]:
+        """What compiles each object, in the order of linking."""
         base = [*cxx, *COMMON_FLAGS, *CXX_FLAGS, f"-I{CSRC}", f"-isystem{torch.include}"]
         hosts = [*sources_in(CSRC, "*.cpp"), *sources_in(CSRC / "cpu", "*.cpp")]
         kernels = [source for source in hosts if source.endswith("_kernels.cpp")]
         information = f"torch {torch.version}, {' '.join(cxx)}; CUDA library {cuda.reason}".translate(
             {34: None, 92: None}
         )
-        objects = {}
+        steps = []
         for source in hosts:
             if source not in kernels:
                 target = self.object_path(source)
                 define = f'-DASNET_BUILD_INFORMATION="{information}"'
-                objects[target] = [*base, define, "-c", source, "-o", target]
+                steps.append(Step(target, [source], [*base, define, "-c", source, "-o", target]))
         for isa, flags in ISA_FLAGS.items():
             for source in kernels:
                 target = self.object_path(source, isa)
-                objects[target] = [*base, f"-DASNET_ISA={isa}", *flags, "-c", source, "-o", target]
-        return objects
+                command = [*base, f"-DASNET_ISA={isa}", *flags, "-c", source, "-o", target]
+                steps.append(Step(target, [source], command))
+        return steps
 
-    def cuda_objects(self, nvcc: Path, sources: list[str], torch: TorchInstallation) -> dict[str, list[str]]:
+    def cuda_objects(self, nvcc: Path, sources: list[str], torch: TorchInstallation) -> list[Step]:
         architectures = cuda_architectures(nvcc)
         generate = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in architectures]
         generate.append(f"-gencode=arch=compute_{architectures[-1]},code=compute_{architectures[-1]}")
@@ -258,43 +306,17 @@ class BuildLibraries(build_ext):
             f"-I{torch.include}",
         ]
         targets = {self.object_path(source): source for source in sources}
-        return {
-            target: [str(nvcc), *generate, *flags, "-c", source, "-o", target]
+        return [
+            Step(target, [source], [str(nvcc), *generate, *flags, "-c", source, "-o", target])
             for target, source in targets.items()
-        }
-
-    def compile(self, commands: list[list[str]]) -> None:
-        """Run the compilers side by side, with a line for each source that is done."""
-        done = itertools.count(1)
-
-        def run(command: list[str]) -> None:
-            start = time.monotonic()
-            result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-            source, target = (Path(command[command.index(flag) + 1]) for flag in ("-c", "-o"))
-            if result.returncode != 0:
-                sys.stderr.write(f"{shlex.join(command)}\n{result.stderr}")
-                raise stop(f"{command[0]} could not compile {source} (its messages are above).")
-            sys.stderr.write(result.stderr)
-            variant = target.name.removeprefix(source.name).removesuffix(".o").removeprefix(".")
-            words = f"{source} ({variant})" if variant else f"{source}"
-            seconds = time.monotonic() - start
-            print(f"asnet: [{next(done)}/{len(commands)}] {words}, {seconds:.0f} s", flush=True)
-
-        with ThreadPoolExecutor(compiler_jobs()) as pool:
-            list(pool.map(run, commands))
+        ]
 
     def link(
         self, name: str, cxx: list[str], objects: list[str], torch: TorchInstallation, nvcc: Path | None
-    ) -> None:
-        target = Path(self.get_ext_fullpath(name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Written aside and moved: a running process may have the old library mapped.
-        unfinished = target.with_suffix(".unfinished")
+    ) -> Step:
         command = [
             *cxx,
             "-shared",
-            "-o",
-            str(unfinished),
             *objects,
             f"-L{torch.lib}",
             "-Wl,--no-as-needed",
@@ -306,12 +328,20 @@ class BuildLibraries(build_ext):
             toolkit = cuda_toolkit(nvcc)
             command += [f"-L{toolkit / folder}" for folder in ("lib64", "lib") if (toolkit / folder).is_dir()]
             command += ["-lcudart_static", "-ldl", "-lrt", "-lpthread"]
-        result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-        if result.returncode != 0:
-            unfinished.unlink(missing_ok=True)
-            reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
-            raise stop(f"{cxx[0]} could not link {target.name}: {reason}")
-        unfinished.replace(target)
+        return Step(self.get_ext_fullpath(name), objects, command)
+
+    def run_ninja(self, objects: list[Step], libraries: list[Step]) -> None:
+        """Make what is out of date, with a line for each file."""
+        OBJECTS.mkdir(parents=True, exist_ok=True)
+        lines = [f"builddir = {OBJECTS}", RULES]
+        for rule, steps in (("compile", objects), ("link", libraries)):
+            for step in steps:
+                lines += step.lines(rule)
+        (OBJECTS / "build.ninja").write_text("\n".join(lines) + "\n")
+        command = [find_ninja(), "-f", str(OBJECTS / "build.ninja"), "-j", str(compiler_jobs())]
+        environment = {**os.environ, "NINJA_STATUS": "asnet: [%f/%t, %e s] "}
+        if subprocess.run(command, env=environment).returncode != 0:
+            raise stop("the operators could not be built (the messages of the compiler are above).")
 
     def get_outputs(self) -> list[str]:
         return [self.get_ext_fullpath(extension.name) for extension in self.extensions]

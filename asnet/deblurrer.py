@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
+from asnet.devices import resolve_device
+from asnet.errors import ConfigurationError, InputError, WeightsError
 from asnet.imaging import (
     Photograph,
     array_from_tensor,
@@ -37,9 +38,7 @@ from asnet.imaging.tiled_synthesis import TiledSynthesis
 from asnet.imaging.tiles import most_structured_window
 from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks, SizeClassifier, load_networks
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
-
-#: Weights that come with the package: NAME.safetensors.
-MODELS_FOLDER = Path(__file__).resolve().parent / "models"
+from asnet.pretrained import find_weights
 
 #: Names of the floating-point types in which the synthesis network can run.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -158,7 +157,7 @@ class Deblurrer:
         dtype: str | torch.dtype = "float32",
         tile_size: int | None = None,
     ) -> None:
-        self.device = _resolve_device(device)
+        self.device = resolve_device(device)
         self.dtype = _resolve_dtype(dtype)
         # The networks given may be in training, or in a type that only the synthesis can compute in.
         network = copy.deepcopy(network).eval().to(self.device, torch.float32)
@@ -270,8 +269,11 @@ class Deblurrer:
 
         Examples
         --------
-        >>> picture = Image.open("examples/blurred.jpg")
-        >>> deblurrer.deblur(picture, region=(0, 0, 300, 200), strength=0.8).image.save("deblurred.png")
+        >>> deblurrer = Deblurrer.from_pretrained("compact", device="cpu")
+        >>> blurred = numpy.random.default_rng(0).random((48, 64, 3), numpy.float32)
+        >>> result = deblurrer.deblur(blurred, numpy.ones((3, 3)), strength=0.8)
+        >>> result.image.shape, result.image.dtype
+        ((48, 64, 3), dtype('float32'))
         """
         scale = _checked_scale(scale)
         for name, value in (("strength", strength), ("denoise", denoise)):
@@ -455,25 +457,6 @@ class Deblurrer:
                 )
 
 
-def find_weights(model: str | Path) -> Path:
-    """Return the weights file of a model: one that comes with asnet by its name, or a path.
-
-    Raises
-    ------
-    WeightsError
-        If it is neither.
-    """
-    names = sorted(path.stem for path in MODELS_FOLDER.glob("*.safetensors"))
-    if str(model) in names:
-        return MODELS_FOLDER / f"{model}.safetensors"
-    if Path(model).is_file():
-        return Path(model)
-    shipped = ", ".join(names) or "none in this installation"
-    raise WeightsError(
-        f"unknown model {str(model)!r}: neither a weights file nor a shipped model ({shipped})"
-    )
-
-
 def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[str]:
     """Return what is to be said about a deblurring at that scale of the photograph `name`, in sentences."""
     again = f"; scale {deblurred.scale} deblurs it all the same"
@@ -543,22 +526,6 @@ def _planes(image: Tensor | NDArray[Any]) -> Tensor:
         )
     check_range(image)
     return image
-
-
-def _resolve_device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        raise DeviceError(f"unknown device {device!r}, expected auto, cpu, cuda or cuda:N") from None
-    if resolved.type not in ("cpu", "cuda"):
-        raise DeviceError(f"asnet computes on cpu and cuda devices, not on {str(resolved)!r}")
-    if resolved.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (resolved.index or 0) >= count:
-            raise DeviceError(f"the device {str(resolved)!r} is not here: torch finds {count} CUDA devices")
-    return resolved
 
 
 def _resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -30,6 +30,7 @@ import measure
 import torch
 from ablation_plan import CLASS_RUNS, GUIDANCE, ROWS, Row, planned_runs
 
+from asnet.cli.main import INTERRUPTED
 from asnet.data import Example, support_size
 from asnet.errors import AsnetError, ConfigurationError
 from asnet.networks import (
@@ -48,9 +49,6 @@ from asnet.training.validation import Validation
 
 CONFIGURATIONS = Path(__file__).resolve().parent.parent / "configurations"
 RECIPES = {"reduced": CONFIGURATIONS / "ablation.toml", "full": CONFIGURATIONS / "paper.toml"}
-
-#: Exit code of a run that was interrupted, as a shell reports SIGINT.
-INTERRUPTED = 130
 
 
 class Ablation:

@@ -36,11 +36,11 @@ from asnet.data import (
     blurred_examples,
     sample_blur_kernels,
 )
-from asnet.deblurrer import find_weights
 from asnet.evaluation.metrics import psnr, ring_error
 from asnet.imaging.tiled_synthesis import TiledSynthesis
 from asnet.networks import load_network
 from asnet.networks.wiener import Deconvolution
+from asnet.pretrained import find_weights
 
 WIENER_STRENGTHS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.12, 0.25, 0.5)
 

@@ -32,13 +32,14 @@ from restoration_cases import CLASSES, CONDITIONS, RestorationCase, chosen_cases
 from torch import Tensor
 
 from asnet.data import Example, Photographs
-from asnet.deblurrer import Deblurrer, find_weights
+from asnet.deblurrer import Deblurrer
 from asnet.errors import AsnetError
 from asnet.evaluation.alignment import fourier_shift, luma, sub_pixel_shift
 from asnet.evaluation.metrics import kernel_similarity, psnr, ring_error
 from asnet.imaging import fit_kernel
 from asnet.networks import DeblurNetwork, load_network
 from asnet.networks.wiener import wiener_deconvolution
+from asnet.pretrained import find_weights
 
 Row = dict[str, Any]
 

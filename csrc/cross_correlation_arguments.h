@@ -27,8 +27,8 @@ inline void check_correlation(const torch::stable::Tensor& features, int64_t lag
                   " maps of ", height, " x ", width, ", expected at least one of at least 1 x 1");
   STD_TORCH_CHECK(lag_y < height && lag_x < width, "cross_correlation: the largest lags are ", lag_y, " and ", lag_x,
                   ", expected less than the height ", height, " and the width ", width);
-  STD_TORCH_CHECK(method == "auto" || method == "direct" || method == "spectral", "cross_correlation: method is '",
-                  method, "', expected auto, direct or spectral");
+  STD_TORCH_CHECK(method == "auto" || method == "direct" || method == "spectral", "cross_correlation: method is '", method,
+                  "', expected auto, direct or spectral");
 }
 
 // After check_correlation.

@@ -38,9 +38,7 @@ inline bool is_channels_last(const Tensor& t) {
 }
 
 // `t` itself if it is dense in one of the two layouts, else a contiguous copy.
-inline Tensor dense(const Tensor& t) {
-  return t.is_contiguous() || is_channels_last(t) ? t : torch::stable::contiguous(t);
-}
+inline Tensor dense(const Tensor& t) { return t.is_contiguous() || is_channels_last(t) ? t : torch::stable::contiguous(t); }
 
 // `t` in the layout of the dense tensor `like`.
 inline Tensor in_layout_of(const Tensor& like, const Tensor& t) {

@@ -26,7 +26,8 @@ struct Splitting {
   double brightest;
 };
 
-inline void check_like_padded(const char* name, const Tensor& t, ScalarType type, const char* type_words, const Tensor& padded) {
+inline void check_like_padded(const char* name, const Tensor& t, ScalarType type, const char* type_words,
+                              const Tensor& padded) {
   STD_TORCH_CHECK(t.scalar_type() == type, kName, ": ", name, " must have ", type_words);
   STD_TORCH_CHECK(t.is_cuda() == padded.is_cuda() && t.get_device_index() == padded.get_device_index(), kName, ": ", name,
                   " is not on the device of padded");
@@ -52,8 +53,8 @@ inline void check(const Tensor& padded, const Tensor& observed, const OptionalTe
   STD_TORCH_CHECK(kernel.dim() == 3 && kernel.size(0) == padded.size(0) && kernel.size(1) == kernel.size(2), kName,
                   ": kernel must have the shape (", padded.size(0), ", s, s)");
   const int64_t size = kernel.size(1);
-  STD_TORCH_CHECK(size % 2 == 1 && size <= padded.size(2) && size <= padded.size(3), kName, ": the kernel has ", size, " x ",
-                  size, " pixels, expected an odd number, at most ", padded.size(2), " x ", padded.size(3));
+  STD_TORCH_CHECK(size % 2 == 1 && size <= padded.size(2) && size <= padded.size(3), kName, ": the kernel has ", size,
+                  " x ", size, " pixels, expected an odd number, at most ", padded.size(2), " x ", padded.size(3));
   STD_TORCH_CHECK(splitting.strength > 0 && splitting.beta > 0 && splitting.growth > 0, kName, ": strength is ",
                   splitting.strength, ", beta ", splitting.beta, " and growth ", splitting.growth,
                   ", expected more than 0");
@@ -68,7 +69,10 @@ struct Tensors {
 };
 
 inline Tensors dense(const Tensor& padded, const Tensor& observed, const OptionalTensor& clipped, const Tensor& kernel) {
-  Tensors tensors{torch::stable::contiguous(padded), torch::stable::contiguous(observed), {}, torch::stable::contiguous(kernel),
+  Tensors tensors{torch::stable::contiguous(padded),
+                  torch::stable::contiguous(observed),
+                  {},
+                  torch::stable::contiguous(kernel),
                   torch::stable::new_empty(padded, {clipped ? padded.size(0) : 0, 1, padded.size(2), padded.size(3)})};
   if (clipped) tensors.clipped = torch::stable::contiguous(*clipped);
   return tensors;

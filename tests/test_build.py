@@ -164,25 +164,46 @@ def test_the_number_of_compilers_is_as_asked(setup_script, monkeypatch):
             setup_script.compiler_jobs()
 
 
-def test_every_source_has_its_line_and_the_first_failure_its_sentence(
-    setup_script, tmp_path, monkeypatch, capfd
-):
-    monkeypatch.setenv("MAX_JOBS", "1")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_only_what_changed_is_made_again(setup_script, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
     builder = setup_script.BuildLibraries(Distribution({"name": "asnet"}))
-    script = '[ "$0" != bad.cpp ] || { echo "no such type" >&2; exit 1; }'
+    for name, text in {"a.h": "", "a.cpp": '#include "a.h"\n', "b c.cpp": ""}.items():
+        Path(name).write_text(text)
 
-    def command(source: str, target: str) -> list[str]:
-        return ["sh", "-ec", script, source, "-c", source, "-o", target]
+    def made(*flags: str) -> set[str]:
+        objects = [
+            setup_script.Step(
+                f"{name}.o", [f"{name}.cpp"], ["g++", "-fPIC", *flags, "-c", f"{name}.cpp", "-o", f"{name}.o"]
+            )
+            for name in ("a", "b c")
+        ]
+        command = ["g++", "-shared", *(step.target for step in objects)]
+        library = setup_script.Step("out/lib.so", [step.target for step in objects], command)
+        builder.run_ninja(objects, [library])
+        lines = re.findall(r"^asnet: .* (?:compiling|linking) (.*)$", capfd.readouterr().out, re.MULTILINE)
+        return {line.strip("'") for line in lines}
 
-    builder.compile([command("a.cpp", "build/a.cpp.o"), command("b.cpp", "build/b.cpp.avx2.o")])
-    lines = capfd.readouterr().out.splitlines()
-    assert [re.sub(r"\d+ s$", "n s", line) for line in lines] == [
-        "asnet: [1/2] a.cpp, n s",
-        "asnet: [2/2] b.cpp (avx2), n s",
-    ]
-    with pytest.raises(SystemExit, match=r"sh could not compile bad\.cpp"):
-        builder.compile([command("bad.cpp", "bad.cpp.o"), command("a.cpp", "a.cpp.o")])
-    assert "no such type" in capfd.readouterr().err
+    everything = {"a.o", "b c.o", "out/lib.so"}
+    assert made() == everything
+    assert made() == set()
+    Path("a.h").write_text("inline int twice(int a) { return 2 * a; }\n")
+    assert made() == {"a.o", "out/lib.so"}
+    assert made('-DWORDS="$a b"') == everything
+    assert sorted(path.name for path in Path("out").iterdir()) == ["lib.so"]
+    before = Path("out/lib.so").stat()
+    Path("b c.cpp").write_text("no_such_type x;\n")
+    with pytest.raises(SystemExit, match="the operators could not be built"):
+        made('-DWORDS="$a b"')
+    assert "no_such_type" in capfd.readouterr().out
+    assert Path("out/lib.so").stat() == before
+
+
+def test_without_ninja_the_build_says_so_in_one_sentence(setup_script, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ninja", None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match="no ninja: install it with pip install ninja"):
+        setup_script.find_ninja()
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the other instruction sets are of x86-64")

@@ -399,7 +399,7 @@ def test_unusable_images_are_refused(deblurrer: Deblurrer, image: Any, words: st
 def test_unusable_options_are_refused(small_weights: Path, deblurrer: Deblurrer) -> None:
     with pytest.raises(DeviceError, match="unknown device 'toaster'"):
         Deblurrer.from_pretrained(small_weights, device="toaster")
-    with pytest.raises(DeviceError, match="'cuda:99' is not here"):
+    with pytest.raises(DeviceError, match="'cuda:99' is not available"):
         Deblurrer.from_pretrained(small_weights, device="cuda:99")
     with pytest.raises(ConfigurationError, match="got 'int8'"):
         Deblurrer.from_pretrained(small_weights, dtype="int8")

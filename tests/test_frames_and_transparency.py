@@ -167,7 +167,7 @@ def test_an_untrusted_estimate_leaves_a_cut_out_as_it_is(small_weights: Path, fi
         sharp, contradictory = (torch.tensor([finding == name]) for name in ("sharp", "unclear"))
         return KernelEstimate(kernel, sharp, contradictory)
 
-    network.analysis.estimate = estimate
+    network.analysis.estimate = estimate  # type: ignore[assignment]
     cut_out = example().convert("RGBA")
     cut_out.putalpha(oval(cut_out.size))
     result = Deblurrer(network, device="cpu").deblur(cut_out)

@@ -1,6 +1,7 @@
 """A module imports only from its own layer and those below, wherever in the file the import stands."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ LAYERS = (
     "training",
     "evaluation",
     "deblurrer",
+    "pretrained",
     "imaging",
     "data",
     "networks",
     "ops",
+    "devices",
+    "fields",
     "files",
     "errors",
 )
@@ -72,3 +76,9 @@ def test_the_check_sees_imports_of_every_kind(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
     layers = {layer_of(name) for name in imported_modules(module)}
     assert layers == {"data", "deblurrer", "imaging", "networks", "cli", None} - {None} | (layers & {None})
+
+
+def test_the_architecture_page_lists_the_layers_in_their_order() -> None:
+    page = Path(__file__).parents[1] / "docs" / "architecture.md"
+    listed = re.findall(r"^\| `asnet/(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed == list(LAYERS)

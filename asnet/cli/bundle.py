@@ -20,15 +20,11 @@ _EPILOG = """example:
 docs/training.md tells how the parts are trained."""
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "bundle",
-        help="join a size classifier and the pairs of its classes",
-        description="Join a size classifier and the pairs of networks for its classes in one weights file.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the subcommand and add its options."""
+    parser.description = "Join a size classifier and the pairs of its classes in one weights file."
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "classifier", type=Path, metavar="CLASSIFIER", help="weights file of `asnet train classifier`"
     )
@@ -39,7 +35,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the weights file to write"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists already")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -70,16 +70,13 @@ class Task:
         return [path for path in (self.result, self.kernel, self.comparison) if path is not None]
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "deblur",
-        help="remove the motion blur of photographs",
-        description="Remove the motion blur of photographs: JPEG, PNG, TIFF, WebP, HEIC or AVIF, from 16x16 "
-        "pixels up.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the subcommand and add its options."""
+    parser.description = (
+        "Remove the motion blur of photographs: JPEG, PNG, TIFF, WebP, HEIC or AVIF, from 16x16 pixels up."
     )
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_common_options(parser)
     known = parser.add_mutually_exclusive_group()
     known.add_argument(
@@ -121,7 +118,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="OUT",
         help="write one picture of photograph, result and blur kernel; a folder for several photographs",
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

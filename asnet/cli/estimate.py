@@ -19,17 +19,12 @@ _EPILOG = """examples:
 A .png holds the kernel with 16 bits, its largest value white; a .npy its exact values, which sum to 1."""
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "estimate",
-        help="estimate the blur kernels of photographs",
-        description="Estimate the blur kernel of photographs without deblurring them.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the subcommand and add its options."""
+    parser.description = "Estimate the blur kernel of photographs without deblurring them."
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_common_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

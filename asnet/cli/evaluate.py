@@ -15,7 +15,7 @@ from tqdm import tqdm
 from asnet import __version__
 from asnet.cli.batch import add_model_options, add_scale_option, load_deblurrer, say, whole_number
 from asnet.cli.destinations import make_folder
-from asnet.deblurrer import Deblurrer, find_weights
+from asnet.deblurrer import Deblurrer
 from asnet.errors import InputError
 from asnet.evaluation.benchmark import Benchmark, Case
 from asnet.evaluation.error_ratios import ErrorRatioBenchmark
@@ -35,6 +35,7 @@ from asnet.evaluation.records import RunFolder
 from asnet.evaluation.sun import Sun
 from asnet.evaluation.tables import write_tables
 from asnet.imaging import read_kernel
+from asnet.pretrained import find_weights
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark for benchmark in (Koehler(), Lai(), Levin(), Sun(), Pairs())
@@ -80,16 +81,14 @@ class Plan:
         )
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="score results on a benchmark",
-        description="Deblur a benchmark's images, or take given results, and score them by its protocol: "
-        "CSV and JSON for every image, and a Markdown table beside the paper's figures where it has any.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the subcommand and add its options."""
+    parser.description = (
+        "Deblur a benchmark's images, or take given results, and score them by its protocol: "
+        "CSV and JSON for every image, and a Markdown table beside the paper's figures where it has any."
     )
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     benchmarks = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
     for name, benchmark in BENCHMARKS.items():
         summary = (type(benchmark).__doc__ or "").partition("\n")[0]
@@ -97,7 +96,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
             name, help=benchmark.title, description=f"{benchmark.title}: {summary} {benchmark.protocol}"
         )
         _add_options(child, benchmark)
-        child.set_defaults(run=run, benchmark=benchmark)
+        child.set_defaults(benchmark=benchmark)
 
 
 def _add_options(parser: argparse.ArgumentParser, benchmark: Benchmark) -> None:

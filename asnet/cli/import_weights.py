@@ -17,15 +17,11 @@ The sizes of both networks are read off their arrays.
 Reading HDF5 needs h5py: pip install 'asnet[import-weights]'."""
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "import-weights",
-        help="convert the Keras weights of the paper's released code",
-        description="Convert the Keras HDF5 weights of the paper's released code to a weights file of asnet.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the subcommand and add its options."""
+    parser.description = "Convert the paper's released Keras weights (HDF5) to a weights file of asnet."
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "analysis", type=Path, metavar="ANALYSIS", help="weights of the analysis network, .h5"
     )
@@ -43,7 +39,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "or nothing (default: circular)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists already")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

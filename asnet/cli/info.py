@@ -5,19 +5,16 @@ import argparse
 import numpy
 import PIL
 
-from asnet.deblurrer import MODELS_FOLDER
 from asnet.networks import read_header
 from asnet.ops import _extension
+from asnet.pretrained import MODELS_FOLDER
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "info",
-        help="print versions, devices, models and the path of each operator",
-        description="Print versions, what was built and why, devices, models and the path of each operator.",
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the subcommand and add its options."""
+    parser.description = (
+        "Print versions, what was built and why, devices, models and the path of each operator."
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import MutableMapping, Sequence
+from importlib import import_module
 
 from asnet import __version__
 from asnet.errors import AsnetError
@@ -17,6 +18,20 @@ _EXAMPLES = """examples:
   asnet info
 
 `asnet SUBCOMMAND --help` tells more."""
+
+#: Subcommands and their lines in `asnet --help`. Each is a module of that name with `configure(parser)`,
+#: which adds its options, and `run(arguments)`, which returns the exit code.
+SUBCOMMANDS = {
+    "deblur": "remove the motion blur of photographs",
+    "estimate": "estimate the blur kernels of photographs",
+    "serve": "a page in the browser, and an HTTP API",
+    "evaluate": "score results on a benchmark",
+    "sample-kernels": "sample random blur kernels",
+    "train": "train the networks on a folder of photographs",
+    "bundle": "join a size classifier and the pairs of its classes",
+    "import-weights": "convert the Keras weights of the paper's released code",
+    "info": "print versions, devices, models and the path of each operator",
+}
 
 #: Exit code after Ctrl-C, as a shell reports SIGINT.
 INTERRUPTED = 130
@@ -38,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "torch" not in sys.modules:
         set_wait_policy(os.environ)
     try:
-        parsed = _build_parser().parse_args(arguments)
+        words = sys.argv[1:] if arguments is None else arguments
+        parsed = _build_parser(words).parse_args(words)
         result: int = parsed.run(parsed)
         return result
     except AsnetError as error:
@@ -65,20 +81,8 @@ def set_wait_policy(environment: MutableMapping[str, str]) -> None:
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _build_parser() -> argparse.ArgumentParser:
-    # Subcommands load the compiled operators: a library that is missing is to be said in a sentence too.
-    from asnet.cli import (
-        bundle,
-        deblur,
-        estimate,
-        evaluate,
-        import_weights,
-        info,
-        sample_kernels,
-        serve,
-        train,
-    )
-
+def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Make the parser; only the subcommand that the arguments name is loaded, and torch with it."""
     parser = argparse.ArgumentParser(
         prog="asnet",
         description="Remove motion blur from photographs.",
@@ -87,18 +91,14 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"asnet {__version__}")
     subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
-    for subcommand in (
-        deblur,
-        estimate,
-        serve,
-        evaluate,
-        sample_kernels,
-        train,
-        bundle,
-        import_weights,
-        info,
-    ):
-        subcommand.add_parser(subparsers)
+    # No option in front of the subcommand takes a value.
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, summary in SUBCOMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary)
+        if name == chosen:
+            subcommand = import_module(f"asnet.cli.{name.replace('-', '_')}")
+            subcommand.configure(subparser)
+            subparser.set_defaults(run=subcommand.run)
     return parser
 
 

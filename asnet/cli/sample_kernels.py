@@ -25,16 +25,12 @@ _EPILOG = """examples:
   asnet sample-kernels 20 -o kernels/ --size-class 2       a folder with a .png for each"""
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the subcommand and add its options."""
     classes = ", ".join(f"{index}: {first} to {last}" for index, (first, last) in enumerate(KERNEL_CLASSES))
-    parser = subparsers.add_parser(
-        "sample-kernels",
-        help="sample random blur kernels",
-        description="Sample random motion-blur kernels. The same seed gives the same kernels.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser.description = "Sample random motion-blur kernels. The same seed gives the same kernels."
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("count", type=int, metavar="N", help="how many")
     parser.add_argument(
         "-o",
@@ -57,7 +53,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--seed", type=int, default=0, help="start of the random numbers (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist already")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

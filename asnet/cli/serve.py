@@ -18,15 +18,11 @@ Photographs are deblurred one at a time; what was uploaded is deleted once the p
 _MODULES = ("fastapi", "uvicorn", "python_multipart")
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "serve",
-        help="a page in the browser, and an HTTP API",
-        description="Serve a page on which photographs are deblurred and compared, and an HTTP API.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the subcommand and add its options."""
+    parser.description = "Serve a page on which photographs are deblurred and compared, and an HTTP API."
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port, 0 for any (default: 8000)")
     add_model_options(parser)
@@ -51,7 +47,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="N",
         help="photographs that may wait while one is deblurred (default: 8)",
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

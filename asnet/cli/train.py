@@ -12,9 +12,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, get_args, get_origin
 
+from asnet.cli.main import INTERRUPTED
 from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import DegradationConfig
 from asnet.errors import ConfigurationError
+from asnet.fields import convert, field_types
 from asnet.training.configuration import (
     TABLES,
     TRAINABLE,
@@ -24,7 +26,7 @@ from asnet.training.configuration import (
     stage_table,
 )
 from asnet.training.distributed import Processes
-from asnet.training.tables import convert, field_types, merged, parse_assignment, read_toml
+from asnet.training.tables import merged, parse_assignment, read_toml
 from asnet.training.trainer import BEST, CHECKPOINT, LAST, Outcome, Trainer, saved_table
 
 #: Command-line prefix of the fields of each table of a recipe that has a dataclass of its own.
@@ -33,20 +35,15 @@ TABLE_OPTIONS: dict[str, tuple[str, type]] = {
     "degradation": ("degradation", DegradationConfig),
 }
 
-#: Exit code of a run that was interrupted, as a shell reports SIGINT.
-INTERRUPTED = 130
 
-
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "train",
-        help="train the networks on a folder of photographs",
-        usage="asnet train STAGE --data FOLDER --output FOLDER [options]",
-        description="Train the analysis network, the synthesis network, both end to end, or these in turn; "
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the subcommand and add its options."""
+    parser.usage = "asnet train STAGE --data FOLDER --output FOLDER [options]"
+    parser.description = (
+        "Train the analysis network, the synthesis network, both end to end, or these in turn; "
         "or the size classifier that chooses between pairs for several sizes of blur. "
         "Values come from the recipe (--config) and from the options below, which win. "
-        "The defaults are the paper's schedule.",
+        "The defaults are the paper's schedule."
     )
     parser.add_argument(
         "stage", choices=[*TRAINABLE, "all"], help="what to train; all: analysis, synthesis, joint"
@@ -78,7 +75,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         for name, annotation in field_types(configuration).items():
             option = f"{prefix}-{name.replace('_', '-')}"
             _add_option(group, f"{table}.{name}", option, annotation, configuration)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

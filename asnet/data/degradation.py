@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from asnet.data.random_numbers import RandomNumbers, between
 from asnet.errors import ConfigurationError, InputError
+from asnet.networks.wiener import fast_fft_length
 
 _SMALLEST_SPECTRAL_KERNEL = 9
 # Areas brighter than this are taken as clipped by the camera that made the sharp photograph.
@@ -305,24 +306,11 @@ def _blur_spectral(sharp: Tensor, kernels: Tensor) -> Tensor:
     size = kernels.shape[-1]
     height, width = sharp.shape[-2:]
     # A circular convolution of the whole image wraps only into the first K - 1 rows and columns, which go.
-    shape = (_fast_length(height), _fast_length(width))
+    shape = (fast_fft_length(height), fast_fft_length(width))
     spectrum = torch.fft.rfft2(sharp, s=shape)
     transfer = torch.fft.rfft2(kernels.to(sharp.dtype), s=shape)[:, None]
     result: Tensor = torch.fft.irfft2(spectrum * transfer, s=shape)
     return result[..., size - 1 : height, size - 1 : width].contiguous()
-
-
-def _fast_length(length: int) -> int:
-    """Return the smallest even number from `length` on that has no prime factor above 7."""
-    candidate = length + length % 2
-    while True:
-        rest = candidate
-        for factor in (2, 3, 5, 7):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return candidate
-        candidate += 2
 
 
 def _to_bytes(image: Tensor) -> Tensor:

@@ -131,6 +131,13 @@ class AnalysisNetwork(nn.Module):
     ----------
     config : AnalysisConfig
         Topology; see its fields.
+
+    Examples
+    --------
+    >>> config = AnalysisConfig(kernel_size=7, levels=2, feature_channels=4, correlation_channels=3)
+    >>> with torch.no_grad():
+    ...     AnalysisNetwork(config)(torch.rand(1, 3, 64, 64)).shape
+    torch.Size([1, 7, 7])
     """
 
     def __init__(self, config: AnalysisConfig) -> None:

@@ -1,10 +1,11 @@
 """Fields of configurations: checks of their values, and their way to JSON and back."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, TypeVar, get_args
 
 from asnet.errors import ConfigurationError
+from asnet.fields import convert, field_types
 
 Configuration = TypeVar("Configuration")
 
@@ -71,7 +72,7 @@ def fields_from(section: str, kind: type[Configuration], values: Mapping[str, An
     section : str
         What messages call the table.
     kind : type
-        The dataclass; every field has a default, whose type is that of its values.
+        The dataclass.
     values : mapping
         Values of TOML or JSON.
 
@@ -80,12 +81,13 @@ def fields_from(section: str, kind: type[Configuration], values: Mapping[str, An
     ConfigurationError
         If a field is unknown or its value unusable.
     """
-    defaults = {entry.name: entry.default for entry in fields(kind)}  # type: ignore[arg-type]
-    check_known(section, values, defaults)
+    annotations = field_types(kind)
+    check_known(section, values, annotations)
     for name, value in values.items():
         _check_size(f"{section}.{name}", value, _LARGEST.get(name, _LARGEST_NUMBER))
     arguments = {
-        name: _converted(f"{section}.{name}", value, defaults[name]) for name, value in values.items()
+        name: convert(annotations[name], value, f"{section}.{name}", text=False)
+        for name, value in values.items()
     }
     return kind(**arguments)
 
@@ -99,14 +101,3 @@ def _check_size(name: str, value: Any, largest: int) -> None:
         # NaN fails every comparison.
         if isinstance(entry, int | float) and not -largest <= entry <= largest:
             raise ConfigurationError(f"{name} must be at most {largest}, got {entry!r}")
-
-
-def _converted(name: str, value: Any, default: Any) -> Any:
-    """Return a JSON or TOML value as the type of the field's default: ints as floats, lists as tuples."""
-    if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return tuple(value)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not type(default):
-        raise ConfigurationError(f"{name} must be of type {type(default).__name__}, got {value!r}")
-    return value

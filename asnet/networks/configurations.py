@@ -78,6 +78,11 @@ class AnalysisConfig:
         Side of the last convolution, which makes the kernel.
     size_multiple : int
         The image is padded symmetrically to a multiple of this.
+
+    Examples
+    --------
+    >>> AnalysisConfig(kernel_size=31, levels=3).boundary
+    'zero'
     """
 
     kernel_size: int = 85
@@ -188,6 +193,11 @@ class SynthesisConfig:
         Index into `wiener_strengths` of that copy.
     space_to_depth : int
         Factor by which pixels move into channels before the first level and back after the last.
+
+    Examples
+    --------
+    >>> SynthesisConfig(kernel_size=31, channels=(16, 32)).guidance
+    'both'
     """
 
     kernel_size: int = 85
@@ -283,6 +293,14 @@ class ASNetConfig:
         Image and blur kernel to sharp image; takes kernels as large as the analysis finds, or larger.
     name : str
         What the configuration is called in weights files and messages.
+
+    Examples
+    --------
+    >>> config = ASNetConfig.compact()
+    >>> config.name, config.analysis.kernel_size
+    ('compact', 101)
+    >>> ASNetConfig.from_dict(config.to_dict()) == config
+    True
     """
 
     analysis: AnalysisConfig | IteratedAnalysisConfig = field(default_factory=AnalysisConfig)
@@ -399,6 +417,11 @@ def preset(name: str) -> ASNetConfig:
     ------
     ConfigurationError
         If there is no such preset.
+
+    Examples
+    --------
+    >>> preset("paper").synthesis.kernel_size
+    85
     """
     presets = {"paper": ASNetConfig.paper, "official": ASNetConfig.official, "compact": ASNetConfig.compact}
     if name not in presets:

@@ -127,6 +127,13 @@ class IteratedAnalysisNetwork(nn.Module):
     ----------
     config : IteratedAnalysisConfig
         Sizes of its parts.
+
+    Examples
+    --------
+    >>> config = IteratedAnalysisConfig(kernel_size=7, refiner_channels=4)
+    >>> with torch.no_grad():
+    ...     IteratedAnalysisNetwork(config)(torch.rand(1, 3, 48, 48)).shape
+    torch.Size([1, 7, 7])
     """
 
     def __init__(self, config: IteratedAnalysisConfig) -> None:

@@ -20,6 +20,11 @@ class IteratedAnalysisConfig:
         Width of the network that refines the kernel on its grid.
     conjugate_gradient_steps : int
         Steps in which the normal equations of the kernel are solved.
+
+    Examples
+    --------
+    >>> IteratedAnalysisConfig(kernel_size=31).finest_rounds
+    3
     """
 
     kernel_size: int = 101

@@ -14,7 +14,13 @@ from asnet.networks.synthesis import SynthesisNetwork
 
 
 class DeblurResult(NamedTuple):
-    """Sharp images (N, 3, H, W), not clipped, and the blur kernels (N, K, K) that were removed."""
+    """Sharp images (N, 3, H, W), not clipped, and the blur kernels (N, K, K) that were removed.
+
+    Examples
+    --------
+    >>> result = DeblurResult(torch.rand(1, 3, 48, 64), torch.ones(1, 1, 1))
+    >>> image, kernel = result
+    """
 
     image: Tensor
     kernel: Tensor
@@ -23,7 +29,13 @@ class DeblurResult(NamedTuple):
 def build_analysis(
     config: AnalysisConfig | IteratedAnalysisConfig,
 ) -> AnalysisNetwork | IteratedAnalysisNetwork:
-    """Return the analysis network that the configuration describes."""
+    """Return the analysis network that the configuration describes.
+
+    Examples
+    --------
+    >>> type(build_analysis(AnalysisConfig(levels=1))).__name__
+    'AnalysisNetwork'
+    """
     if isinstance(config, IteratedAnalysisConfig):
         return IteratedAnalysisNetwork(config)
     return AnalysisNetwork(config)
@@ -45,6 +57,16 @@ class DeblurNetwork(nn.Module):
     ----------
     config : ASNetConfig
         Both configurations and their common name.
+
+    Examples
+    --------
+    >>> import asnet
+    >>> network = asnet.load("compact")
+    >>> kernel = torch.ones(1, 1, 9) / 9  # a horizontal motion over 9 pixels
+    >>> kernel = torch.nn.functional.pad(kernel, (0, 0, 4, 4))
+    >>> with torch.no_grad():
+    ...     network(torch.rand(1, 3, 48, 64), kernel).image.shape
+    torch.Size([1, 3, 48, 64])
     """
 
     def __init__(self, config: ASNetConfig) -> None:

@@ -29,6 +29,13 @@ class ScaleOptimisedConfig:
         One for each class, in their order; the kernel grid of each holds the largest size of its class.
     name : str
         What the networks are called in weights files and messages.
+
+    Examples
+    --------
+    >>> from asnet.networks import AnalysisConfig
+    >>> classifier = SizeClassifierConfig(AnalysisConfig(levels=1), class_sizes=(31, 61))
+    >>> ScaleOptimisedConfig(classifier, (ASNetConfig.compact(), ASNetConfig.compact())).name
+    'scale_optimised'
     """
 
     classifier: SizeClassifierConfig
@@ -86,6 +93,14 @@ class ScaleOptimisedNetworks(nn.Module):
     ----------
     config : ScaleOptimisedConfig
         All their configurations.
+
+    Examples
+    --------
+    >>> from asnet.networks import AnalysisConfig
+    >>> classifier = SizeClassifier(SizeClassifierConfig(AnalysisConfig(levels=1), class_sizes=(31, 61)))
+    >>> pairs = [DeblurNetwork(ASNetConfig.compact()), DeblurNetwork(ASNetConfig.compact())]
+    >>> ScaleOptimisedNetworks.join(classifier, pairs).config.classifier.class_sizes
+    (31, 61)
     """
 
     def __init__(self, config: ScaleOptimisedConfig) -> None:

@@ -37,6 +37,11 @@ class SizeClassifierConfig:
         ``class_sizes[i - 1]`` and up to ``class_sizes[i]``.
     name : str
         What the configuration is called in weights files and messages.
+
+    Examples
+    --------
+    >>> SizeClassifierConfig().class_sizes
+    (31, 61, 85)
     """
 
     analysis: AnalysisConfig = field(default_factory=lambda: AnalysisConfig(levels=1))
@@ -127,6 +132,13 @@ class SizeClassifier(nn.Module):
     ----------
     config : SizeClassifierConfig
         Topology and classes.
+
+    Examples
+    --------
+    >>> config = SizeClassifierConfig(AnalysisConfig(levels=1, kernel_size=31), class_sizes=(15, 31))
+    >>> with torch.no_grad():
+    ...     SizeClassifier(config)(torch.rand(2, 3, 64, 64)).shape  # logits
+    torch.Size([2, 2])
     """
 
     def __init__(self, config: SizeClassifierConfig) -> None:

@@ -28,7 +28,7 @@ from asnet.networks.layers import (
     round_up,
 )
 from asnet.networks.wiener import REFERENCE_NOISE, Deconvolution
-from asnet.ops import convolve, guided_conv2d, guided_pointwise_conv2d, reused_memory
+from asnet.ops import GuidedConv2d, convolve, guided_pointwise_conv2d, reused_memory
 
 #: The blurred image and its Wiener copies differ by less than the image varies; this brings both to one size.
 DIFFERENCE_SCALE = 2.5
@@ -80,7 +80,13 @@ class GuidedBlock(nn.Module):
         super().__init__()
         self.residual = residual
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(in_channels if index == 0 else channels, channels, 3, padding=1)
+            GuidedConv2d(
+                in_channels if index == 0 else channels,
+                channels,
+                3,
+                padding=1,
+                activation=None if residual and index == count - 1 else "relu",
+            )
             for index in range(count)
         )
 
@@ -92,18 +98,8 @@ class GuidedBlock(nn.Module):
         features = maps.pop()
         added = features if self.residual else None
         for index, convolution in enumerate(self.convolutions):
-            assert isinstance(convolution, nn.Conv2d)
             multiplier, shift = modulations[index] if index < len(modulations) else NO_MODULATION
-            linear = self.residual and index == len(self.convolutions) - 1
-            features = guided_conv2d(
-                features,
-                convolution.weight,
-                convolution.bias,
-                multiplier,
-                shift,
-                padding=1,
-                activation=None if linear else "relu",
-            )
+            features = convolution(features, multiplier, shift)
         # In place: nobody else needs the last convolution's output.
         return features if added is None else features.add_(added)
 
@@ -202,6 +198,13 @@ class SynthesisNetwork(nn.Module):
     ----------
     config : SynthesisConfig
         Topology; see its fields.
+
+    Examples
+    --------
+    >>> config = SynthesisConfig(kernel_size=7, channels=(4, 8))
+    >>> with torch.no_grad():
+    ...     SynthesisNetwork(config)(torch.rand(1, 3, 32, 32), torch.ones(1, 3, 3) / 9).shape
+    torch.Size([1, 3, 32, 32])
     """
 
     def __init__(self, config: SynthesisConfig) -> None:

@@ -58,6 +58,12 @@ class WeightsHeader:
         What the network was trained on.
     revision : str
         Which training of this configuration it is.
+
+    Examples
+    --------
+    >>> from asnet.pretrained import find_weights
+    >>> read_header(find_weights("compact")).configuration.name
+    'compact'
     """
 
     configuration: NetworksConfig
@@ -94,6 +100,14 @@ def save_weights(
     ------
     WeightsError
         If the file cannot be written; nothing is left behind.
+
+    Examples
+    --------
+    >>> from asnet.networks import SynthesisConfig, AnalysisConfig
+    >>> config = ASNetConfig(AnalysisConfig(levels=1, kernel_size=7), SynthesisConfig(7, channels=(4, 8)))
+    >>> save_weights("pair.safetensors", DeblurNetwork(config), training_data="nothing", revision="untrained")
+    >>> load_network("pair.safetensors").config == config
+    True
     """
     configuration = network.config.to_dict()
     if configuration_name is not None:
@@ -120,6 +134,12 @@ def read_header(path: str | Path) -> WeightsHeader:
     ------
     WeightsError
         If the file is missing, damaged, or no weights file of asnet, or is of a later format version.
+
+    Examples
+    --------
+    >>> from asnet.pretrained import find_weights
+    >>> read_header(find_weights("compact")).configuration.analysis.kernel_size
+    101
     """
     return _parse_header(Path(path), read_safetensors(Path(path), "weights file")[1])
 
@@ -139,6 +159,12 @@ def load_networks(path: str | Path, *, device: str | torch.device = "cpu") -> Ne
     WeightsError
         If the file is missing, damaged, no weights file of asnet, or its tensors are not those of the
         configuration that its header names.
+
+    Examples
+    --------
+    >>> from asnet.pretrained import find_weights
+    >>> type(load_networks(find_weights("compact"))).__name__
+    'DeblurNetwork'
     """
     path = Path(path)
     tensors, metadata = read_safetensors(path, "weights file")
@@ -160,6 +186,12 @@ def load_network(path: str | Path, *, device: str | torch.device = "cpu") -> Deb
     ------
     WeightsError
         Also if the file holds something else.
+
+    Examples
+    --------
+    >>> from asnet.pretrained import find_weights
+    >>> load_network(find_weights("compact")).training
+    False
     """
     return _expected(path, load_networks(path, device=device), DeblurNetwork)
 
@@ -171,6 +203,14 @@ def load_classifier(path: str | Path, *, device: str | torch.device = "cpu") -> 
     ------
     WeightsError
         Also if the file holds something else.
+
+    Examples
+    --------
+    >>> from asnet.networks import AnalysisConfig
+    >>> classifier = SizeClassifier(SizeClassifierConfig(AnalysisConfig(levels=1, kernel_size=31)))
+    >>> save_weights("classifier.safetensors", classifier, training_data="nothing", revision="untrained")
+    >>> load_classifier("classifier.safetensors").config.class_sizes
+    (31, 61, 85)
     """
     return _expected(path, load_networks(path, device=device), SizeClassifier)
 
@@ -215,6 +255,13 @@ def load_weights_into(
     WeightsError
         If the file is missing, damaged or no weights file of asnet, or if names or shapes do not fit; the
         network is then as it was.
+
+    Examples
+    --------
+    >>> from asnet.pretrained import find_weights
+    >>> network = DeblurNetwork(ASNetConfig.compact())
+    >>> load_weights_into(network.synthesis, find_weights("compact"), prefix="synthesis.").configuration.name
+    'compact'
     """
     path = Path(path)
     tensors, metadata = read_safetensors(path, "weights file")

@@ -1,14 +1,17 @@
-"""Operators of asnet: hand-written kernels behind plain functions on tensors."""
+"""Operators of asnet: hand-written kernels behind plain functions on tensors, and layers of them."""
 
 from asnet.ops.cross_correlation import append_flipped_pairs, cross_correlation
 from asnet.ops.guided_conv import guided_conv2d, guided_pointwise_conv2d
 from asnet.ops.guided_modulation import guided_modulation
+from asnet.ops.modules import CrossCorrelation2d, GuidedConv2d
 from asnet.ops.reused_memory import empty_maps, reused_memory
 from asnet.ops.sparse_latent import sparse_latent
 from asnet.ops.toeplitz_solve import toeplitz_solve
 from asnet.ops.transform_conv2d import convolve
 
 __all__ = [
+    "CrossCorrelation2d",
+    "GuidedConv2d",
     "append_flipped_pairs",
     "convolve",
     "cross_correlation",

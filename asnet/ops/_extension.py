@@ -5,7 +5,6 @@ adds kernels for CUDA devices to the same operators. Neither holds a Python symb
 opens them, ``torch.ops.asnet`` calls them.
 """
 
-import importlib.metadata
 import platform
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from asnet import __version__
 from asnet.errors import AsnetError, DeviceError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -125,7 +125,7 @@ def describe() -> dict[str, str]:
     """
     load()
     report = {
-        "asnet": importlib.metadata.version("asnet"),
+        "asnet": __version__,
         "torch": str(torch.__version__),
         "Python": platform.python_version(),
         "built with": torch.ops.asnet.build_information(),

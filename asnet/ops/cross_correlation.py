@@ -65,6 +65,12 @@ def cross_correlation(
     Notes
     -----
     The correlation layer of Kaufman and Fattal (CVPR 2020), section 3.1, the lag's sign as printed there.
+
+    Examples
+    --------
+    >>> correlation = cross_correlation(torch.rand(2, 3, 32, 48), max_lag=5)
+    >>> correlation.shape  # 6 pairs of 3 maps, 11 x 11 lags
+    torch.Size([2, 6, 11, 11])
     """
     lag_y, lag_x = _check(features, max_lag, boundary, method)
     height, width = features.shape[2:]
@@ -102,6 +108,11 @@ def append_flipped_pairs(correlation: Tensor) -> Tensor:
     -------
     Tensor
         (N, 2 P, 2 R_y + 1, 2 R_x + 1). The pairs (i, i) are there twice, as in the released topology.
+
+    Examples
+    --------
+    >>> append_flipped_pairs(torch.rand(2, 6, 11, 11)).shape
+    torch.Size([2, 12, 11, 11])
     """
     return torch.cat([correlation, correlation.flip(-2, -1)], dim=1)
 

@@ -66,6 +66,13 @@ def guided_conv2d(
     InputError
         A tensor has the wrong shape, dtype or device, the kernel does not fit into the padded maps, or the
         activation is unknown.
+
+    Examples
+    --------
+    >>> x, weight, bias = torch.rand(2, 3, 16, 16), torch.rand(8, 3, 3, 3), torch.rand(8)
+    >>> multiplier, shift = torch.zeros(1, 8), torch.zeros(1, 8)
+    >>> guided_conv2d(x, weight, bias, multiplier, shift, padding=1).shape
+    torch.Size([2, 8, 16, 16])
     """
     check_maps("x", x)
     _check_weight(x, weight, x.shape[1], activation, multiplier, shift, bias)
@@ -126,6 +133,12 @@ def guided_pointwise_conv2d(
     ------
     InputError
         A tensor has the wrong shape, dtype or device, or the activation is unknown.
+
+    Examples
+    --------
+    >>> x1, x2, weight = torch.rand(1, 3, 16, 16), torch.rand(1, 5, 16, 16), torch.rand(4, 8)
+    >>> guided_pointwise_conv2d(x1, x2, weight, None, torch.zeros(1, 4), None).shape
+    torch.Size([1, 4, 16, 16])
     """
     check_maps("x1", x1)
     check_maps("x2", x2)

@@ -64,6 +64,12 @@ def guided_modulation(
     -----
     Eq. 1 of Kaufman and Fattal (CVPR 2020), with the bias before it and the ReLU behind it. Accumulated in
     float32 (float64 for float64); under autocast the result keeps the dtype of x.
+
+    Examples
+    --------
+    >>> x = torch.ones(1, 2, 1, 1)
+    >>> guided_modulation(x, multiplier=torch.tensor([[1.0, -3.0]]), shift=None).flatten()
+    tensor([2., 0.])
     """
     check_maps("x", x)
     check_parameters(x, x.shape[1], multiplier, shift, activation, conv_bias=conv_bias)

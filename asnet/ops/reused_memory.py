@@ -29,6 +29,12 @@ def reused_memory(x: Tensor) -> Iterator[None]:
     ----------
     x : Tensor
         What is computed on.
+
+    Examples
+    --------
+    >>> x = torch.rand(1, 16, 256, 256)
+    >>> with torch.no_grad(), reused_memory(x):
+    ...     maps = empty_maps(x, x.shape).copy_(x)
     """
     if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
         yield
@@ -51,6 +57,11 @@ def empty_maps(like: Tensor, size: Sequence[int], dtype: torch.dtype | None = No
         Its shape.
     dtype : torch.dtype, optional
         Its dtype.
+
+    Examples
+    --------
+    >>> empty_maps(torch.rand(1), (2, 3), torch.bfloat16).dtype
+    torch.bfloat16
     """
     if torch.compiler.is_compiling():
         return like.new_empty(size, dtype=dtype)

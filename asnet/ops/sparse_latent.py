@@ -72,7 +72,10 @@ def sparse_latent(
 
     Examples
     --------
-    >>> latent, _ = sparse_latent(padded, kernel, 1e-3, beta=2e-3, growth=2.0, steps=8)
+    >>> blurred, kernel = torch.rand(1, 1, 48, 64), torch.ones(1, 3, 3) / 9
+    >>> latent, _ = sparse_latent(blurred, kernel, 1e-3, beta=2e-3, growth=2.0, steps=8)
+    >>> latent.shape
+    torch.Size([1, 1, 48, 64])
     """
     for name, number in (("strength", strength), ("beta", beta), ("growth", growth)):
         if not number > 0:

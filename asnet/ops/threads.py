@@ -33,6 +33,7 @@ def threads_for(largest: Tensor) -> AbstractContextManager[object]:
 
     Examples
     --------
+    >>> image = torch.rand(64, 64)
     >>> with threads_for(image):
     ...     spectrum = torch.fft.rfft2(image)
     """

@@ -45,7 +45,11 @@ def toeplitz_solve(
 
     Examples
     --------
-    >>> kernel = toeplitz_solve(autocorrelation, correlation, 2.0, 20)
+    >>> autocorrelation = torch.zeros(1, 5, 5)
+    >>> autocorrelation[0, 2, 2] = 1  # A is the identity
+    >>> right = torch.rand(1, 3, 3)
+    >>> bool(torch.allclose(toeplitz_solve(autocorrelation, right, 1.0, 5), right / 2))
+    True
     """
     if not weight >= 0:
         raise InputError(f"weight must be at least 0, got {weight}")

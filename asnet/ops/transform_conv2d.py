@@ -68,6 +68,12 @@ def convolve(
     Tensor
         (N, C_out, H_out, W_out), in the dtype and memory format that `torch.nn.functional.conv2d` gives; with
         `interleave` (N, C_out / 4, 2 H_out, 2 W_out), channels-last.
+
+    Examples
+    --------
+    >>> x, weight = torch.rand(1, 3, 16, 16), torch.rand(8, 3, 3, 3)
+    >>> convolve(x, weight, None, padding=(1, 1, 1, 1), relu=True).shape
+    torch.Size([1, 8, 16, 16])
     """
     if is_autocast(x):
         x, weight = autocast(x, weight)

@@ -8,11 +8,12 @@ from typing import Any, Literal
 from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import DegradationConfig
 from asnet.errors import ConfigurationError
+from asnet.fields import convert, field_types, replaced
 from asnet.networks.configurations import ASNetConfig, preset
 from asnet.networks.size_classifier import SizeClassifierConfig
 from asnet.training.losses import IMAGE_LOSSES, KERNEL_LOSSES
 from asnet.training.schedule import Schedule
-from asnet.training.tables import convert, field_types, merged, replaced
+from asnet.training.tables import merged
 
 Stage = Literal["analysis", "synthesis", "joint", "classifier"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
+from asnet.devices import resolve_device
 from asnet.errors import DeviceError
 
 
@@ -72,24 +73,9 @@ class Processes:
         DeviceError
             If the name is no device, or the device is not there.
         """
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            device = torch.device(name)
-        except RuntimeError:
-            raise DeviceError(f"device must be auto, cpu or cuda, got {name!r}") from None
+        device = resolve_device(name, default_index=self.local_rank)
         if device.type == "cuda":
-            if not torch.cuda.is_available():
-                raise DeviceError(f"device {name} was asked for, but this torch finds no CUDA GPU")
-            index = self.local_rank if device.index is None else device.index
-            if index >= torch.cuda.device_count():
-                raise DeviceError(
-                    f"GPU {index} was asked for, but there are {torch.cuda.device_count()} GPUs"
-                )
-            device = torch.device("cuda", index)
             torch.cuda.set_device(device)
-        elif device.type != "cpu":
-            raise DeviceError(f"device must be auto, cpu or cuda, got {name!r}")
         return device
 
     def average(self, parameters: list[torch.nn.Parameter], values: Tensor) -> Tensor:

@@ -34,9 +34,7 @@ struct Conv2dArguments {
   int64_t interleave;
   Conv2dShape shape;
 
-  Conv2dEpilogue epilogue() const {
-    return {bias ? bias->const_data_ptr<float>() : nullptr, accumulate, relu, interleave};
-  }
+  Conv2dEpilogue epilogue() const { return {bias ? bias->const_data_ptr<float>() : nullptr, accumulate, relu, interleave}; }
   int64_t image() const { return shape.height * shape.width * shape.channels_in; }
   int64_t image_out() const { return shape.height_out * shape.width_out * shape.channels_out; }
 };
@@ -51,20 +49,20 @@ inline void check_conv2d(const Conv2dLimits& limits, const torch::stable::Tensor
   STD_TORCH_CHECK(window.stride == 1 || window.stride == 2, op, ": the stride is ", window.stride, ", expected 1 or 2");
   const int64_t largest = window.stride == 1 ? limits.largest : limits.largest_with_stride_two;
   STD_TORCH_CHECK(weight.size(0) == weight.size(1) && weight.size(0) >= limits.smallest && weight.size(0) <= largest, op,
-                  ": the kernel is ", weight.size(0), "x", weight.size(1), ", expected a square of ", limits.smallest, " to ",
-                  largest, " with stride ", window.stride);
+                  ": the kernel is ", weight.size(0), "x", weight.size(1), ", expected a square of ", limits.smallest,
+                  " to ", largest, " with stride ", window.stride);
   STD_TORCH_CHECK(window.top >= 0 && window.left >= 0, op, ": the padding is ", window.top, " and ", window.left,
                   ", expected 0 or more");
-  STD_TORCH_CHECK(window.rows >= 0 && window.columns >= 0, op, ": the result is to have ", window.rows, "x",
-                  window.columns, " pixels");
+  STD_TORCH_CHECK(window.rows >= 0 && window.columns >= 0, op, ": the result is to have ", window.rows, "x", window.columns,
+                  " pixels");
   if (bias)
     STD_TORCH_CHECK(bias->scalar_type() == ScalarType::Float && bias->dim() == 1 && bias->size(0) == weight.size(3), op,
                     ": bias must be float32 of the shape (", weight.size(3), ",)");
 }
 
 inline Conv2dArguments conv2d_arguments(const torch::stable::Tensor& x, const torch::stable::Tensor& weight,
-                                        const std::optional<torch::stable::Tensor>& bias, const Window& window, bool accumulate,
-                                        bool relu, int64_t interleave) {
+                                        const std::optional<torch::stable::Tensor>& bias, const Window& window,
+                                        bool accumulate, bool relu, int64_t interleave) {
   std::optional<torch::stable::Tensor> dense_bias;
   if (bias) dense_bias = torch::stable::contiguous(*bias);
   return {torch::stable::contiguous(x),
@@ -83,10 +81,10 @@ torch::stable::Tensor make_conv2d(const Conv2dLimits& limits, const torch::stabl
                                   const torch::stable::Tensor& weight, const std::optional<torch::stable::Tensor>& bias,
                                   const Window& window, int64_t interleave, bool relu, const Run& run) {
   check_conv2d(limits, x, weight, bias, window);
-  STD_TORCH_CHECK(interleave == 1 || (interleave == 2 && weight.size(3) % 64 == 0), limits.op, ": interleave is ", interleave,
-                  ", expected 1, or 2 with a multiple of 64 channels, of which there are ", weight.size(3));
-  const torch::stable::Tensor out = empty_maps(x, {x.size(0), window.rows * interleave, window.columns * interleave,
-                                                   weight.size(3) / (interleave * interleave)});
+  STD_TORCH_CHECK(interleave == 1 || (interleave == 2 && weight.size(3) % 64 == 0), limits.op, ": interleave is ",
+                  interleave, ", expected 1, or 2 with a multiple of 64 channels, of which there are ", weight.size(3));
+  const torch::stable::Tensor out = empty_maps(
+      x, {x.size(0), window.rows * interleave, window.columns * interleave, weight.size(3) / (interleave * interleave)});
   if (out.numel() > 0) run(conv2d_arguments(x, weight, bias, window, false, relu, interleave), out);
   return out;
 }

@@ -13,6 +13,7 @@
 #include "cpu/cross_correlation_kernels.h"
 #include "cpu/cross_correlation_plan.h"
 #include "cpu/fft_planning.h"
+#include "cpu/integers.h"
 #include "cpu/workspace.h"
 #include "cross_correlation_arguments.h"
 
@@ -22,8 +23,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t value, int64_t multiple) { return divide_up(value, multiple) * multiple; }
+int64_t round_up(int64_t value, int64_t multiple) { return ceil_divide(value, multiple) * multiple; }
 
 // What every thread gets: its range of tasks and scratch memory of its own.
 template <typename T, typename Function>
@@ -108,9 +108,9 @@ class Spectral {
         lanes_(ASNET_DISPATCH(register_lanes<T>())),
         fft_y_(spectral.size_y),
         fft_x_(spectral.size_x),
-        blocks_(divide_up(spectral.frequencies_y(), lanes_)),
-        arguments_{sizes, spectral, fft_y_.fft(), fft_x_.fft(), gradient, 0, 0, 0, 0, nullptr, nullptr, nullptr, 0, nullptr, nullptr,
-                   nullptr, 0, nullptr} {
+        blocks_(ceil_divide(spectral.frequencies_y(), lanes_)),
+        arguments_{sizes,   spectral, fft_y_.fft(), fft_x_.fft(), gradient, 0, 0,      0, 0, nullptr, nullptr,
+                   nullptr, 0,        nullptr,      nullptr,      nullptr,  0, nullptr} {
     SpectralArguments<T>& a = arguments_;
     a.tiles = spectral.group;
     a.columns_per_sequence = round_up(spectral.group * spectral.core_x + 2 * a.margin_x(), lanes_);
@@ -161,13 +161,15 @@ class Spectral {
         parallel_with_scratch<T>(arguments_.spectral.size_x, scratch_products, [&](T* scratch, int64_t begin, int64_t end) {
           ASNET_DISPATCH(pair_products_gradient<T>(arguments_, scratch, begin, end));
         });
-        parallel_with_scratch<T>(arguments_.tiles * sizes_.channels, scratch_x(), [&](T* scratch, int64_t begin, int64_t end) {
-          ASNET_DISPATCH(spectra_to_tiles<T>(arguments_, block, scratch, begin, end));
-        });
+        parallel_with_scratch<T>(arguments_.tiles * sizes_.channels, scratch_x(),
+                                 [&](T* scratch, int64_t begin, int64_t end) {
+                                   ASNET_DISPATCH(spectra_to_tiles<T>(arguments_, block, scratch, begin, end));
+                                 });
       }
-      parallel_with_scratch<T>(ASNET_DISPATCH(column_tasks<T>(arguments_)), scratch_y(), [&](T* scratch, int64_t begin, int64_t end) {
-        ASNET_DISPATCH(spectra_to_columns<T>(arguments_, scratch, begin, end));
-      });
+      parallel_with_scratch<T>(ASNET_DISPATCH(column_tasks<T>(arguments_)), scratch_y(),
+                               [&](T* scratch, int64_t begin, int64_t end) {
+                                 ASNET_DISPATCH(spectra_to_columns<T>(arguments_, scratch, begin, end));
+                               });
     });
   }
 
@@ -182,16 +184,17 @@ class Spectral {
     for (a.y = 0; a.y < sizes_.height; a.y += a.spectral.core_y) {
       a.rows = std::min(a.spectral.core_y, sizes_.height - a.y);
       for (a.x = 0; a.x < sizes_.width; a.x += group_width) {
-        a.tiles = std::min(a.spectral.group, divide_up(sizes_.width - a.x, core_x));
+        a.tiles = std::min(a.spectral.group, ceil_divide(sizes_.width - a.x, core_x));
         function();
       }
     }
   }
 
   void transform_columns() {
-    parallel_with_scratch<T>(ASNET_DISPATCH(column_tasks<T>(arguments_)), scratch_y(), [&](T* scratch, int64_t begin, int64_t end) {
-      ASNET_DISPATCH(columns_to_spectra<T>(arguments_, scratch, begin, end));
-    });
+    parallel_with_scratch<T>(ASNET_DISPATCH(column_tasks<T>(arguments_)), scratch_y(),
+                             [&](T* scratch, int64_t begin, int64_t end) {
+                               ASNET_DISPATCH(columns_to_spectra<T>(arguments_, scratch, begin, end));
+                             });
   }
 
   void transform_tiles(int64_t block) {
@@ -286,7 +289,8 @@ void compute(const CrossCorrelationSizes& sizes, const std::string& method, int6
 }
 
 template <typename T>
-void compute_backward(const CrossCorrelationSizes& sizes, const std::string& method, int64_t count, const T* gradient, const T* features, T* out) {
+void compute_backward(const CrossCorrelationSizes& sizes, const std::string& method, int64_t count, const T* gradient,
+                      const T* features, T* out) {
   const Estimate costs = estimate<T>(sizes, true);
   if (!use_spectral(method, costs)) return direct_backward(sizes, count, gradient, features, out);
   Spectral<T> spectral(sizes, costs.spectral, true);
@@ -296,7 +300,8 @@ void compute_backward(const CrossCorrelationSizes& sizes, const std::string& met
     spectral.backward(gradient + n * windows_size, features + n * maps_size, out + n * maps_size);
 }
 
-CrossCorrelationSizes check(const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular, const std::string& method) {
+CrossCorrelationSizes check(const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular,
+                            const std::string& method) {
   check_correlation(features, lag_y, lag_x, method);
   return {features.size(1), features.size(2), features.size(3), lag_y, lag_x, circular};
 }
@@ -320,8 +325,8 @@ Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, b
   return features.scalar_type() == type ? out : torch::stable::to(out, features.scalar_type());
 }
 
-Tensor cross_correlation_backward(const Tensor& gradient, const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular,
-                                  const std::string& method) {
+Tensor cross_correlation_backward(const Tensor& gradient, const Tensor& features, int64_t lag_y, int64_t lag_x,
+                                  bool circular, const std::string& method) {
   const CrossCorrelationSizes sizes = check(features, lag_y, lag_x, circular, method);
   const int64_t count = features.size(0);
   check_correlation_gradient(gradient, features, lag_y, lag_x);
@@ -330,9 +335,11 @@ Tensor cross_correlation_backward(const Tensor& gradient, const Tensor& features
   if (count > 0) {
     const Tensor windows = prepare(gradient, type), maps = prepare(features, type);
     if (type == ScalarType::Double)
-      compute_backward(sizes, method, count, windows.const_data_ptr<double>(), maps.const_data_ptr<double>(), out.mutable_data_ptr<double>());
+      compute_backward(sizes, method, count, windows.const_data_ptr<double>(), maps.const_data_ptr<double>(),
+                       out.mutable_data_ptr<double>());
     else
-      compute_backward(sizes, method, count, windows.const_data_ptr<float>(), maps.const_data_ptr<float>(), out.mutable_data_ptr<float>());
+      compute_backward(sizes, method, count, windows.const_data_ptr<float>(), maps.const_data_ptr<float>(),
+                       out.mutable_data_ptr<float>());
   }
   return features.scalar_type() == type ? out : torch::stable::to(out, features.scalar_type());
 }

@@ -24,7 +24,8 @@ int64_t pair_blocks(int64_t channels) {
 
 // total[lag][j] += sum over the chunk's rows, x of f_i(y - t, x - s0 - lag) f_j(y, x)
 template <typename T, int count_lags, int count_j>
-void correlate_rows(const T* shifted_i, const T* rows_j, int64_t map_stride, int64_t row_stride, int64_t rows, int64_t width, T* total) {
+void correlate_rows(const T* shifted_i, const T* rows_j, int64_t map_stride, int64_t row_stride, int64_t rows,
+                    int64_t width, T* total) {
   Vector<T> sum[count_lags][count_j] = {};
   const int64_t whole = width / lanes<T> * lanes<T>;
   decltype(Vector<T>{} < Vector<T>{}) inside;
@@ -79,8 +80,8 @@ void direct_forward(const DirectArguments<T>& a, int64_t begin, int64_t end) {
       for (int64_t s = 0; s < lags; s += block_lags)
         with_constant<block_lags>(lags - s, [&]<int count_lags>() {
           with_constant<block_j>(count_j, [&]<int constant_j>() {
-            correlate_rows<T, count_lags, constant_j>(rows_i + y * a.row - s, rows_j + y * a.row, map_stride, a.row, rows, sizes.width,
-                                                      total + s * block_j * lanes<T>);
+            correlate_rows<T, count_lags, constant_j>(rows_i + y * a.row - s, rows_j + y * a.row, map_stride, a.row, rows,
+                                                      sizes.width, total + s * block_j * lanes<T>);
           });
         });
     }
@@ -149,10 +150,10 @@ void direct_gradient(const DirectArguments<T>& a, int64_t begin, int64_t end) {
   }
 }
 
-#define ASNET_INSTANTIATE(T)                                                             \
-  template int64_t direct_tasks<T>(const CrossCorrelationSizes&);                        \
-  template int64_t direct_gradient_tasks<T>(const CrossCorrelationSizes&);               \
-  template void direct_forward<T>(const DirectArguments<T>&, int64_t, int64_t);          \
+#define ASNET_INSTANTIATE(T)                                                    \
+  template int64_t direct_tasks<T>(const CrossCorrelationSizes&);               \
+  template int64_t direct_gradient_tasks<T>(const CrossCorrelationSizes&);      \
+  template void direct_forward<T>(const DirectArguments<T>&, int64_t, int64_t); \
   template void direct_gradient<T>(const DirectArguments<T>&, int64_t, int64_t);
 ASNET_INSTANTIATE(float)
 ASNET_INSTANTIATE(double)

@@ -101,6 +101,7 @@ ASNET_DECLARE_KERNELS(
 
     // Tasks: (two sequences, register of columns). Scratch: 4 * size_y * lanes values.
     template <typename T> int64_t column_tasks(const SpectralArguments<T>& arguments);
+    // The strips, along their columns, and back.
     template <typename T>
     void columns_to_spectra(const SpectralArguments<T>& arguments, T* scratch, int64_t begin, int64_t end);
     template <typename T>

@@ -10,8 +10,8 @@ namespace {
 
 // sum[i][j] += core_j conj(halo_i) over the tiles
 template <typename T, int count_i, int count_j>
-inline void accumulate_products(const T* halo_i, const T* core_j, int64_t channel_stride, int64_t tiles, int64_t tile_stride,
-                                T* const (&to)[count_i][count_j]) {
+inline void accumulate_products(const T* halo_i, const T* core_j, int64_t channel_stride, int64_t tiles,
+                                int64_t tile_stride, T* const (&to)[count_i][count_j]) {
   Complex<T> sum[count_i][count_j] = {};
   for (int64_t tile = 0; tile < tiles; ++tile, halo_i += tile_stride, core_j += tile_stride) {
     Complex<T> halo[count_i];
@@ -58,8 +58,8 @@ void pair_products(const SpectralArguments<T>& a, int64_t begin, int64_t end) {
             for (int i = 0; i < count_i; ++i)
               for (int j = 0; j < count_j; ++j)
                 to[i][j] = i0 + i <= j0 + j ? sums + pair_index(i0 + i, j0 + j, channels) * pair_stride : nullptr;
-            accumulate_products<T, count_i, count_j>(halo + i0 * channel_stride, core + j0 * channel_stride, channel_stride, a.tiles,
-                                                     tile_stride, to);
+            accumulate_products<T, count_i, count_j>(halo + i0 * channel_stride, core + j0 * channel_stride, channel_stride,
+                                                     a.tiles, tile_stride, to);
           });
         });
   }
@@ -100,7 +100,8 @@ void pairs_to_lags(const SpectralArguments<T>& a, int64_t block, T* scratch, int
 template <typename T>
 void lags_to_pairs(const SpectralArguments<T>& a, int64_t block, T* scratch, int64_t begin, int64_t end) {
   constexpr int unroll = 8;
-  const int64_t size = a.spectral.size_x, lags = a.sizes.lags_x(), row = a.window_row, stride = pairs_spectra_stride(a, lanes<T>);
+  const int64_t size = a.spectral.size_x, lags = a.sizes.lags_x(), row = a.window_row,
+                stride = pairs_spectra_stride(a, lanes<T>);
   const T* waves = a.waves + block * row * complex_size<T>;
   for (int64_t pair = begin; pair < end; ++pair) {
     clear_complex(scratch, size);
@@ -171,7 +172,8 @@ inline void accumulate_gradient(const T* weights, const T* spectra, int64_t chan
 #pragma GCC unroll 4
   for (int a = 0; a < count_a; ++a)
 #pragma GCC unroll 4
-    for (int tile = 0; tile < count_tiles; ++tile) store_complex(to + tile * tile_stride + a * complex_size<T>, sum[a][tile]);
+    for (int tile = 0; tile < count_tiles; ++tile)
+      store_complex(to + tile * tile_stride + a * complex_size<T>, sum[a][tile]);
 }
 
 }  // namespace

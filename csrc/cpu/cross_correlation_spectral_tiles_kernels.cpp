@@ -34,8 +34,7 @@ inline Vector<T> load_pixels(const SpectralArguments<T>& a, const T* map, int64_
 // Rows first .. first + count - 1 of a map as the real or imaginary part of values, which start at `to`.
 template <typename T>
 void load_column(const SpectralArguments<T>& a, const T* map, int64_t first, int64_t count, int64_t x, T* to) {
-  for (int64_t row = 0; row < count; ++row)
-    store(to + row * complex_size<T>, load_pixels(a, map, first + row, x));
+  for (int64_t row = 0; row < count; ++row) store(to + row * complex_size<T>, load_pixels(a, map, first + row, x));
 }
 
 // A task of the transforms along columns: the sequences 2m and 2m + 1 of one register of columns.
@@ -65,7 +64,8 @@ int64_t column_tasks(const SpectralArguments<T>& a) {
 // The spectra are left twice too large.
 template <typename T>
 void columns_to_spectra(const SpectralArguments<T>& a, T* scratch, int64_t begin, int64_t end) {
-  const int64_t size = a.spectral.size_y, frequencies = a.spectral.frequencies_y(), map_size = a.sizes.height * a.sizes.width;
+  const int64_t size = a.spectral.size_y, frequencies = a.spectral.frequencies_y(),
+                map_size = a.sizes.height * a.sizes.width;
   const bool halo_only = a.spectral.whole_y || a.gradient;
   const int64_t margin = a.margin_y();
   for (int64_t index = begin; index < end; ++index) {
@@ -86,10 +86,12 @@ void columns_to_spectra(const SpectralArguments<T>& a, T* scratch, int64_t begin
     for (int64_t block = 0; block * lanes<T> < frequencies; ++block) {
       PairSpectra<T> spectra;
       split_pair(z, size, block * lanes<T>, spectra);
-      T* to = a.columns + ((block * a.sequences() + task.first_sequence) * a.columns_per_sequence + task.column) * complex_size<T>;
+      T* to = a.columns +
+              ((block * a.sequences() + task.first_sequence) * a.columns_per_sequence + task.column) * complex_size<T>;
       for (int64_t sequence = 0; sequence <= task.second; ++sequence, to += a.columns_per_sequence * complex_size<T>) {
         for (int64_t column = 0; column < lanes<T>; ++column)
-          store_complex(to + column * complex_size<T>, Complex<T>{spectra[2 * sequence][column], spectra[2 * sequence + 1][column]});
+          store_complex(to + column * complex_size<T>,
+                        Complex<T>{spectra[2 * sequence][column], spectra[2 * sequence + 1][column]});
       }
     }
   }
@@ -98,7 +100,8 @@ void columns_to_spectra(const SpectralArguments<T>& a, T* scratch, int64_t begin
 template <typename T>
 void tiles_to_spectra(const SpectralArguments<T>& a, int64_t block, T* scratch, int64_t begin, int64_t end) {
   const SpectralSizes& spectral = a.spectral;
-  const int64_t size = spectral.size_x, margin = a.margin_x(), channels = a.sizes.channels, spectra = a.spectra_per_channel();
+  const int64_t size = spectral.size_x, margin = a.margin_x(), channels = a.sizes.channels,
+                spectra = a.spectra_per_channel();
   const int64_t stride = tiles_spectra_stride(a, lanes<T>);
   const int64_t halo_sequence = spectral.whole_y || a.gradient ? 0 : 1;  // 1: the core and the halo of strips alternate
   for (int64_t task = begin; task < end; ++task) {
@@ -108,7 +111,8 @@ void tiles_to_spectra(const SpectralArguments<T>& a, int64_t block, T* scratch, 
       const bool is_core = spectra == 2 && spectrum == 0;
       const int64_t sequence = channel * (1 + halo_sequence) + (is_core ? 0 : halo_sequence);
       const int64_t skipped = is_core ? margin : 0, count = is_core ? core : core + 2 * margin;
-      const T* from = a.columns + ((block * a.sequences() + sequence) * a.columns_per_sequence + tile * spectral.core_x) * complex_size<T>;
+      const T* from = a.columns + ((block * a.sequences() + sequence) * a.columns_per_sequence + tile * spectral.core_x) *
+                                      complex_size<T>;
       clear_complex(scratch, skipped);
       copy_complex(scratch + skipped * complex_size<T>, from + skipped * complex_size<T>, count);
       clear_complex(scratch + (skipped + count) * complex_size<T>, size - skipped - count);
@@ -137,7 +141,8 @@ void spectra_to_tiles(const SpectralArguments<T>& a, int64_t block, T* scratch, 
 
 template <typename T>
 void spectra_to_columns(const SpectralArguments<T>& a, T* scratch, int64_t begin, int64_t end) {
-  const int64_t size = a.spectral.size_y, frequencies = a.spectral.frequencies_y(), map_size = a.sizes.height * a.sizes.width;
+  const int64_t size = a.spectral.size_y, frequencies = a.spectral.frequencies_y(),
+                map_size = a.sizes.height * a.sizes.width;
   const int64_t last_x = least(a.sizes.width, a.x + a.tiles * a.spectral.core_x);
   const T scale = T(1) / T(2 * size * a.spectral.size_x);  // 2: columns_to_spectra
   for (int64_t index = begin; index < end; ++index) {
@@ -145,7 +150,8 @@ void spectra_to_columns(const SpectralArguments<T>& a, T* scratch, int64_t begin
     const int64_t x = a.x - a.margin_x() + task.column;
     for (int64_t block = 0; block * lanes<T> < frequencies; ++block) {
       PairSpectra<T> spectra;
-      const T* from = a.columns + ((block * a.sequences() + task.first_sequence) * a.columns_per_sequence + task.column) * complex_size<T>;
+      const T* from = a.columns + ((block * a.sequences() + task.first_sequence) * a.columns_per_sequence + task.column) *
+                                      complex_size<T>;
       for (int64_t sequence = 0; sequence < 2; ++sequence, from += a.columns_per_sequence * complex_size<T>)
         for (int64_t column = 0; column < lanes<T>; ++column) {
           const Complex<T> value = sequence <= task.second ? load_complex(from + column * complex_size<T>) : Complex<T>{};

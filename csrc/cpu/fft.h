@@ -151,7 +151,8 @@ inline void butterfly(Complex<T> (&x)[9]) {
 
 // One butterfly of a stage: values `distance` apart in, `stride` apart out. The inverse exchanges real and imaginary parts.
 template <typename T, int radix, bool inverse, bool twisted>
-__attribute__((always_inline)) inline void fft_step(const T* from, T* to, int64_t distance, int64_t stride, const T* twiddle) {
+__attribute__((always_inline)) inline void fft_step(const T* from, T* to, int64_t distance, int64_t stride,
+                                                    const T* twiddle) {
   constexpr int64_t re = inverse ? lanes<T> : 0, im = inverse ? 0 : lanes<T>;
   Complex<T> x[radix];
 #pragma GCC unroll 9

@@ -39,9 +39,7 @@ struct ParameterTables {
   A s(int64_t n, int64_t channel) const {
     return multiplier ? A(1) + multiplier[n * multiplier_strides[0] + channel * multiplier_strides[1]] : A(1);
   }
-  A b(int64_t n, int64_t channel) const {
-    return shift ? shift[n * shift_strides[0] + channel * shift_strides[1]] : A(0);
-  }
+  A b(int64_t n, int64_t channel) const { return shift ? shift[n * shift_strides[0] + channel * shift_strides[1]] : A(0); }
 };
 
 // Pointers of the backward pass; `kept` is the saved input or output of the forward pass, or null.
@@ -120,7 +118,9 @@ class PixelRows {
         padded_length_(ceil_divide(length_, kMultiple) * kMultiple),
         rows_in_piece_(std::max(kMinimumRows, kRowsPiece / length_)),
         pieces_(ceil_divide(shape.pixels * shape.C, rows_in_piece_ * length_)),
-        c_(shape.N * padded_length_), s_(c_.size()), b_(c_.size()) {
+        c_(shape.N * padded_length_),
+        s_(c_.size()),
+        b_(c_.size()) {
     for (int64_t n = 0; n < shape.N; ++n) {
       for (int64_t column = 0; column < length_; ++column) {
         const int64_t i = n * padded_length_ + column, channel = column % shape.C;

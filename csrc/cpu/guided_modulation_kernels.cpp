@@ -190,8 +190,7 @@ void differentiate_plane(const Modulation<T>& parameters, Saved saved, int64_t c
       return differentiate_plane<T, Saved::nothing>(parameters, count, grad, kept, grad_x, sums_g, sums_gx);
     case Saved::output:
       return differentiate_plane<T, Saved::output>(parameters, count, grad, kept, grad_x, sums_g, sums_gx);
-    case Saved::input:
-      return differentiate_plane<T, Saved::input>(parameters, count, grad, kept, grad_x, sums_g, sums_gx);
+    case Saved::input: return differentiate_plane<T, Saved::input>(parameters, count, grad, kept, grad_x, sums_g, sums_gx);
     case Saved::input_relu:
       return differentiate_plane<T, Saved::input_relu>(parameters, count, grad, kept, grad_x, sums_g, sums_gx);
   }
@@ -203,22 +202,20 @@ void differentiate_rows(const Modulation<T>& parameters, Saved saved, const Rows
   switch (saved) {
     case Saved::nothing:
       return differentiate_rows<T, Saved::nothing>(parameters, rows, grad, kept, grad_x, sums_g, sums_gx);
-    case Saved::output:
-      return differentiate_rows<T, Saved::output>(parameters, rows, grad, kept, grad_x, sums_g, sums_gx);
-    case Saved::input:
-      return differentiate_rows<T, Saved::input>(parameters, rows, grad, kept, grad_x, sums_g, sums_gx);
+    case Saved::output: return differentiate_rows<T, Saved::output>(parameters, rows, grad, kept, grad_x, sums_g, sums_gx);
+    case Saved::input: return differentiate_rows<T, Saved::input>(parameters, rows, grad, kept, grad_x, sums_g, sums_gx);
     case Saved::input_relu:
       return differentiate_rows<T, Saved::input_relu>(parameters, rows, grad, kept, grad_x, sums_g, sums_gx);
   }
 }
 
-#define INSTANTIATE(T)                                                                                                 \
-  template void modulate_plane<T>(const Modulation<T>&, bool, int64_t, const T*, T*);                                  \
-  template void modulate_rows<T>(const Modulation<T>&, bool, const Rows&, const T*, T*);                               \
-  template void differentiate_plane<T>(const Modulation<T>&, Saved, int64_t, const T*, const T*, T*, Accumulation<T>*, \
-                                       Accumulation<T>*);                                                              \
-  template void differentiate_rows<T>(const Modulation<T>&, Saved, const Rows&, const T*, const T*, T*,                \
-                                      Accumulation<T>*, Accumulation<T>*);
+#define INSTANTIATE(T)                                                                                                    \
+  template void modulate_plane<T>(const Modulation<T>&, bool, int64_t, const T*, T*);                                     \
+  template void modulate_rows<T>(const Modulation<T>&, bool, const Rows&, const T*, T*);                                  \
+  template void differentiate_plane<T>(const Modulation<T>&, Saved, int64_t, const T*, const T*, T*, Accumulation<T>*,    \
+                                       Accumulation<T>*);                                                                 \
+  template void differentiate_rows<T>(const Modulation<T>&, Saved, const Rows&, const T*, const T*, T*, Accumulation<T>*, \
+                                      Accumulation<T>*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 INSTANTIATE(BFloat16)

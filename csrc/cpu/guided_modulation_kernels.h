@@ -31,17 +31,16 @@ struct Rows {
 
 // Of the backward pass: g is the gradient behind the activation, `sums_g` receives its sum (the gradient of b) and
 // `sums_gx` that of g (x + c) (the gradient of m, where the input was saved); one value, or one for each column.
-ASNET_DECLARE_KERNELS(
-    template <typename T>
-    void modulate_plane(const Modulation<T>& parameters, bool relu, int64_t count, const T* x, T* out);
+ASNET_DECLARE_KERNELS(template <typename T>
+                      void modulate_plane(const Modulation<T>& parameters, bool relu, int64_t count, const T* x, T* out);
 
-    template <typename T>
-    void differentiate_plane(const Modulation<T>& parameters, Saved saved, int64_t count, const T* grad, const T* kept,
-                             T* grad_x, Accumulation<T>* sums_g, Accumulation<T>* sums_gx);
+                      template <typename T>
+                      void differentiate_plane(const Modulation<T>& parameters, Saved saved, int64_t count, const T* grad,
+                                               const T* kept, T* grad_x, Accumulation<T>* sums_g, Accumulation<T>* sums_gx);
 
-    template <typename T>
-    void modulate_rows(const Modulation<T>& parameters, bool relu, const Rows& rows, const T* x, T* out);
+                      template <typename T>
+                      void modulate_rows(const Modulation<T>& parameters, bool relu, const Rows& rows, const T* x, T* out);
 
-    template <typename T>
-    void differentiate_rows(const Modulation<T>& parameters, Saved saved, const Rows& rows, const T* grad, const T* kept,
-                            T* grad_x, Accumulation<T>* sums_g, Accumulation<T>* sums_gx);)
+                      template <typename T>
+                      void differentiate_rows(const Modulation<T>& parameters, Saved saved, const Rows& rows, const T* grad,
+                                              const T* kept, T* grad_x, Accumulation<T>* sums_g, Accumulation<T>* sums_gx);)

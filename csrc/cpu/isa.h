@@ -25,24 +25,24 @@ bool has_matrix_units();
 
 #if defined(__x86_64__)
 // Declares the same functions in the namespace of every instruction set.
-#define ASNET_DECLARE_KERNELS(...)   \
-  namespace asnet::baseline {        \
-  __VA_ARGS__                        \
-  }                                  \
-  namespace asnet::avx2 {            \
-  __VA_ARGS__                        \
-  }                                  \
-  namespace asnet::avx512 {          \
-  __VA_ARGS__                        \
+#define ASNET_DECLARE_KERNELS(...) \
+  namespace asnet::baseline {      \
+  __VA_ARGS__                      \
+  }                                \
+  namespace asnet::avx2 {          \
+  __VA_ARGS__                      \
+  }                                \
+  namespace asnet::avx512 {        \
+  __VA_ARGS__                      \
   }
 // ASNET_DISPATCH(kernel<float>(a, b)) calls the kernel for this processor and returns what it returns.
-#define ASNET_DISPATCH(...)                                                        \
-  [&] {                                                                            \
-    switch (::asnet::instruction_set()) {                                          \
-      case ::asnet::InstructionSet::avx512: return ::asnet::avx512::__VA_ARGS__;   \
-      case ::asnet::InstructionSet::avx2: return ::asnet::avx2::__VA_ARGS__;       \
-      default: return ::asnet::baseline::__VA_ARGS__;                              \
-    }                                                                              \
+#define ASNET_DISPATCH(...)                                                      \
+  [&] {                                                                          \
+    switch (::asnet::instruction_set()) {                                        \
+      case ::asnet::InstructionSet::avx512: return ::asnet::avx512::__VA_ARGS__; \
+      case ::asnet::InstructionSet::avx2: return ::asnet::avx2::__VA_ARGS__;     \
+      default: return ::asnet::baseline::__VA_ARGS__;                            \
+    }                                                                            \
   }()
 #else
 #define ASNET_DECLARE_KERNELS(...) \

@@ -145,8 +145,8 @@ void multiply_on_vectors(const DepthLayout& layout, const Factors& factors, Sums
       const BFloat16* weights = factors.weights + channel / kChannels * kWeights + channel % kChannels * 2;
       for (int64_t step = 0; step < layout.steps; ++step)
         for (int64_t tap = 0; tap < layout.taps * layout.taps; ++tap, weights += 2 * kWeights) {
-          const BFloat16* numbers = factors.rows[tap / layout.taps] +
-                                    (pixel * layout.stride + tap % layout.taps) * layout.pixel + step * kDepth;
+          const BFloat16* numbers =
+              factors.rows[tap / layout.taps] + (pixel * layout.stride + tap % layout.taps) * layout.pixel + step * kDepth;
           for (int64_t i = 0; i < kDepth; i += 2) {
             // A register's worth of pairs: the first of a pair are the lower halves of 32 bits.
             WideBits pairs, value;
@@ -259,8 +259,9 @@ void finish_block(const Conv2dShape& shape, const Sums& sums, const Conv2dEpilog
   }
 }
 
-void convolve_matrix_block(const Conv2dShape& shape, const BFloat16* x, const BFloat16* packed, const Conv2dEpilogue& epilogue,
-                           const MatrixBlock& block, bool units, BFloat16* workspace, BFloat16* out) {
+void convolve_matrix_block(const Conv2dShape& shape, const BFloat16* x, const BFloat16* packed,
+                           const Conv2dEpilogue& epilogue, const MatrixBlock& block, bool units, BFloat16* workspace,
+                           BFloat16* out) {
   const DepthLayout layout(shape, block.columns);
   const int64_t panel_size = matrix_panel_size(shape), left = block.column * shape.stride - shape.left;
   const int64_t used = (block.columns - 1) * layout.stride + layout.taps;

@@ -18,8 +18,7 @@ struct MatrixBlock {
 
 ASNET_DECLARE_KERNELS(
     // Output channels that one panel of weights serves, and numbers of one panel.
-    int64_t matrix_panel_channels();
-    int64_t matrix_panel_size(const Conv2dShape& shape);
+    int64_t matrix_panel_channels(); int64_t matrix_panel_size(const Conv2dShape& shape);
     // Numbers that convolve_block needs as its workspace for blocks of so many columns.
     int64_t matrix_workspace_size(const Conv2dShape& shape, int64_t columns);
 

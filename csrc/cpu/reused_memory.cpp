@@ -110,8 +110,7 @@ class KeptPages {
 
   // Addresses without memory.
   static char* reserve(std::size_t size) {
-    void* const mapped =
-        mmap(nullptr, size + large_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* const mapped = mmap(nullptr, size + large_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
     char* const begin = static_cast<char*>(mapped);
     const std::size_t front = -reinterpret_cast<std::uintptr_t>(begin) % large_page;

@@ -67,14 +67,28 @@ class Steps {
     image_ = transfer + 3 * spectra + lanes_;
     lowest_ = clips ? image_ + height * row_ : nullptr;
     highest_ = clips ? lowest_ + height * row_ : nullptr;
-    a_ = {height, width, columns_, row_, columns_ * 2 * lanes_, fft_y_.fft(), fft_x_.fft(), prior_y_.data(), prior_x_.data(),
-          image_, lowest_, highest_, transfer, transfer + spectra, transfer + 2 * spectra};
+    a_ = {height,
+          width,
+          columns_,
+          row_,
+          columns_ * 2 * lanes_,
+          fft_y_.fft(),
+          fft_x_.fft(),
+          prior_y_.data(),
+          prior_x_.data(),
+          image_,
+          lowest_,
+          highest_,
+          transfer,
+          transfer + spectra,
+          transfer + 2 * spectra};
   }
 
   void run(const Image<T>& image) {
     place_kernel(image.kernel);
     to_columns(a_.transfer);
-    along_rows([&](T* scratch, int64_t begin, int64_t end) { ASNET_DISPATCH(transfer_spectra<T>(a_, scratch, begin, end)); });
+    along_rows(
+        [&](T* scratch, int64_t begin, int64_t end) { ASNET_DISPATCH(transfer_spectra<T>(a_, scratch, begin, end)); });
     if (image.clipped) place_limits(image);
     place(image_, [&](int64_t at) { return image.observed[at]; });
     to_columns(a_.observed);
@@ -91,7 +105,8 @@ class Steps {
       along_rows([&](T* scratch, int64_t begin, int64_t end) {
         ASNET_DISPATCH(latent_spectra<T>(a_, weight, observed, scratch, begin, end));
       });
-      along_columns([&](T* scratch, int64_t begin, int64_t end) { ASNET_DISPATCH(columns_to_image<T>(a_, scratch, begin, end)); });
+      along_columns(
+          [&](T* scratch, int64_t begin, int64_t end) { ASNET_DISPATCH(columns_to_image<T>(a_, scratch, begin, end)); });
       if (step + 1 == splitting_.steps) break;
       wrap(image_);
       if (image.clipped) raise_observed(false);
@@ -138,7 +153,8 @@ class Steps {
     const int64_t centre = kernel_size_ / 2;
     for (int64_t y = 0; y < kernel_size_; ++y)
       for (int64_t x = 0; x < kernel_size_; ++x)
-        image[(y - centre + a_.height) % a_.height * row_ + (x - centre + a_.width) % a_.width] = kernel[y * kernel_size_ + x];
+        image[(y - centre + a_.height) % a_.height * row_ + (x - centre + a_.width) % a_.width] =
+            kernel[y * kernel_size_ + x];
     wrap(image);
   }
 
@@ -183,8 +199,7 @@ void run(const Tensors& tensors, const Splitting& splitting, const Tensor& laten
       steps.run({const_pointer<T>(tensors.padded) + n * pixels, const_pointer<T>(tensors.observed) + n * pixels,
                  const_pointer<T>(tensors.kernel) + n * size * size,
                  tensors.clipped ? const_pointer<bool>(*tensors.clipped) + n * pixels : nullptr,
-                 pointer<T>(latent) + n * pixels,
-                 tensors.clipped ? pointer<T>(tensors.raised) + n * pixels : nullptr});
+                 pointer<T>(latent) + n * pixels, tensors.clipped ? pointer<T>(tensors.raised) + n * pixels : nullptr});
   };
   // Threads of an image wait for each other after each transform, those of several images do not.
   if (count >= static_cast<int64_t>(torch::stable::get_num_threads()))
@@ -204,7 +219,8 @@ std::tuple<Tensor, Tensor> sparse_latent(const Tensor& padded, const Tensor& obs
   const Tensors tensors = dense(padded, observed, clipped, kernel);
   const Tensor latent = empty_images(padded);
   if (padded.numel() > 0)
-    padded.scalar_type() == ScalarType::Double ? run<double>(tensors, splitting, latent) : run<float>(tensors, splitting, latent);
+    padded.scalar_type() == ScalarType::Double ? run<double>(tensors, splitting, latent)
+                                               : run<float>(tensors, splitting, latent);
   return {latent, tensors.raised};
 }
 

@@ -112,7 +112,8 @@ void predicted_to_observed(const LatentArguments<T>& a, bool at_the_end, T* scra
       const Complex<T> predicted = load_complex(z + y * complex_size<T>) * scale;
       Vector<T> parts[2] = {predicted.re, predicted.im};
       for (int64_t part = 0; part < 2; ++part)
-        parts[part] = larger<T>(smaller<T>(parts[part], load(a.highest + at + part * lanes<T>)), load(a.lowest + at + part * lanes<T>));
+        parts[part] = larger<T>(smaller<T>(parts[part], load(a.highest + at + part * lanes<T>)),
+                                load(a.lowest + at + part * lanes<T>));
       T* to = at_the_end ? a.image + at : scratch + y * complex_size<T>;
       store(to, parts[0]);
       store(to + lanes<T>, parts[1]);

@@ -50,20 +50,20 @@ ASNET_DECLARE_KERNELS(
     template <typename T> int64_t latent_lanes();
 
     // Tasks along columns: pairs of registers of columns. Scratch: 4 * height * lanes values.
-    template <typename T>
-    void plane_to_columns(const LatentArguments<T>& arguments, const T* plane, T* spectra, T* scratch, int64_t begin, int64_t end);
+    template <typename T> void plane_to_columns(const LatentArguments<T>& arguments, const T* plane, T* spectra, T* scratch,
+                                                int64_t begin, int64_t end);
     template <typename T>
     void divergence_to_columns(const LatentArguments<T>& arguments, T threshold, T* scratch, int64_t begin, int64_t end);
     template <typename T>
     void columns_to_image(const LatentArguments<T>& arguments, T* scratch, int64_t begin, int64_t end);
     // From k * x to y: its transform along columns or, at the end, y itself in the place of the image.
-    template <typename T>
-    void predicted_to_observed(const LatentArguments<T>& arguments, bool at_the_end, T* scratch, int64_t begin, int64_t end);
+    template <typename T> void predicted_to_observed(const LatentArguments<T>& arguments, bool at_the_end, T* scratch,
+                                                     int64_t begin, int64_t end);
     // Tasks: rows. Continues the image beyond its width.
     template <typename T> void wrap_rows(const LatentArguments<T>& arguments, T* plane, int64_t begin, int64_t end);
 
     // Tasks along rows: blocks. Scratch: 4 * width * lanes values.
     template <typename T>
     void transfer_spectra(const LatentArguments<T>& arguments, T* scratch, int64_t begin, int64_t end);
-    template <typename T>
-    void latent_spectra(const LatentArguments<T>& arguments, T beta, Observed observed, T* scratch, int64_t begin, int64_t end);)
+    template <typename T> void latent_spectra(const LatentArguments<T>& arguments, T beta, Observed observed, T* scratch,
+                                              int64_t begin, int64_t end);)

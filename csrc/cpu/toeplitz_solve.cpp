@@ -31,7 +31,8 @@ void check(const Tensor& lags, const Tensor& right, const std::optional<Tensor>&
   const int64_t count = right.size(0), size = right.size(1);
   STD_TORCH_CHECK(lags.scalar_type() == type && lags.dim() == 3 && lags.size(0) == count && lags.size(1) == 2 * size - 1 &&
                       lags.size(2) == 2 * size - 1,
-                  name, ": lags must have the dtype of right and the shape (", count, ", ", 2 * size - 1, ", ", 2 * size - 1, ")");
+                  name, ": lags must have the dtype of right and the shape (", count, ", ", 2 * size - 1, ", ",
+                  2 * size - 1, ")");
   if (support)
     STD_TORCH_CHECK(support->scalar_type() == ScalarType::Bool && support->dim() == 3 && support->size(0) == count &&
                         support->size(1) == size && support->size(2) == size,
@@ -59,12 +60,24 @@ void solve(const Tensor& lags, const Tensor& right, const std::optional<Tensor>&
           at[y * row + x] = !inside || inside[y * size + x] ? T(1) : T(0);
           at[plane + y * row + x] = from[y * size + x];
         }
-      const ToeplitzArguments<T> arguments{
-          size,       row,          block,          plan.fft(),     static_cast<T>(weight), steps,          const_pointer<T>(lags) + n * side * side,
-          at,         at + 2 * plane, at + plane, at + 3 * plane, at + 4 * plane,         spectra.data(), response.data(),
-          scratch.data()};
+      const ToeplitzArguments<T> arguments{size,
+                                           row,
+                                           block,
+                                           plan.fft(),
+                                           static_cast<T>(weight),
+                                           steps,
+                                           const_pointer<T>(lags) + n * side * side,
+                                           at,
+                                           at + 2 * plane,
+                                           at + plane,
+                                           at + 3 * plane,
+                                           at + 4 * plane,
+                                           spectra.data(),
+                                           response.data(),
+                                           scratch.data()};
       ASNET_DISPATCH(toeplitz_solve<T>(arguments));
-      for (int64_t y = 0; y < size; ++y) std::copy_n(arguments.solution + y * row, size, pointer<T>(out) + (n * size + y) * size);
+      for (int64_t y = 0; y < size; ++y)
+        std::copy_n(arguments.solution + y * row, size, pointer<T>(out) + (n * size + y) * size);
     }
   });
 }

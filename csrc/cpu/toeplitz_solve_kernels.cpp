@@ -25,7 +25,8 @@ void place_lags(const ToeplitzArguments<T>& a) {
       for (int64_t lane = 0; lane < 2 * lanes<T> && x + lane < length; ++lane) {
         // Lag 0 is in the middle of `lags` and at the origin here.
         const int64_t column = (x + lane + a.size - 1) % length;
-        if (column < side) a.scratch[(y + length + 1 - a.size) % length * complex_size<T> + lane] = a.lags[y * side + column];
+        if (column < side)
+          a.scratch[(y + length + 1 - a.size) % length * complex_size<T> + lane] = a.lags[y * side + column];
       }
     columns_to_spectra(a.fft, a.scratch, a.spectra + x * complex_size<T>, a.block);
   }
@@ -128,8 +129,8 @@ void toeplitz_solve(const ToeplitzArguments<T>& a) {
   }
 }
 
-#define ASNET_INSTANTIATE(T)             \
-  template int64_t toeplitz_lanes<T>();  \
+#define ASNET_INSTANTIATE(T)            \
+  template int64_t toeplitz_lanes<T>(); \
   template void toeplitz_solve<T>(const ToeplitzArguments<T>&);
 ASNET_INSTANTIATE(float)
 ASNET_INSTANTIATE(double)

@@ -19,10 +19,10 @@ struct ToeplitzArguments {
   T weight;
   int64_t steps;
 
-  const T* lags;     // A as [2 s - 1][2 s - 1]
-  const T* allowed;  // plane: 1 where k may differ from 0, else 0
-  T* solution;       // plane
-  T* residual;       // plane: b at the beginning
+  const T* lags;           // A as [2 s - 1][2 s - 1]
+  const T* allowed;        // plane: 1 where k may differ from 0, else 0
+  T* solution;             // plane
+  T* residual;             // plane: b at the beginning
   T *direction, *product;  // planes
   T* spectra;
   T* response;  // [block][horizontal frequency][lane]: the spectrum of A, which is real, with the factors of the transforms

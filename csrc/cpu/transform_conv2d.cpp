@@ -69,8 +69,8 @@ void run(const Conv2dArguments& arguments, const Tensor& out) {
   }
 }
 
-Tensor transform_conv2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, int64_t top,
-                        int64_t left, int64_t rows, int64_t columns, int64_t stride, int64_t interleave, bool relu) {
+Tensor transform_conv2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, int64_t top, int64_t left,
+                        int64_t rows, int64_t columns, int64_t stride, int64_t interleave, bool relu) {
   return make_conv2d(kLimits, x, weight, bias, {top, left, rows, columns, stride}, interleave, relu, run);
 }
 

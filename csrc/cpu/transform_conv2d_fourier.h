@@ -16,22 +16,28 @@ struct Fourier {
   // `load(i, j)` gives a pixel, `store(point, value)` takes a point.
   template <typename Load, typename Store>
   static void transform_input(const Load& load, const Store& store) {
-    forward(load, [&](int point, Complex value) {
-      store(3 * point, value.real);
-      store(3 * point + 1, value.imaginary);
-      store(3 * point + 2, value.real + value.imaginary);
-    }, store);
+    forward(
+        load,
+        [&](int point, Complex value) {
+          store(3 * point, value.real);
+          store(3 * point + 1, value.imaginary);
+          store(3 * point + 2, value.real + value.imaginary);
+        },
+        store);
   }
 
   // Correlation: the conjugate of the kernel's spectrum. The scale of the inverse transform is in it.
   template <typename Load, typename Store>
   static void transform_weight(const Load& load, const Store& store) {
     constexpr float scale = 1.0f / (size * size);
-    forward(load, [&](int point, Complex value) {
-      store(3 * point, value.real * scale);
-      store(3 * point + 1, value.imaginary * -scale);
-      store(3 * point + 2, (value.real - value.imaginary) * scale);
-    }, [&](int point, Vector<float> value) { store(point, value * scale); });
+    forward(
+        load,
+        [&](int point, Complex value) {
+          store(3 * point, value.real * scale);
+          store(3 * point + 1, value.imaginary * -scale);
+          store(3 * point + 2, (value.real - value.imaginary) * scale);
+        },
+        [&](int point, Vector<float> value) { store(point, value * scale); });
   }
 
   // The first tile x tile pixels; `load(point)` gives a point, `store(i, j, value)` takes a pixel.
@@ -120,10 +126,10 @@ struct Fourier {
     store_real(3 * complex_points + 2, real[0][half]);
     store_real(3 * complex_points + 3, imaginary[0][half]);
     for (int f = 1; f < half; ++f) {
-      store_complex(2 * (f - 1), Complex{(real[0][f] + real[0][size - f]) * 0.5f,
-                                         (imaginary[0][f] - imaginary[0][size - f]) * 0.5f});
-      store_complex(2 * (f - 1) + 1, Complex{(imaginary[0][f] + imaginary[0][size - f]) * 0.5f,
-                                             (real[0][size - f] - real[0][f]) * 0.5f});
+      store_complex(2 * (f - 1),
+                    Complex{(real[0][f] + real[0][size - f]) * 0.5f, (imaginary[0][f] - imaginary[0][size - f]) * 0.5f});
+      store_complex(2 * (f - 1) + 1,
+                    Complex{(imaginary[0][f] + imaginary[0][size - f]) * 0.5f, (real[0][size - f] - real[0][f]) * 0.5f});
     }
     for (int k = 1; k < half; ++k)
       for (int f = 0; f < size; ++f)
@@ -145,10 +151,12 @@ struct Fourier {
   // The discrete Fourier transform of 16 complex numbers in place, as 4 x 4, not scaled.
   static inline __attribute__((always_inline)) void transform(Vector<float>* real, Vector<float>* imaginary) {
     // cos(2 pi m / 16) for m = 0 to 9; the sine is the cosine four steps back.
-    constexpr float cosine[] = {1, 0.92387953251f, 0.70710678119f, 0.38268343237f, 0,
-                                -0.38268343237f, -0.70710678119f, -0.92387953251f, -1, -0.92387953251f};
-    constexpr float sine[] = {0, 0.38268343237f, 0.70710678119f, 0.92387953251f, 1,
-                              0.92387953251f, 0.70710678119f, 0.38268343237f, 0, -0.38268343237f};
+    constexpr float cosine[] = {1,  0.92387953251f,  0.70710678119f,  0.38268343237f,
+                                0,  -0.38268343237f, -0.70710678119f, -0.92387953251f,
+                                -1, -0.92387953251f};
+    constexpr float sine[] = {0, 0.38268343237f, 0.70710678119f, 0.92387953251f,
+                              1, 0.92387953251f, 0.70710678119f, 0.38268343237f,
+                              0, -0.38268343237f};
     Complex x[4][4];
 #pragma GCC unroll 4
     for (int second = 0; second < 4; ++second) {

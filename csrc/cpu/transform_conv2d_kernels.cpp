@@ -106,8 +106,8 @@ void transform_inputs(const TransformShape& shape, const BlockLayout& layout, co
 
 // The tiles of one panel of output channels, cut off at the border.
 template <typename Transform, typename T>
-void finish_panel(const TransformShape& shape, const BlockLayout& layout, const float* sums,
-                  const Conv2dEpilogue& epilogue, int64_t row, int64_t column, int64_t first_channel, T* out) {
+void finish_panel(const TransformShape& shape, const BlockLayout& layout, const float* sums, const Conv2dEpilogue& epilogue,
+                  int64_t row, int64_t column, int64_t first_channel, T* out) {
   const int64_t channels = least(kPanel, shape.channels_out - first_channel), size = shape.method.tile;
   for (int64_t tile = 0; tile < shape.block_rows * shape.block_columns; ++tile) {
     const int64_t top = (row + tile / shape.block_columns) * size, left = (column + tile % shape.block_columns) * size;
@@ -119,7 +119,8 @@ void finish_panel(const TransformShape& shape, const BlockLayout& layout, const 
       const auto finish = [&](auto... count) {
         const Vector<float> bias = epilogue.bias ? load_elements(epilogue.bias + channel, count...) : Vector<float>{};
         const int64_t origin = output_position(shape, epilogue.interleave, top, left, channel);
-        const int64_t column_step = epilogue.interleave * (shape.channels_out / (epilogue.interleave * epilogue.interleave));
+        const int64_t column_step =
+            epilogue.interleave * (shape.channels_out / (epilogue.interleave * epilogue.interleave));
         const int64_t row_step = column_step * epilogue.interleave * shape.width_out;
         Transform::transform_output(
             size, [&](int64_t point) { return load(from + point * layout.sums_point_stride); },
@@ -212,9 +213,9 @@ void transform_weights(const TransformShape& shape, const float* weight, int64_t
     }
 }
 
-#define ASNET_INSTANTIATE(T)                                                                                            \
-  template void convolve_block<T>(const TransformShape&, const T*, const float*, const Conv2dEpilogue&, int64_t, \
-                                  int64_t, float*, T*);
+#define ASNET_INSTANTIATE(T)                                                                                              \
+  template void convolve_block<T>(const TransformShape&, const T*, const float*, const Conv2dEpilogue&, int64_t, int64_t, \
+                                  float*, T*);
 ASNET_INSTANTIATE(float)
 ASNET_INSTANTIATE(BFloat16)
 ASNET_INSTANTIATE(Float16)

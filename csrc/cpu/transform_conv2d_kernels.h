@@ -42,8 +42,7 @@ struct TransformShape : Conv2dShape {
 
 ASNET_DECLARE_KERNELS(
     // Output channels that one panel of weights serves, and floats of all panels.
-    int64_t panel_channels();
-    int64_t packed_size(const TransformShape& shape);
+    int64_t panel_channels(); int64_t packed_size(const TransformShape& shape);
     // Floats that convolve_block needs as its workspace.
     int64_t workspace_size(const TransformShape& shape);
 

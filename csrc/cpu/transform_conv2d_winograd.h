@@ -24,7 +24,8 @@ struct Bilinear {
 
 // polynomial *= x - point, coefficients lowest first
 constexpr void multiply_by_root(double* polynomial, int degree, double point) {
-  for (int k = degree + 1; k >= 0; --k) polynomial[k] = (k ? polynomial[k - 1] : 0) - point * (k <= degree ? polynomial[k] : 0);
+  for (int k = degree + 1; k >= 0; --k)
+    polynomial[k] = (k ? polynomial[k - 1] : 0) - point * (k <= degree ? polynomial[k] : 0);
 }
 
 // Polynomials of degree n - 1 are multiplied through their values at n - 1 points and their leading coefficients.

@@ -47,7 +47,8 @@ inline T sum_of_lanes(Vector<T> value) {
 template <typename T, int64_t half, int64_t... lane>
 inline void exchange(Vector<T> (&rows)[lanes<T>]) {
   typedef decltype(rows[0] < rows[0]) Indices;
-  const Indices low{(lane & half ? lanes<T> + lane - half : lane)...}, high{(lane & half ? lanes<T> + lane : lane + half)...};
+  const Indices low{(lane & half ? lanes<T> + lane - half : lane)...},
+      high{(lane & half ? lanes<T> + lane : lane + half)...};
 #pragma GCC unroll 16
   for (int64_t row = 0; row < lanes<T>; ++row) {
     if (row & half) continue;

@@ -23,8 +23,12 @@ using torch::stable::Tensor;
 
 // Along the last dimension.
 Tensor transform_real(const Tensor& values) { return cuda::transform_real(values, {values.dim() - 1}); }
-Tensor transform_to_real(const Tensor& values, int64_t size) { return cuda::transform_to_real(values, {values.dim() - 1}, size); }
-Tensor transform_complex(const Tensor& values, bool forward) { return cuda::transform_complex(values, {values.dim() - 1}, forward); }
+Tensor transform_to_real(const Tensor& values, int64_t size) {
+  return cuda::transform_to_real(values, {values.dim() - 1}, size);
+}
+Tensor transform_complex(const Tensor& values, bool forward) {
+  return cuda::transform_complex(values, {values.dim() - 1}, forward);
+}
 
 // The spectral method for features of elements E, computed in T.
 template <typename E, typename T>
@@ -57,8 +61,8 @@ class Spectral {
       transform_columns(first_image);
       for_each_block([&](FrequencyBlock block) {
         const Tensor lags = transform_complex(products(block), false);
-        pairs_to_lags(group_, block, const_pointer<T>(lags), const_pointer<T>(*waves_),
-                      first_of_images && block.begin == 0, window, stream_);
+        pairs_to_lags(group_, block, const_pointer<T>(lags), const_pointer<T>(*waves_), first_of_images && block.begin == 0,
+                      window, stream_);
       });
     });
   }
@@ -207,14 +211,10 @@ CorrelationSizes sizes_of(const Tensor& features, int64_t lag_y, int64_t lag_x, 
 template <typename Function>
 void dispatch(const Tensor& features, const Function& function) {
   switch (features.scalar_type()) {
-    case ScalarType::Double:
-      return function(double{}, double{});
-    case ScalarType::BFloat16:
-      return function(bfloat16{}, float{});
-    case ScalarType::Half:
-      return function(float16{}, float{});
-    default:
-      return function(float{}, float{});
+    case ScalarType::Double: return function(double{}, double{});
+    case ScalarType::BFloat16: return function(bfloat16{}, float{});
+    case ScalarType::Half: return function(float16{}, float{});
+    default: return function(float{}, float{});
   }
 }
 
@@ -266,8 +266,8 @@ Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, b
       const Tensor maps = torch::stable::contiguous(features);
       const Tensor workspace = torch::stable::new_empty(
           features, {cross_correlation_direct_workspace<E>(sizes, multiprocessors())}, ScalarType::Byte);
-      cross_correlation_direct(sizes, const_pointer<E>(maps), pointer<E>(out), pointer<void>(workspace),
-                               multiprocessors(), stream);
+      cross_correlation_direct(sizes, const_pointer<E>(maps), pointer<E>(out), pointer<void>(workspace), multiprocessors(),
+                               stream);
     }
   });
   return result->scalar_type() == features.scalar_type() ? *result : torch::stable::to(*result, features.scalar_type());

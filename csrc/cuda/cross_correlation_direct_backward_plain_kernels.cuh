@@ -48,7 +48,8 @@ __global__ void __launch_bounds__(kThreads)
     index /= count;
     return value;
   };
-  const int k = next(kRun<T>), own = next(maps), row = next(kTapRows), run = next(counts.runs), rows = next(counts.tap_rows);
+  const int k = next(kRun<T>), own = next(maps), row = next(kTapRows), run = next(counts.runs),
+            rows = next(counts.tap_rows);
   const int b = next(counts.channels), block = static_cast<int>(index);
   *to = symmetrised(sizes, gradient, block * maps + own, b, rows * kTapRows + row - static_cast<int>(sizes.lag_y),
                     first_lag(sizes.lag_x) + run * kRun<T> + k);
@@ -77,7 +78,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   int64_t index = blockIdx.x;
   const int block = static_cast<int>(index % counts.blocks);
   index /= counts.blocks;
-  const int x = static_cast<int>(index % across) * kPlainTileColumns<T>, y = static_cast<int>(index / across) * kPlainTileRows;
+  const int x = static_cast<int>(index % across) * kPlainTileColumns<T>,
+            y = static_cast<int>(index / across) * kPlainTileRows;
   const int64_t begin = counts.steps() * blockIdx.y / gridDim.y, end = counts.steps() * (blockIdx.y + 1) / gridDim.y;
   weights += (blockIdx.z * counts.blocks + block) * counts.steps() * kWeights;
 
@@ -87,8 +89,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int first_s = first_lag(sizes.lag_x) + run * kLags;
     const int first_y = y - (rows * kTapRows - static_cast<int>(sizes.lag_y)) - (kTapRows - 1);
     for (int i = warp; i < kRows; i += kWarps)
-      image.copy_row(tiles[step % 2] + i * kPlainPitch<T>, b, first_y + i, x - first_s - kLags, kPlainTileColumns<T> + kLags,
-                     sizes.circular);
+      image.copy_row(tiles[step % 2] + i * kPlainPitch<T>, b, first_y + i, x - first_s - kLags,
+                     kPlainTileColumns<T> + kLags, sizes.circular);
     constexpr int kCount = 16 / sizeof(A);
     for (int i = kCount * thread; i < kWeights; i += kCount * kThreads)
       copy_in_background<16>(step_weights[step % 2] + i, weights + step * kWeights + i);
@@ -101,7 +103,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     wait_for_copies<0>();
     __syncthreads();
     if (step + 1 < end) load(step + 1);
-    const int rows_left = static_cast<int>(sizes.lags_y()) - static_cast<int>(step / counts.runs % counts.tap_rows) * kTapRows;
+    const int rows_left =
+        static_cast<int>(sizes.lags_y()) - static_cast<int>(step / counts.runs % counts.tap_rows) * kTapRows;
     const int rows = rows_left < kTapRows ? rows_left : kTapRows;
     const A* pixels = tiles[step % 2] + (own_row + kTapRows - 1) * kPlainPitch<T> + own_run * kPixels;
     const A* from = step_weights[step % 2];

@@ -175,15 +175,18 @@ __global__ void __launch_bounds__(kThreads, 2)
   __syncthreads();
   const int begin = static_cast<int>(static_cast<int64_t>(counts.rows()) * blockIdx.y / gridDim.y);
   const int end = static_cast<int>(static_cast<int64_t>(counts.rows()) * (blockIdx.y + 1) / gridDim.y);
-  int t = begin % counts.lags_y, group = begin / counts.lags_y % counts.groups, slab = begin / counts.lags_y / counts.groups;
+  int t = begin % counts.lags_y, group = begin / counts.lags_y % counts.groups,
+      slab = begin / counts.lags_y / counts.groups;
 
   maps += blockIdx.z * sizes.pixels() * row;
   // Pieces follow one another in the order of their use.
-  fragments += (static_cast<int64_t>(blockIdx.z * counts.blocks + block) * counts.rows() + begin) * kPieces<T> * kPieceWords<T>;
+  fragments +=
+      (static_cast<int64_t>(blockIdx.z * counts.blocks + block) * counts.rows() + begin) * kPieces<T> * kPieceWords<T>;
 
   // Into a row of the ring the row `number` of the tile, shifted by t.
   const auto copy_row = [&](uint32_t* to, int number, int t) {
-    const int from_y = inside_image(place_of_tile[1] + number - (t - static_cast<int>(sizes.lag_y)), height, sizes.circular);
+    const int from_y =
+        inside_image(place_of_tile[1] + number - (t - static_cast<int>(sizes.lag_y)), height, sizes.circular);
     const int first_x = place_of_tile[2] - (group * kTaps - static_cast<int>(sizes.lag_x)) - (kTaps - 1);
     static_assert(2 * kRowPixels <= kThreads);
     if (const int i = thread; i < 2 * kRowPixels) {

@@ -61,7 +61,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Image<T> image(sizes, features, blockIdx.z, aligned);
   const int channel_blocks = static_cast<int>(ceil_divide(sizes.channels, maps)), row = channel_blocks * maps;
   const int groups = static_cast<int>(ceil_divide(runs_of_lags<T>(sizes.lag_x), block.runs));
-  const int thread = static_cast<int>(threadIdx.x), threads = block.threads(), warp = thread / 32, warps = (threads + 31) / 32;
+  const int thread = static_cast<int>(threadIdx.x), threads = block.threads(), warp = thread / 32,
+            warps = (threads + 31) / 32;
   const int pitch = shifted_pitch<T>(block), shifted_rows = block.rows + block.lags_y - 1;
 
   int index = static_cast<int>(blockIdx.x);
@@ -72,7 +73,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int first_s = first_lag(sizes.lag_x) + index % groups * block.runs * kLags, first_t = index / groups * block.lags_y;
   if (first_t == 0 && block.lags_y == 1 && first_s + block.runs * kLags <= 0) return;  // the other half of the lags
 
-  const int run = thread % block.runs, lag = thread / block.runs % block.lags_y, own_row = thread / (block.runs * block.lags_y);
+  const int run = thread % block.runs, lag = thread / block.runs % block.lags_y,
+            own_row = thread / (block.runs * block.lags_y);
   const int top = first_row(sizes, first_t), across = static_cast<int>(ceil_divide(sizes.width, kPlainSegment<T>));
   const Share share(ceil_divide(image.height - top, block.rows) * across, blockIdx.y, gridDim.y);
   products += ((blockIdx.z * gridDim.y + blockIdx.y) * half_lags(sizes)) * row * row;
@@ -109,13 +111,15 @@ __global__ void __launch_bounds__(kThreads, 2)
   };
 
   for (int64_t tile = share.begin; tile < share.end; ++tile) {
-    const int y = top + static_cast<int>(tile / across) * block.rows, x = static_cast<int>(tile % across) * kPlainSegment<T>;
+    const int y = top + static_cast<int>(tile / across) * block.rows,
+              x = static_cast<int>(tile % across) * kPlainSegment<T>;
     __syncthreads();
     for (int i = warp; i < maps * shifted_rows; i += warps)
       image.copy_row(shared + i * pitch, channel_i + i / shifted_rows, y - first_t - (block.lags_y - 1) + i % shifted_rows,
                      x - first_s - block.runs * kLags, kPlainSegment<T> + block.runs * kLags, sizes.circular);
     for (int i = warp; i < maps * block.rows; i += warps)
-      image.copy_row(fixed + i * kPlainSegment<T>, channel_j + i / block.rows, y + i % block.rows, x, kPlainSegment<T>, false);
+      image.copy_row(fixed + i * kPlainSegment<T>, channel_j + i / block.rows, y + i % block.rows, x, kPlainSegment<T>,
+                     false);
     group_copies();
     wait_for_copies<0>();
     __syncthreads();

@@ -180,8 +180,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int lag = 0; lag < 2; ++lag) {
       const int stride = for_later[0], h = for_later[1] + residue + lag * kHalf;
       if ((lag == 1 && !second) || h < 0) continue;
-      float* to = products + static_cast<int64_t>(h) * stride * stride + (block_i * kMaps + row_channel + lane / 4) * stride +
-                  block_j * kMaps + lane % 4 * 2;
+      float* to = products + static_cast<int64_t>(h) * stride * stride +
+                  (block_i * kMaps + row_channel + lane / 4) * stride + block_j * kMaps + lane % 4 * 2;
 #pragma unroll
       for (int m = 0; m < 2 * kTiles; ++m, to += 8 * stride)
 #pragma unroll

@@ -48,13 +48,13 @@ inline Division divide(int64_t count, int64_t fixed, int64_t part, bool always, 
 
 struct ForwardPlan {
   bool tensor_cores;
-  PlainBlock block;       // of plain multiply-adds
-  int maps;               // i, j of a thread of plain multiply-adds, or of a block on tensor cores
-  int64_t row;            // channels and those that fill up the last block
-  int64_t grid;           // blocks of one part of an image
-  int64_t maps_bytes;     // channels last, of an image
-  int64_t part_bytes;     // sums of one part of an image
-  double products;        // of an image
+  PlainBlock block;    // of plain multiply-adds
+  int maps;            // i, j of a thread of plain multiply-adds, or of a block on tensor cores
+  int64_t row;         // channels and those that fill up the last block
+  int64_t grid;        // blocks of one part of an image
+  int64_t maps_bytes;  // channels last, of an image
+  int64_t part_bytes;  // sums of one part of an image
+  double products;     // of an image
   Division division;
 
   int64_t workspace() const { return division.images * (maps_bytes + division.parts * part_bytes); }
@@ -78,7 +78,8 @@ ForwardPlan forward_plan(const CorrelationSizes& sizes, int multiprocessors) {
   } else {
     plan.maps = sizes.channels == 1 || sizes.channels == 3 ? 1 : 2;
     plan.block = plain_block<T>(sizes);
-    lag_blocks = ceil_divide(sizes.lag_y + 1, plan.block.lags_y) * ceil_divide(runs_of_lags<T>(sizes.lag_x), plan.block.runs);
+    lag_blocks =
+        ceil_divide(sizes.lag_y + 1, plan.block.lags_y) * ceil_divide(runs_of_lags<T>(sizes.lag_x), plan.block.runs);
     lags = static_cast<double>(lag_blocks * plan.block.lags_y * plan.block.runs * kRun<T>);
     most_parts = ceil_divide(sizes.height, plan.block.rows) * ceil_divide(sizes.width, kPlainSegment<T>) / 4;
   }
@@ -104,7 +105,8 @@ void correlate_plain(const CorrelationSizes& sizes, const ForwardPlan& plan, dim
 template <typename T>
 void correlate(const CorrelationSizes& sizes, const ForwardPlan& plan, int64_t images, const T* features, void* maps,
                Accumulation<T>* products, T* out, cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>(plan.grid), static_cast<unsigned>(plan.division.parts), static_cast<unsigned>(images));
+  const dim3 grid(static_cast<unsigned>(plan.grid), static_cast<unsigned>(plan.division.parts),
+                  static_cast<unsigned>(images));
   if (plan.tensor_cores) {
     if constexpr (sizeof(T) <= 4) {
       channels_last(sizes, images, features, static_cast<T*>(maps), stream);
@@ -123,13 +125,13 @@ void correlate(const CorrelationSizes& sizes, const ForwardPlan& plan, int64_t i
 
 struct BackwardPlan {
   bool tensor_cores;
-  int maps;               // a of a thread of plain multiply-adds, or of a block on tensor cores
-  int64_t grid;           // blocks of one part of an image
-  int64_t maps_bytes;     // channels last, of an image
-  int64_t weights;        // of an image, words or elements
+  int maps;            // a of a thread of plain multiply-adds, or of a block on tensor cores
+  int64_t grid;        // blocks of one part of an image
+  int64_t maps_bytes;  // channels last, of an image
+  int64_t weights;     // of an image, words or elements
   int64_t weights_bytes;
-  int64_t part_bytes;     // gradient of one part of an image
-  double products;        // of an image
+  int64_t part_bytes;  // gradient of one part of an image
+  double products;     // of an image
   Division division;
 
   int64_t parts_stored() const { return division.parts > 1 ? division.parts : 0; }
@@ -181,24 +183,26 @@ BackwardPlan backward_plan(const CorrelationSizes& sizes, int multiprocessors) {
 }
 
 template <typename T, int maps>
-void convolve_plain(const CorrelationSizes& sizes, const BackwardPlan& plan, dim3 grid, const T* gradient, const T* features,
-                    Accumulation<T>* weights, const GatheredPixels<T>& result, cudaStream_t stream) {
+void convolve_plain(const CorrelationSizes& sizes, const BackwardPlan& plan, dim3 grid, const T* gradient,
+                    const T* features, Accumulation<T>* weights, const GatheredPixels<T>& result, cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(ceil_divide(plan.weights, kThreads)), 1, grid.z);
   ASNET_LAUNCH((prepare_weights_kernel<T, maps>), blocks, kThreads, 0, stream, sizes, gradient, weights);
-  ASNET_LAUNCH((convolve_plain_kernel<T, maps>), grid, kThreads, 0, stream, sizes, has_aligned_rows(sizes, features), features,
-               static_cast<const Accumulation<T>*>(weights), result);
+  ASNET_LAUNCH((convolve_plain_kernel<T, maps>), grid, kThreads, 0, stream, sizes, has_aligned_rows(sizes, features),
+               features, static_cast<const Accumulation<T>*>(weights), result);
 }
 
 template <typename T>
 void convolve(const CorrelationSizes& sizes, const BackwardPlan& plan, int64_t images, const T* gradient, const T* features,
               void* maps, void* weights, Accumulation<T>* parts, T* grad_features, cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>(plan.grid), static_cast<unsigned>(plan.division.parts), static_cast<unsigned>(images));
+  const dim3 grid(static_cast<unsigned>(plan.grid), static_cast<unsigned>(plan.division.parts),
+                  static_cast<unsigned>(images));
   const GatheredPixels<T> result{grad_features, plan.parts_stored() > 0 ? parts : nullptr};
   if (plan.tensor_cores) {
     if constexpr (sizeof(T) <= 4) {
       channels_last(sizes, images, features, static_cast<T*>(maps), stream);
       const dim3 blocks(static_cast<unsigned>(ceil_divide(plan.weights / kParts<T>, kThreads)), 1, grid.z);
-      ASNET_LAUNCH((prepare_fragments_kernel<T>), blocks, kThreads, 0, stream, sizes, gradient, static_cast<uint32_t*>(weights));
+      ASNET_LAUNCH((prepare_fragments_kernel<T>), blocks, kThreads, 0, stream, sizes, gradient,
+                   static_cast<uint32_t*>(weights));
       ASNET_LAUNCH((convolve_maps_kernel<T>), grid, kThreads, 0, stream, sizes, static_cast<const T*>(maps),
                    static_cast<const uint32_t*>(weights), result);
     }
@@ -232,28 +236,28 @@ int64_t cross_correlation_direct_backward_workspace(const CorrelationSizes& size
 }
 
 template <typename T>
-void cross_correlation_direct(const CorrelationSizes& sizes, const T* features, T* out, void* workspace, int multiprocessors,
-                              cudaStream_t stream) {
+void cross_correlation_direct(const CorrelationSizes& sizes, const T* features, T* out, void* workspace,
+                              int multiprocessors, cudaStream_t stream) {
   const direct::ForwardPlan plan = direct::forward_plan<T>(sizes, multiprocessors);
   char* const maps = static_cast<char*>(workspace);
   auto* const products = reinterpret_cast<Accumulation<T>*>(maps + plan.division.images * plan.maps_bytes);
   for (int64_t n = 0; n < sizes.count; n += plan.division.images)
     direct::correlate(sizes, plan, std::min(plan.division.images, sizes.count - n),
-                      features + n * sizes.channels * sizes.pixels(), maps, products, out + n * sizes.pairs() * sizes.window(),
-                      stream);
+                      features + n * sizes.channels * sizes.pixels(), maps, products,
+                      out + n * sizes.pairs() * sizes.window(), stream);
 }
 
 template <typename T>
-void cross_correlation_direct_backward(const CorrelationSizes& sizes, const T* gradient, const T* features, T* grad_features,
-                                       void* workspace, int multiprocessors, cudaStream_t stream) {
+void cross_correlation_direct_backward(const CorrelationSizes& sizes, const T* gradient, const T* features,
+                                       T* grad_features, void* workspace, int multiprocessors, cudaStream_t stream) {
   const direct::BackwardPlan plan = direct::backward_plan<T>(sizes, multiprocessors);
   char* const maps = static_cast<char*>(workspace);
   char* const weights = maps + plan.division.images * plan.maps_bytes;
   auto* const parts = reinterpret_cast<Accumulation<T>*>(weights + plan.division.images * plan.weights_bytes);
   for (int64_t n = 0; n < sizes.count; n += plan.division.images)
     direct::convolve(sizes, plan, std::min(plan.division.images, sizes.count - n),
-                     gradient + n * sizes.pairs() * sizes.window(), features + n * sizes.channels * sizes.pixels(), maps, weights,
-                     parts, grad_features + n * sizes.channels * sizes.pixels(), stream);
+                     gradient + n * sizes.pairs() * sizes.window(), features + n * sizes.channels * sizes.pixels(), maps,
+                     weights, parts, grad_features + n * sizes.channels * sizes.pixels(), stream);
 }
 
 // Work in multiply-adds of float32, as many as an H100 would make in the same time, for a comparison with other methods.

@@ -16,7 +16,9 @@ __host__ __device__ constexpr int64_t padded_channels(int64_t channels) { return
 // Products in the time of one plain multiply-add of float32, by the peaks of an H100 (67 TFLOP/s; 990 of 16 bits and 495 of
 // TF32, of which a product of floats takes three; 33.5 of float64 outside of the tensor cores).
 template <typename T>
-constexpr double kTensorSpeed = sizeof(T) == 2 ? 990.0 / 67 : sizeof(T) == 4 ? 495.0 / 67 / 3 : 0;
+constexpr double kTensorSpeed = sizeof(T) == 2   ? 990.0 / 67
+                                : sizeof(T) == 4 ? 495.0 / 67 / 3
+                                                 : 0;
 template <typename T>
 constexpr double kPlainSpeed = sizeof(T) == 8 ? 0.5 : 1;
 
@@ -92,7 +94,8 @@ __global__ void __launch_bounds__(kThreads)
   const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll
   for (int pass = 0; pass < kMaps * kTransposedPixels / kThreads; ++pass) {
-    const int channel = pass * kThreads / kTransposedPixels + thread / kTransposedPixels, pixel = thread % kTransposedPixels;
+    const int channel = pass * kThreads / kTransposedPixels + thread / kTransposedPixels,
+              pixel = thread % kTransposedPixels;
     const bool inside = first_channel + channel < channels && pixel < left;
     tile[channel][pixel] = inside ? from[(first_channel + channel) * pixels + pixel] : from_float<T>(0.f);
   }
@@ -155,7 +158,8 @@ struct Image {
 
   // A warp's copy of `columns` pixels of row y, from x on: to[column] = map(y, x + column), x and columns multiples of 4. In
   // the background but for 16-bit elements.
-  __device__ __forceinline__ void copy_row(Accumulation<T>* to, int channel, int y, int x, int columns, bool circular) const {
+  __device__ __forceinline__ void copy_row(Accumulation<T>* to, int channel, int y, int x, int columns,
+                                           bool circular) const {
     const int lane = static_cast<int>(threadIdx.x) % 32, row = inside_image(y, height, circular);
     const bool row_inside = channel < channels && row >= 0;
     const T* from = row_inside ? features + (static_cast<int64_t>(channel) * height + row) * width : features;

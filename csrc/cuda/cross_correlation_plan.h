@@ -180,8 +180,7 @@ class SpectralPlanner {
     const double processors = complex_bytes_ / 8;  // double: half the speed
     const double launches = groups * ceil_divide(sizes_.count, plan.images) * launches_of_group(blocks);
     return sizes_.count *
-               (bytes / h100::bytes_per_second +
-                (products + lags) * processors / h100::multiply_adds_per_second) +
+               (bytes / h100::bytes_per_second + (products + lags) * processors / h100::multiply_adds_per_second) +
            launches * h100::seconds_per_launch;
   }
 

@@ -42,8 +42,8 @@ void gather_tiles(const SpectralGroup& group, FrequencyBlock block, const Column
                   cudaStream_t stream) {
   const int64_t squares = ceil_divide(group.size_x, transpose_tile) * ceil_divide(block.count, transpose_tile);
   const int64_t sequences = int64_t{group.images} * group.tiles * group.parts * group.channels;
-  ASNET_LAUNCH(spectral::gather_tiles_kernel<T>, dim3(squares * sequences), dim3(transpose_tile, transpose_rows), 0,
-               stream, group, block, columns, tiles);
+  ASNET_LAUNCH(spectral::gather_tiles_kernel<T>, dim3(squares * sequences), dim3(transpose_tile, transpose_rows), 0, stream,
+               group, block, columns, tiles);
 }
 
 template <typename T>
@@ -59,8 +59,8 @@ template <typename T>
 void pair_products(const SpectralGroup& group, FrequencyBlock block, const T* tiles, T* pairs, cudaStream_t stream) {
   const int64_t blocks = ceil_divide(group.channels, pair_block);
   const int64_t tasks = int64_t{block.count} * group.images * spectral::row_blocks(group) * (blocks * (blocks + 1) / 2);
-  ASNET_LAUNCH(spectral::pair_products_kernel<T>, dim3(ceil_divide(tasks, warps_of_products)),
-               dim3(32, warps_of_products), 0, stream, group, block, tiles, pairs);
+  ASNET_LAUNCH(spectral::pair_products_kernel<T>, dim3(ceil_divide(tasks, warps_of_products)), dim3(32, warps_of_products),
+               0, stream, group, block, tiles, pairs);
 }
 
 template <typename T>
@@ -74,8 +74,8 @@ void gradient_products(const SpectralGroup& group, FrequencyBlock block, const T
 
 // `window` is [image][pair][lag_y][lag_x].
 template <typename T>
-void pairs_to_lags(const SpectralGroup& group, FrequencyBlock block, const T* pairs, const T* waves, bool first,
-                   T* window, cudaStream_t stream) {
+void pairs_to_lags(const SpectralGroup& group, FrequencyBlock block, const T* pairs, const T* waves, bool first, T* window,
+                   cudaStream_t stream) {
   const int64_t windows = ceil_divide(2 * group.lag_x + 1, 32) * (row_of_waves(group.lag_y) / lag_block);
   ASNET_LAUNCH(spectral::pairs_to_lags_kernel<T>,
                dim3(windows * ceil_divide(int64_t{group.images} * group.pairs(), warps_of_products)),

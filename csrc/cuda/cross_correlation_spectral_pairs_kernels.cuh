@@ -153,8 +153,7 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
 // ptxas limits: registers 128, shared 4096
 template <typename T>
 __global__ void __launch_bounds__(32 * warps_of_products, 2)
-    pairs_to_lags_kernel(SpectralGroup group, FrequencyBlock block, const T* pairs, const T* waves, bool first,
-                         T* window) {
+    pairs_to_lags_kernel(SpectralGroup group, FrequencyBlock block, const T* pairs, const T* waves, bool first, T* window) {
   ASNET_SHARED(Complex<T>, wave, [lag_block][lag_block]);
   const int lags_y = 2 * group.lag_y + 1, lags_x = 2 * group.lag_x + 1;
   const int row = static_cast<int>(ceil_divide(group.lag_y + 1, lag_block)) * lag_block;

@@ -31,23 +31,22 @@ inline void check_cuda(cudaError_t status, const char* call) {
 
 // The kernel stands in parentheses, as its template arguments may hold commas: ASNET_LAUNCH((f<float, 4>), grid, ..).
 // Dynamic shared memory beyond 48 KiB has to be asked for.
-#define ASNET_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                   \
-  do {                                                                                                 \
-    const auto asnet_kernel = kernel;                                                                  \
-    const size_t asnet_bytes = shared_bytes;                                                           \
-    if (asnet_bytes > 48 * 1024)                                                                       \
-      ::asnet::cuda::check_cuda(                                                                       \
-          cudaFuncSetAttribute(asnet_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,              \
-                               static_cast<int>(asnet_bytes)),                                         \
-          "the shared memory of " #kernel);                                                            \
-    asnet_kernel<<<grid, block, asnet_bytes, stream>>>(__VA_ARGS__);                                   \
-    ::asnet::cuda::check_cuda(cudaGetLastError(), "the launch of " #kernel);                           \
+#define ASNET_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                      \
+  do {                                                                                                                    \
+    const auto asnet_kernel = kernel;                                                                                     \
+    const size_t asnet_bytes = shared_bytes;                                                                              \
+    if (asnet_bytes > 48 * 1024)                                                                                          \
+      ::asnet::cuda::check_cuda(                                                                                          \
+          cudaFuncSetAttribute(asnet_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(asnet_bytes)), \
+          "the shared memory of " #kernel);                                                                               \
+    asnet_kernel<<<grid, block, asnet_bytes, stream>>>(__VA_ARGS__);                                                      \
+    ::asnet::cuda::check_cuda(cudaGetLastError(), "the launch of " #kernel);                                              \
   } while (false)
 
 // ASNET_SHARED(float, tile, [4][32]) declares shared memory of a size known at compile time; ASNET_DYNAMIC_SHARED(float,
 // tile) names that of the launch, aligned for 16-byte accesses.
 #define ASNET_SHARED(type, name, dimensions) __shared__ alignas(16) type name dimensions
-#define ASNET_DYNAMIC_SHARED(type, name)                   \
+#define ASNET_DYNAMIC_SHARED(type, name)                                \
   extern __shared__ __align__(16) unsigned char asnet_dynamic_shared[]; \
   type* const name = reinterpret_cast<type*>(asnet_dynamic_shared)
 

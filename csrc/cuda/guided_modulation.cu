@@ -40,9 +40,9 @@ void differentiate(const char* op, const BackwardTensors& tensors, const Optiona
     const auto tables = parameter_tables<kernels::ParameterTables<A>>(op, grad, multiplier, shift, conv_bias);
     const cuda::DeviceGuard guard(grad);
     const bool pixels = walk_pixels(tensors.kept);
-    const kernels::Gradients<T> to = {
-        const_pointer<T>(grad), tensors.reads_kept ? const_pointer<T>(tensors.kept) : nullptr, pointer<T>(tensors.grad_x),
-        pointer<A>(tensors.grad_multiplier), pointer<A>(tensors.grad_shift)};
+    const kernels::Gradients<T> to = {const_pointer<T>(grad), tensors.reads_kept ? const_pointer<T>(tensors.kept) : nullptr,
+                                      pointer<T>(tensors.grad_x), pointer<A>(tensors.grad_multiplier),
+                                      pointer<A>(tensors.grad_shift)};
     const int multiprocessors = cuda::multiprocessors();
 
     const kernels::WorkspaceSize size = kernels::backward_workspace(shape, pixels, to, multiprocessors);

@@ -123,8 +123,7 @@ __global__ void __launch_bounds__(kThreads, 2)
       if (pixel + i * piece.rows >= piece.last) break;
 #pragma unroll
       for (int j = 0; j < width; ++j)
-        grads[i].element[j] =
-            differentiate<saved_input>(grads[i].element[j], kepts[i].element[j], p[j], relu, sums[j]);
+        grads[i].element[j] = differentiate<saved_input>(grads[i].element[j], kepts[i].element[j], p[j], relu, sums[j]);
       store_pack_to_global(to.grad_x + at + i * stride, grads[i]);
     }
   }
@@ -142,8 +141,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   const int column = threadIdx.x % work.columns, element = threadIdx.x / work.columns;  // of a sum, if below count
   A sum = 0;
   if (threadIdx.x < count)
-    sum = sum_in_chains(0, piece.rows, 1,
-                        [&](int row) { return exchange[element * length + row * work.columns + column]; });
+    sum =
+        sum_in_chains(0, piece.rows, 1, [&](int row) { return exchange[element * length + row * work.columns + column]; });
 
   if (work.pieces > 1) {
     const int64_t group = piece.n * work.tiles + piece.tile;
@@ -154,9 +153,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int shares = kThreads / count, share = threadIdx.x / count;
     A part = 0;
     if (share < shares)
-      part = sum_in_chains(share, work.pieces, shares, [&](int i) {
-        return of_pieces[static_cast<int64_t>(i) * count + threadIdx.x % count];
-      });
+      part = sum_in_chains(share, work.pieces, shares,
+                           [&](int i) { return of_pieces[static_cast<int64_t>(i) * count + threadIdx.x % count]; });
     exchange[threadIdx.x] = part;
     __syncthreads();
     sum = 0;

@@ -112,8 +112,7 @@ __global__ void __launch_bounds__(kThreads, 3)
       Sums<A> of_pack = {};  // added on its own: a short chain of additions that need not wait for the pack before
 #pragma unroll
       for (int j = 0; j < width; ++j)
-        grads[i].element[j] =
-            differentiate<saved_input>(grads[i].element[j], kepts[i].element[j], p, relu, of_pack);
+        grads[i].element[j] = differentiate<saved_input>(grads[i].element[j], kepts[i].element[j], p, relu, of_pack);
       sums += of_pack;
       store_pack_to_global(to.grad_x + start + (at + i * work.team) * width, grads[i]);
     }

@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kThreads, 2) guided_pointwise_conv2d_kernel(co
     const T* const first = channels_last ? maps[step % kStages] : weights[step % kStages];
     const T* const second = channels_last ? weights[step % kStages] : maps[step % kStages];
     // Two slices of floats at once would not fit into the registers.
-#pragma unroll (sizeof(T) == 4 ? 1 : kPointwiseSlices)
+#pragma unroll(sizeof(T) == 4 ? 1 : kPointwiseSlices)
     for (int slice = 0; slice < kPointwiseSlices; ++slice)
       multiply_slice<T, Tile>(
           sums, [&](int row, int chunk) { return first + First::index(row, slice * kSlice<T> + chunk * kChunk<T>); },
@@ -101,8 +101,8 @@ __global__ void __launch_bounds__(kThreads, 2) guided_pointwise_conv2d_kernel(co
 
 template <typename T, bool channels_last, int out_channels, bool packed>
 void launch_guided_pointwise_conv2d(const PointwiseProblem<T>& problem, cudaStream_t stream) {
-  const int64_t blocks = problem.N * ceil_divide(problem.pixels, kPointwisePixels) *
-                         ceil_divide(problem.out_channels, out_channels);
+  const int64_t blocks =
+      problem.N * ceil_divide(problem.pixels, kPointwisePixels) * ceil_divide(problem.out_channels, out_channels);
   const auto kernel = guided_pointwise_conv2d_kernel<T, channels_last, out_channels, packed>;
   ASNET_LAUNCH(kernel, blocks, kThreads, 0, stream, problem);
 }

@@ -31,8 +31,8 @@ Tensor run(const Tensors& tensors, const Splitting& splitting) {
 
   // The kernels as images at first, then conj(D) g of every step.
   const Tensor pixels = empty_images(padded), prior = torch::stable::new_empty(padded, {height + rows.frequencies()});
-  kernels::place_kernel(rows, const_pointer<T>(tensors.kernel), static_cast<int>(tensors.kernel.size(1)), pointer<T>(pixels),
-                        stream);
+  kernels::place_kernel(rows, const_pointer<T>(tensors.kernel), static_cast<int>(tensors.kernel.size(1)),
+                        pointer<T>(pixels), stream);
   kernels::fill_prior(rows, pointer<T>(prior), stream);
   const Tensor transfer = spectrum_of(pixels);
   Tensor latent = tensors.observed, matched;
@@ -44,7 +44,8 @@ Tensor run(const Tensors& tensors, const Splitting& splitting) {
   double beta = splitting.beta;
   for (int64_t step = 0; step < splitting.steps; ++step, beta *= splitting.growth) {
     if (clips && step > 0) match(tensors.raised);
-    kernels::divergence(rows, const_pointer<T>(latent), static_cast<T>(splitting.strength / beta), pointer<T>(pixels), stream);
+    kernels::divergence(rows, const_pointer<T>(latent), static_cast<T>(splitting.strength / beta), pointer<T>(pixels),
+                        stream);
     const Tensor spectrum = spectrum_of(pixels);
     OptionalTensor predicted;
     if (clips) predicted = torch::stable::empty_like(spectrum);
@@ -73,7 +74,8 @@ std::tuple<Tensor, Tensor> sparse_latent(const Tensor& padded, const Tensor& obs
   const cuda::DeviceGuard guard(padded);
   const Tensors tensors = dense(padded, observed, clipped, kernel);
   if (padded.numel() == 0) return {empty_images(padded), tensors.raised};
-  const Tensor latent = padded.scalar_type() == ScalarType::Double ? run<double>(tensors, splitting) : run<float>(tensors, splitting);
+  const Tensor latent =
+      padded.scalar_type() == ScalarType::Double ? run<double>(tensors, splitting) : run<float>(tensors, splitting);
   return {latent, tensors.raised};
 }
 

@@ -14,8 +14,8 @@ namespace asnet::cuda {
 namespace detail {
 
 template <typename Last>
-torch::stable::Tensor transform(const char* name, const torch::stable::Tensor& values, const std::vector<int64_t>& dimensions,
-                                Last last) {
+torch::stable::Tensor transform(const char* name, const torch::stable::Tensor& values,
+                                const std::vector<int64_t>& dimensions, Last last) {
   constexpr int64_t without_factor = 0;
   std::array<StableIValue, 4> stack{torch::stable::detail::from(values), torch::stable::detail::from(dimensions),
                                     torch::stable::detail::from(without_factor), torch::stable::detail::from(last)};

@@ -329,7 +329,7 @@ def test_a_folder_without_photographs(
     [
         (["--model", "sharpest"], "unknown model 'sharpest'"),
         (["--model", "photo.png"], "is damaged or not a safetensors file"),
-        (["--device", "cuda:99"], "'cuda:99' is not here"),
+        (["--device", "cuda:99"], "'cuda:99' is not available"),
         (["--kernel", "missing.npy"], "there is no file missing.npy"),
         (["--kernel", "black.png"], "black.png holds no blur kernel"),
         (["--tile-size", "8"], "tile_size must be at least"),

@@ -17,8 +17,7 @@ from asnet.networks import AnalysisConfig, ASNetConfig, DeblurNetwork, load_netw
 
 h5py = pytest.importorskip("h5py")
 
-FIXTURE = Path(__file__).parents[2].parent / "shared" / "data" / "official-parity"
-needs_fixture = pytest.mark.skipif(not FIXTURE.is_dir(), reason="needs ../shared/data/official-parity")
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "official_parity"
 
 #: Layers of the analysis network below in the order in which the released code makes them.
 ANALYSIS_LAYERS = {
@@ -331,7 +330,6 @@ def test_a_missing_h5py_is_named_with_its_extra(
     assert "needs h5py: pip install 'asnet[import-weights]'" in one_sentence(capsys)
 
 
-@needs_fixture
 def test_kernel_and_image_are_those_of_the_released_code(tmp_path: Path) -> None:
     output = tmp_path / "released.safetensors"
     keras = FIXTURE / "analysis_weights.h5", FIXTURE / "synthesis_weights.h5"

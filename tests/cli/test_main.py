@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 from messages import one_sentence
+from PIL import Image
 
-from asnet.cli.main import main, set_wait_policy
+from asnet.cli.main import SUBCOMMANDS, main, set_wait_policy
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,9 @@ def test_what_the_system_refuses_is_a_sentence(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["bundle"], ["import-weights"], ["evaluate"], ["evaluate", "levin"], ["evaluate", "pairs"]]
+    "arguments",
+    [*([name] for name in SUBCOMMANDS), ["evaluate", "levin"], ["evaluate", "pairs"]],
+    ids=" ".join,
 )
 def test_help_of_every_level(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -41,11 +45,46 @@ def test_help_of_every_level(arguments: list[str], capsys: pytest.CaptureFixture
     assert f"usage: asnet {' '.join(arguments)}" in capsys.readouterr().out
 
 
+def test_the_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    assert exit_.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, summary in SUBCOMMANDS.items():
+        assert f"{name} {summary}" in shown
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], [], ["deblurr"]], ids=" ".join)
+def test_what_needs_no_network_loads_no_torch(arguments: list[str]) -> None:
+    script = (
+        "import sys\nfrom asnet.cli.main import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print([name for name in ('torch', 'numpy', 'PIL') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", script, *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert finished.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_subcommand_that_does_not_exist_is_answered_with_those_that_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["deblurr"])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    for name in SUBCOMMANDS:
+        assert name in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["train", "--help"], ["Folder of sharp photographs to train on", "{l1,cross_entropy}"]),
         (["evaluate", "koehler", "--help"], ["48 images of 800x800"]),
+        (["deblur", "--help"], ["remove this blur kernel"]),
+        (["serve", "--help"], ["largest upload in megabytes"]),
+        (["sample-kernels", "--help"], ["the paper's classes of sizes in pixels"]),
     ],
 )
 def test_the_help_survives_without_docstrings(arguments: list[str], words: list[str]) -> None:
@@ -54,6 +93,22 @@ def test_the_help_survives_without_docstrings(arguments: list[str], words: list[
     assert finished.returncode == 0, finished.stderr
     for word in words:
         assert word in finished.stdout
+
+
+def test_a_photograph_is_deblurred_without_assertions_and_docstrings(
+    small_weights: Path, tmp_path: Path
+) -> None:
+    pixels = numpy.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=numpy.uint8)
+    photo, result = tmp_path / "photo.png", tmp_path / "sharp.png"
+    Image.fromarray(pixels).resize((42, 36), Image.Resampling.BICUBIC).save(photo)
+    arguments = ["deblur", str(photo), "--line", "5,30", "--model", str(small_weights), "--device", "cpu"]
+    assert main([*arguments, "-o", str(result)]) == 0
+    optimised = tmp_path / "optimised.png"
+    command = [sys.executable, "-OO", "-m", "asnet", *arguments, "-o", str(optimised)]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    with Image.open(result) as one, Image.open(optimised) as other:
+        assert numpy.array_equal(numpy.asarray(one), numpy.asarray(other))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +122,7 @@ def test_threads_of_the_command_sleep_while_they_wait_unless_told_otherwise(
     ignored = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     environment = {name: value for name, value in os.environ.items() if name not in ignored}
     environment |= {"OMP_DISPLAY_ENV": "true", **own}
-    command = [sys.executable, "-m", "asnet", "--version"]
+    command = [sys.executable, "-m", "asnet", "info"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     if "OMP_WAIT_POLICY" not in result.stderr:
         pytest.skip("this OpenMP does not show its settings")

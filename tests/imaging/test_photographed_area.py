@@ -101,8 +101,8 @@ def test_a_clipped_sky_is_photographed(level: float, size: int) -> None:
     roof = 80 + 15 * torch.sin(columns / 40)
     sharp = torch.where(torch.arange(sharp.shape[1])[:, None] < roof, torch.tensor(level), sharp)
     blurred = blur(sharp[None], torch.full((1, size, size), 1 / size**2))[0]
-    rows, columns = photographed_area(blurred).rectangle
-    assert (rows.start, columns.start) == (0, 0)
+    kept_rows, kept_columns = photographed_area(blurred).rectangle
+    assert (kept_rows.start, kept_columns.start) == (0, 0)
 
 
 def test_only_a_step_ends_a_border() -> None:
@@ -138,7 +138,7 @@ def test_transparency_is_filled_without_a_step_and_told_apart() -> None:
     assert area.usable is not None
     kept = inside[area.rectangle]
     assert torch.equal(area.usable[0, 0], kept)
-    original = pixels[(slice(None), *area.rectangle)]
+    original = pixels[:, area.rectangle[0], area.rectangle[1]]
     assert torch.equal(area.pixels[:, kept], original[:, kept])
     steps = area.pixels.diff(dim=2).abs()
     crossing = kept[:, 1:] != kept[:, :-1]

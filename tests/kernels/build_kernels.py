@@ -14,6 +14,7 @@ ASNET_SANITIZE : ``address``, ``undefined``, ``thread`` or ``address,undefined``
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import hashlib
 import importlib.machinery
@@ -24,8 +25,9 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -79,6 +81,15 @@ def cache_folder() -> Path:
     folder = Path(named or Path(tempfile.gettempdir(), f"asnet-kernel-tests-{getpass.getuser()}"))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Have other processes that build the same wait, to find it built: the tests run in several."""
+    lock = cache_folder() / f"{name}-{sanitizers().replace(',', '-') or 'plain'}.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def jobs() -> int:
@@ -153,12 +164,14 @@ def link(
 ) -> Path:
     """A shared object of sources, which are compiled side by side, each after `prefix` (precompiled)."""
     header = prefix or HEADER
-    included = precompile(prefix, flags) if prefix else HEADER
-    with ThreadPoolExecutor(jobs()) as pool:
-        objects = list(pool.map(lambda source: str(compile_object(source, flags, header, included)), sources))
-    command = [*compiler(), "-shared", *optimisation(), *objects, *libraries]
-    target = cache_folder() / hashlib.sha256("\0".join(command).encode()).hexdigest()[:32] / f"{name}.so"
-    make(target, command, f"linking {name}")
+    with one_at_a_time(name):
+        included = precompile(prefix, flags) if prefix else HEADER
+        with ThreadPoolExecutor(jobs()) as pool:
+            made = pool.map(lambda source: str(compile_object(source, flags, header, included)), sources)
+            objects = list(made)
+        command = [*compiler(), "-shared", *optimisation(), *objects, *libraries]
+        target = cache_folder() / hashlib.sha256("\0".join(command).encode()).hexdigest()[:32] / f"{name}.so"
+        make(target, command, f"linking {name}")
     return target
 
 

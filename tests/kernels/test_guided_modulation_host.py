@@ -77,8 +77,8 @@ def test_absent_parameters() -> None:
     torch.manual_seed(2)
     for memory_format, present in itertools.product(FORMATS, itertools.product((True, False), repeat=3)):
         x, grad = (make_maps((2, 8, 5, 3), torch.float32, memory_format) for _ in range(2))
-        tables = make_tables((2, 8), torch.float32)
-        tables = [t if wanted else None for t, wanted in zip(tables, present, strict=True)]
+        made = make_tables((2, 8), torch.float32)
+        tables = [t if wanted else None for t, wanted in zip(made, present, strict=True)]
         for relu in (True, False):
             assert_like_cpu("guided_modulation", (x, *tables, relu))
         assert_like_cpu("guided_modulation_backward", (grad, x, None, *tables, False))

@@ -93,7 +93,7 @@ def test_launches_leave_room_for_two_blocks():
     assert len(oversized({"small": (32, 0)}, {"small": Limits(32, 50177, 0)})) == 1
 
 
-def compile_objects(commands: dict[str, list[str]], version: str) -> dict[Path, str]:
+def compile_objects(commands: list[list[str]], version: str) -> dict[Path, str]:
     """Runs the compilers; object file to what ptxas has said. Both are kept under the hash of the sources."""
 
     def compile_one(command: list[str]) -> tuple[Path, str]:
@@ -110,7 +110,7 @@ def compile_objects(commands: dict[str, list[str]], version: str) -> dict[Path, 
         return target, report.read_text()
 
     with ThreadPoolExecutor(jobs()) as pool:
-        return dict(pool.map(compile_one, commands.values()))
+        return dict(pool.map(compile_one, commands))
 
 
 @pytest.fixture(scope="module")
@@ -127,16 +127,20 @@ def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     builder = setup.BuildLibraries(Distribution({"name": "asnet"}))
     builder.initialize_options()
     folder = tmp_path_factory.mktemp("cuda")
-    builder.build_temp = builder.build_lib = str(folder)
+    builder.build_lib = str(folder)
     builder.inplace = False
     torch = setup.find_torch()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ASNET_CUDA_ARCHITECTURES", raising=False)
-        commands = builder.cuda_objects(nvcc, [str(path) for path in sorted(CUDA.glob("*.cu"))], torch)
-    for command in commands.values():
+        steps = builder.cuda_objects(nvcc, [str(path) for path in sorted(CUDA.glob("*.cu"))], torch)
+    commands = [step.command for step in steps]
+    for command in commands:
         command[1:1] = ["-Xptxas", "-v", "-I", str(ROOT / "csrc")]
     reports = compile_objects(commands, version)
-    builder.link("asnet._C_cuda", setup.find_cxx(), [str(path) for path in reports], torch, nvcc)
+    link = builder.link("asnet._C_cuda", setup.find_cxx(), [str(path) for path in reports], torch, nvcc)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "OBJECTS", folder / "objects")
+        builder.run_ninja([], [link])
     return SimpleNamespace(
         path=Path(builder.get_ext_fullpath("asnet._C_cuda")),
         reports=reports,

@@ -9,12 +9,12 @@ RANDOM = np.random.default_rng(0)
 
 @pytest.mark.parametrize("is_bfloat16", [True, False])
 def test_products_of_16_bit_tiles(kernels, thread_order, is_bfloat16):
-    a, b = RANDOM.normal(size=(16, 16)), RANDOM.normal(size=(16, 8))
-    a, b = (to_bfloat16(x) if is_bfloat16 else x.astype(np.float16) for x in (a, b))
+    exact = RANDOM.normal(size=(16, 16)), RANDOM.normal(size=(16, 8))
+    a, b = (to_bfloat16(x) if is_bfloat16 else x.astype(np.float16) for x in exact)
     d = np.full((16, 8), np.nan, np.float32)
     kernels.multiply_tiles(a, b, d, is_bfloat16)
-    a, b = (from_bfloat16(x) if is_bfloat16 else x.astype(np.float32) for x in (a, b))
-    np.testing.assert_allclose(d, a @ b, rtol=0, atol=1e-5)
+    first, second = (from_bfloat16(x) if is_bfloat16 else x.astype(np.float32) for x in (a, b))
+    np.testing.assert_allclose(d, first @ second, rtol=0, atol=1e-5)
 
 
 def test_products_of_tf32_tiles(kernels, thread_order):

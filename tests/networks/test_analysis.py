@@ -98,15 +98,16 @@ def test_a_map_of_zeros_gives_the_uniform_kernel() -> None:
     torch.testing.assert_close(network(torch.rand(1, 1, 32, 32)), torch.full((1, 7, 7), 1 / 49))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["paper", "official"])
-def test_bfloat16_stays_close(name: str) -> None:
+def test_16_bits_stay_close(name: str, dtype: torch.dtype) -> None:
     network = network_of(small_analysis(name)).eval()
     image = torch.rand(1, 3, 48, 48)
     with torch.no_grad():
         expected = network(image)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", dtype):
             under_autocast = network(image)
-        converted = network.bfloat16()(image)
+        converted = network.to(dtype)(image)
     for kernel in (under_autocast, converted):
         assert kernel.dtype == torch.float32
         assert (kernel - expected).abs().sum() < 0.1

@@ -12,11 +12,10 @@ from asnet.errors import WeightsError
 from asnet.networks import DeblurNetwork
 from asnet.networks.keras_weights import network_from_keras
 
-FIXTURE = Path(__file__).parents[2].parent / "shared" / "data" / "official-parity"
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "official_parity"
 ANALYSIS, SYNTHESIS = FIXTURE / "analysis_weights.h5", FIXTURE / "synthesis_weights.h5"
 
 h5py = pytest.importorskip("h5py")
-pytestmark = pytest.mark.skipif(not FIXTURE.is_dir(), reason="needs ../shared/data/official-parity")
 
 
 @pytest.fixture(scope="module")

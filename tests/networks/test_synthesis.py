@@ -161,15 +161,16 @@ def test_the_seen_neighbourhood_continues_symmetrically_at_the_bottom_and_the_ri
     torch.testing.assert_close(network(image, kernel), network(continued, kernel)[:, :, :17])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", PRESETS)
-def test_bfloat16_stays_close(name: str) -> None:
+def test_16_bits_stay_close(name: str, dtype: torch.dtype) -> None:
     network = network_of(small_synthesis(name)).float().eval()
     image, kernel = random_images(1, 24, 24).float(), random_kernels(1).float()
     with torch.no_grad():
         expected = network(image, kernel)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", dtype):
             under_autocast = network(image, kernel)
-        converted = network.bfloat16()(image, kernel)
+        converted = network.to(dtype)(image, kernel)
     for result in (under_autocast, converted):
         assert result.dtype == torch.float32
         assert (result - expected).abs().max() < 0.1 * expected.abs().max()

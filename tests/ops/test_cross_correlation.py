@@ -133,8 +133,8 @@ def test_opcheck(device, dtype, method):
     grad = torch.randn(2, 6, 7, 5, device=device).to(dtype)
     arguments = (grad, features.clone(), 3, 2, False, method)
     torch.library.opcheck(operators.cross_correlation_backward.default, arguments, **options)
-    arguments = (features.requires_grad_(), 3, 2, True, method)
-    torch.library.opcheck(operators.cross_correlation.default, arguments, **options)
+    inputs = (features.requires_grad_(), 3, 2, True, method)
+    torch.library.opcheck(operators.cross_correlation.default, inputs, **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -88,8 +88,8 @@ def test_clipped_pixels_are_raised_and_others_never_change():
 
 @pytest.mark.parametrize("clips", [False, True])
 def test_strides_and_what_was_given_make_no_difference(clips):
-    padded, kernel, observed, clipped = problem((3, 20, 24), 5)
-    clipped = clipped if clips else None
+    padded, kernel, observed, mask = problem((3, 20, 24), 5)
+    clipped = mask if clips else None
     expected = solve(sparse_latent, padded, kernel, observed, clipped)
     given = [padded, kernel, observed, clipped]
     before = [None if tensor is None else tensor.clone() for tensor in given]

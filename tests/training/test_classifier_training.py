@@ -106,10 +106,9 @@ def test_numbers_for_an_answer_that_is_known(
 
 def run(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
-    train.add_parser(parser.add_subparsers())
-    parsed = parser.parse_args(["train", *map(str, arguments)])
-    code: int = parsed.run(parsed)
-    return code
+    train.configure(parser)
+    parsed = parser.parse_args([*map(str, arguments)])
+    return train.run(parsed)
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@ from typing import Any, Literal
 import pytest
 
 from asnet.errors import ConfigurationError
-from asnet.training.tables import convert, merged, parse_assignment, read_toml
+from asnet.fields import convert
+from asnet.training.tables import merged, parse_assignment, read_toml
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,12 @@ from asnet.training.trainer import BEST, CHECKPOINT, LAST
 
 def parsed(*arguments: str | Path) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    train.add_parser(parser.add_subparsers())
-    return parser.parse_args(["train", *map(str, arguments)])
+    train.configure(parser)
+    return parser.parse_args([*map(str, arguments)])
 
 
 def run(*arguments: str | Path) -> int:
-    namespace = parsed(*arguments)
-    code: int = namespace.run(namespace)
-    return code
+    return train.run(parsed(*arguments))
 
 
 @pytest.fixture
@@ -153,9 +151,8 @@ import sys
 from asnet.cli import train
 
 parser = argparse.ArgumentParser()
-train.add_parser(parser.add_subparsers())
-arguments = parser.parse_args()
-sys.exit(arguments.run(arguments))
+train.configure(parser)
+sys.exit(train.run(parser.parse_args()))
 """
 
 
@@ -173,7 +170,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 def test_ctrl_c_saves_and_says_how_to_continue(recipe: Path, program: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = ["--config", recipe, "--output", folder, "--steps-per-epoch", "100000", "--device", "cpu"]
-    line = [sys.executable, program, "train", "synthesis", *options]
+    line = [sys.executable, program, "synthesis", *options]
     with subprocess.Popen(line, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 300
         log = folder / "metrics.jsonl"
@@ -232,7 +229,7 @@ def test_two_processes_train_as_one_with_the_double_batch(
         "constant",
     ]
     finished = subprocess.run(
-        [*launcher, program, "train", "joint", "--config", recipe, "--output", tmp_path / "two", *options],
+        [*launcher, program, "joint", "--config", recipe, "--output", tmp_path / "two", *options],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,

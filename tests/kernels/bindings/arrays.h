@@ -32,7 +32,7 @@ struct Registration {
 // Numbered, as several files may be compiled as one.
 #define ASNET_BINDINGS(module) ASNET_COUNTED_BINDINGS(module, __COUNTER__)
 #define ASNET_COUNTED_BINDINGS(module, number) ASNET_NUMBERED_BINDINGS(module, number)
-#define ASNET_NUMBERED_BINDINGS(module, number)                                               \
+#define ASNET_NUMBERED_BINDINGS(module, number)                                              \
   static void add_bindings_##number(py::module_& module);                                    \
   static const ::asnet::bindings::Registration registration_##number(add_bindings_##number); \
   static void add_bindings_##number([[maybe_unused]] py::module_& module)

@@ -11,8 +11,8 @@ asnet::cuda::CorrelationSizes sizes_of(const py::array& features, int64_t lag_y,
 
 // `workspace` is an array of bytes, at least as many as cross_correlation_direct_workspace says.
 ASNET_BINDINGS(module) {
-  module.def("cross_correlation_direct_workspace", [](const py::array& features, int64_t lag_y, int64_t lag_x, bool circular,
-                                                      bool backward, int multiprocessors) {
+  module.def("cross_correlation_direct_workspace", [](const py::array& features, int64_t lag_y, int64_t lag_x,
+                                                      bool circular, bool backward, int multiprocessors) {
     const auto sizes = sizes_of(features, lag_y, lag_x, circular);
     int64_t bytes = 0;
     asnet::bindings::dispatch(features, [&]<typename T>() {
@@ -45,9 +45,8 @@ ASNET_BINDINGS(module) {
              [](const py::array& features, int64_t lag_y, int64_t lag_x, bool circular, bool backward) {
                const auto sizes = sizes_of(features, lag_y, lag_x, circular);
                double cost = 0;
-               asnet::bindings::dispatch(features, [&]<typename T>() {
-                 cost = asnet::cuda::cross_correlation_direct_cost<T>(sizes, backward);
-               });
+               asnet::bindings::dispatch(
+                   features, [&]<typename T>() { cost = asnet::cuda::cross_correlation_direct_cost<T>(sizes, backward); });
                return cost;
              });
 }

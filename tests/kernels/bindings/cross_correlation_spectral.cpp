@@ -61,14 +61,13 @@ ASNET_BINDINGS(module) {
         waves, [&]<typename T>() { asnet::cuda::fill_waves(group, inverse, scale, complex_pointer<T>(waves), nullptr); });
   });
   // Strides in elements.
-  module.def(
-      "gather_columns", [](const SpectralGroup& group, const py::array& features, const std::array<int64_t, 4>& strides,
-                           int64_t first_sequence, const py::array& columns) {
-        dispatch_elements(features, [&]<typename E, typename T>() {
-          asnet::cuda::gather_columns(group, pointer<const E>(features), {strides[0], strides[1], strides[2], strides[3]},
-                                      first_sequence, columns.shape(0), pointer<T>(columns), nullptr);
-        });
-      });
+  module.def("gather_columns", [](const SpectralGroup& group, const py::array& features,
+                                  const std::array<int64_t, 4>& strides, int64_t first_sequence, const py::array& columns) {
+    dispatch_elements(features, [&]<typename E, typename T>() {
+      asnet::cuda::gather_columns(group, pointer<const E>(features), {strides[0], strides[1], strides[2], strides[3]},
+                                  first_sequence, columns.shape(0), pointer<T>(columns), nullptr);
+    });
+  });
   module.def("scatter_columns", [](const SpectralGroup& group, const py::array& columns, int64_t first_sequence,
                                    double scale, const py::array& gradient) {
     dispatch_elements(gradient, [&]<typename E, typename T>() {

@@ -6,18 +6,18 @@ using asnet::bindings::pointer;
 namespace cuda = asnet::cuda;
 
 // module.NAME(mended, result, ...) for every kernel there.
-#define ASNET_FAULT(name, grid, shared_bytes)                                                                         \
-  module.def(#name, [](bool mended, const py::array& result) {                                                        \
-    int* const to = pointer<int>(result);                                                                             \
-    mended ? ASNET_LAUNCH(cuda::name<true>, grid, cuda::faults_block, shared_bytes, nullptr, to)                      \
-           : ASNET_LAUNCH(cuda::name<false>, grid, cuda::faults_block, shared_bytes, nullptr, to);                    \
+#define ASNET_FAULT(name, grid, shared_bytes)                                                      \
+  module.def(#name, [](bool mended, const py::array& result) {                                     \
+    int* const to = pointer<int>(result);                                                          \
+    mended ? ASNET_LAUNCH(cuda::name<true>, grid, cuda::faults_block, shared_bytes, nullptr, to)   \
+           : ASNET_LAUNCH(cuda::name<false>, grid, cuda::faults_block, shared_bytes, nullptr, to); \
   })
-#define ASNET_FAULT_OF_INPUT(name, threads)                                                                           \
-  module.def(#name, [](bool mended, const py::array& result, const py::array& indices) {                              \
-    int* const to = pointer<int>(result);                                                                             \
-    const int* const from = pointer<const int>(indices);                                                              \
-    mended ? ASNET_LAUNCH(cuda::name<true>, 1, threads, 0, nullptr, from, to)                                         \
-           : ASNET_LAUNCH(cuda::name<false>, 1, threads, 0, nullptr, from, to);                                       \
+#define ASNET_FAULT_OF_INPUT(name, threads)                                              \
+  module.def(#name, [](bool mended, const py::array& result, const py::array& indices) { \
+    int* const to = pointer<int>(result);                                                \
+    const int* const from = pointer<const int>(indices);                                 \
+    mended ? ASNET_LAUNCH(cuda::name<true>, 1, threads, 0, nullptr, from, to)            \
+           : ASNET_LAUNCH(cuda::name<false>, 1, threads, 0, nullptr, from, to);          \
   })
 
 ASNET_BINDINGS(module) {

@@ -17,16 +17,15 @@ MapShape shape_of(const py::array& maps, bool channels_last) {
 }  // namespace
 
 ASNET_BINDINGS(module) {
-  module.def("guided_modulation", [](const py::array& x, const py::object& multiplier, const py::object& shift,
-                                     const py::object& conv_bias, bool relu, bool channels_last, int multiprocessors,
-                                     const py::array& out) {
-    dispatch(x, [&]<typename T>() {
-      launch_forward<T>(shape_of(x, channels_last), channels_last,
-                        parameter_tables<asnet::cuda::Accumulation<T>>(multiplier, shift, conv_bias), relu,
-                        pointer<const T>(x),
-                        pointer<T>(out), multiprocessors, nullptr);
-    });
-  });
+  module.def("guided_modulation",
+             [](const py::array& x, const py::object& multiplier, const py::object& shift, const py::object& conv_bias,
+                bool relu, bool channels_last, int multiprocessors, const py::array& out) {
+               dispatch(x, [&]<typename T>() {
+                 launch_forward<T>(shape_of(x, channels_last), channels_last,
+                                   parameter_tables<asnet::cuda::Accumulation<T>>(multiplier, shift, conv_bias), relu,
+                                   pointer<const T>(x), pointer<T>(out), multiprocessors, nullptr);
+               });
+             });
 
   // kept: x where saved_input, the output where only the ReLU needs it, None where nothing does. Returns how many sums
   // blocks have shared.
@@ -43,8 +42,8 @@ ASNET_BINDINGS(module) {
                  const WorkspaceSize size = backward_workspace(shape, channels_last, to, multiprocessors);
                  std::vector<A> sums(size.sums, std::numeric_limits<A>::quiet_NaN());
                  std::vector<int> arrived(size.counters);
-                 launch_backward(shape, channels_last, parameter_tables<A>(multiplier, shift, conv_bias), relu,
-                                 saved_input, to, Workspace<A>{sums.data(), arrived.data()}, multiprocessors, nullptr);
+                 launch_backward(shape, channels_last, parameter_tables<A>(multiplier, shift, conv_bias), relu, saved_input,
+                                 to, Workspace<A>{sums.data(), arrived.data()}, multiprocessors, nullptr);
                  shared = size.counters;
                });
                return shared;

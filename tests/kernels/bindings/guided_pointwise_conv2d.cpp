@@ -35,12 +35,11 @@ void run(const py::array& x1, const py::array& x2, const py::array& weight, cons
 }  // namespace
 
 ASNET_BINDINGS(module) {
-  module.def("guided_pointwise_conv2d",
-             [](const py::array& x1, const py::array& x2, const py::array& weight, const py::object& multiplier,
-                const py::object& shift, const py::object& bias, bool relu, bool channels_last, int multiprocessors,
-                const py::array& out) {
-               dispatch(x1, [&]<typename T>() {
-                 run<T>(x1, x2, weight, multiplier, shift, bias, relu, channels_last, multiprocessors, out);
-               });
-             });
+  module.def("guided_pointwise_conv2d", [](const py::array& x1, const py::array& x2, const py::array& weight,
+                                           const py::object& multiplier, const py::object& shift, const py::object& bias,
+                                           bool relu, bool channels_last, int multiprocessors, const py::array& out) {
+    dispatch(x1, [&]<typename T>() {
+      run<T>(x1, x2, weight, multiplier, shift, bias, relu, channels_last, multiprocessors, out);
+    });
+  });
 }

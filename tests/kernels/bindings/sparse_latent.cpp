@@ -26,8 +26,8 @@ void dispatch_latent(const py::array& images, Function function) {
 ASNET_BINDINGS(module) {
   module.def("latent_place_kernel", [](const py::array& kernel, const py::array& image) {
     dispatch_latent(image, [&]<typename T>() {
-      latent::place_kernel(latent_rows(image), pointer<const T>(kernel), static_cast<int>(kernel.shape(1)), pointer<T>(image),
-                           nullptr);
+      latent::place_kernel(latent_rows(image), pointer<const T>(kernel), static_cast<int>(kernel.shape(1)),
+                           pointer<T>(image), nullptr);
     });
   });
   module.def("latent_prior", [](const py::array& image, const py::array& prior) {
@@ -48,16 +48,16 @@ ASNET_BINDINGS(module) {
                                 double scale) {
     dispatch_latent(image, [&]<typename T>() {
       latent::solve<T>(latent_rows(image),
-                       {pointer<const T>(transfer), pointer<const T>(matched), pointer<const T>(prior), pointer<T>(spectrum),
-                        optional_pointer<T>(predicted), static_cast<T>(beta), static_cast<T>(scale)},
+                       {pointer<const T>(transfer), pointer<const T>(matched), pointer<const T>(prior),
+                        pointer<T>(spectrum), optional_pointer<T>(predicted), static_cast<T>(beta), static_cast<T>(scale)},
                        nullptr);
     });
   });
   module.def("latent_raise", [](const py::array& predicted, const py::array& padded, const py::array& clipped,
                                 double brightest, const py::array& observed) {
     dispatch_latent(padded, [&]<typename T>() {
-      latent::raise(latent_rows(padded), pointer<const T>(predicted), pointer<const T>(padded), pointer<const bool>(clipped),
-                    static_cast<T>(brightest), pointer<T>(observed), nullptr);
+      latent::raise(latent_rows(padded), pointer<const T>(predicted), pointer<const T>(padded),
+                    pointer<const bool>(clipped), static_cast<T>(brightest), pointer<T>(observed), nullptr);
     });
   });
 }

@@ -41,9 +41,8 @@ ASNET_BINDINGS(module) {
     const cuda::Tf32Pair pair = cuda::to_tf32_pair(cuda::same_bits<uint32_t>(x));
     return std::pair(pair.high, pair.low);
   });
-  module.def("collectives", [](const py::array& result) {
-    ASNET_LAUNCH(cuda::collectives, 1, 48, 0, nullptr, pointer<int>(result));
-  });
+  module.def("collectives",
+             [](const py::array& result) { ASNET_LAUNCH(cuda::collectives, 1, 48, 0, nullptr, pointer<int>(result)); });
   module.def("copy_stages", [](const py::array& from, const py::array& result) {
     ASNET_LAUNCH(cuda::copy_stages, 1, 32, 0, nullptr, pointer<const float>(from), pointer<float>(result));
   });
@@ -51,8 +50,8 @@ ASNET_BINDINGS(module) {
     ASNET_LAUNCH(cuda::add_atomically, 3, 64, 0, nullptr, pointer<int>(integer), pointer<float>(single),
                  pointer<double>(real));
   });
-  module.def("count_threads", [](const std::vector<unsigned>& grid, const std::vector<unsigned>& block,
-                                 size_t shared_bytes, const py::array& result) {
+  module.def("count_threads", [](const std::vector<unsigned>& grid, const std::vector<unsigned>& block, size_t shared_bytes,
+                                 const py::array& result) {
     ASNET_LAUNCH(cuda::count_threads, dim3(grid[0], grid[1], grid[2]), dim3(block[0], block[1], block[2]), shared_bytes,
                  nullptr, pointer<int>(result));
   });

@@ -84,9 +84,9 @@ struct Thread {
   Meeting* meeting = nullptr;
   unsigned awaited_generation = 0;
 
-  std::vector<Copy> copies;  // not yet arrived
-  unsigned groups = 0;       // made so far
-  bool fenced = false;       // __threadfence was called: later atomics publish
+  std::vector<Copy> copies;    // not yet arrived
+  unsigned groups = 0;         // made so far
+  bool fenced = false;         // __threadfence was called: later atomics publish
   std::vector<void*> atomics;  // accessed since the last fence
 
   Fiber fiber;

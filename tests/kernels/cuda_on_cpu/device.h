@@ -66,13 +66,14 @@ void load_matrices(uint32_t (&r)[4], const void* row, ASNET_HERE) {
   cuda_on_cpu::expect_multiple(row, 16, "load_matrices: a row");
   std::memcpy(&loaded, row, sizeof(Row));
   const cuda_on_cpu::Exchanged<Row> rows(0xffffffffu, loaded, "load_matrices", at);
-  if (cuda_on_cpu::current->warp->lanes != 0xffffffffu) cuda_on_cpu::fail("load_matrices in a warp of less than 32 threads");
+  if (cuda_on_cpu::current->warp->lanes != 0xffffffffu)
+    cuda_on_cpu::fail("load_matrices in a warp of less than 32 threads");
   const unsigned row_number = cuda_on_cpu::current->lane / 4, column = cuda_on_cpu::current->lane % 4 * 2;
   for (unsigned i = 0; i < 4; ++i) {
     uint32_t pair[2];
     for (unsigned j = 0; j < 2; ++j)
-      pair[j] = transposed ? rows.of(8 * i + column + j).element[row_number]
-                           : rows.of(8 * i + row_number).element[column + j];
+      pair[j] =
+          transposed ? rows.of(8 * i + column + j).element[row_number] : rows.of(8 * i + row_number).element[column + j];
     r[i] = pair[0] | pair[1] << 16;
   }
 }

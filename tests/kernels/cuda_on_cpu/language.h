@@ -44,7 +44,7 @@ inline Meeting& meeting_of(Warp& warp, uint32_t mask) {
 // Waits for the lanes of `mask`, which give `bytes` of a value each; returns the values of all lanes, valid until this
 // lane's next meeting with the same mask. Orders memory only where `ordering`.
 inline const unsigned char (*meet(uint32_t mask, const void* value, size_t bytes, bool ordering, const char* operation,
-                                  Location at))[Meeting::value_bytes] {
+                                  Location at)) [Meeting::value_bytes] {
   Thread& thread = *current;
   Meeting* meeting = nullptr;
   char* mark = nullptr;
@@ -152,11 +152,10 @@ inline void fence() {
 
 #define ASNET_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
   ::asnet::cuda_on_cpu::launch(#kernel, kernel, grid, block, shared_bytes, stream __VA_OPT__(, ) __VA_ARGS__)
-#define ASNET_SHARED(type, name, dimensions)   \
-  using name##_array = type dimensions;        \
-  static char name##_key;                      \
-  auto& name = *static_cast<name##_array*>(    \
-      ::asnet::cuda_on_cpu::shared_memory(&name##_key, sizeof(name##_array), false))
+#define ASNET_SHARED(type, name, dimensions) \
+  using name##_array = type dimensions;      \
+  static char name##_key;                    \
+  auto& name = *static_cast<name##_array*>(::asnet::cuda_on_cpu::shared_memory(&name##_key, sizeof(name##_array), false))
 #define ASNET_DYNAMIC_SHARED(type, name) \
   type* const name = static_cast<type*>(::asnet::cuda_on_cpu::dynamic_shared_memory())
 

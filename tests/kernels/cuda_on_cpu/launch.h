@@ -76,8 +76,7 @@ inline void open_barrier(Block& block) {
     const uint32_t missing = thread.meeting->mask & ~thread.meeting->arrived;
     for (const Thread& other : block.threads)
       if (other.warp == thread.warp && (missing >> other.lane & 1) != 0)
-        throw Error("lanes of a warp collective are missing: " + whereabouts(thread) + " waits for " +
-                    whereabouts(other));
+        throw Error("lanes of a warp collective are missing: " + whereabouts(thread) + " waits for " + whereabouts(other));
   }
   throw Error("deadlock");
 }
@@ -159,8 +158,8 @@ inline void record(const char* kernel, const Block& block) {
   largest.shared_bytes = std::max(largest.shared_bytes, shared);
 }
 
-inline void launch_body(const char* kernel, dim3 grid, dim3 block_size, size_t dynamic_shared_bytes, void (*body)(const void*),
-                        const void* arguments) {
+inline void launch_body(const char* kernel, dim3 grid, dim3 block_size, size_t dynamic_shared_bytes,
+                        void (*body)(const void*), const void* arguments) {
   const Unseen unseen;
   expect_valid(grid, block_size);
   if (current != nullptr) throw Error("a kernel launches a kernel");
@@ -207,8 +206,8 @@ inline void launch_body(const char* kernel, dim3 grid, dim3 block_size, size_t d
 }
 
 template <typename... Parameters>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_shared_bytes, cudaStream_t,
-            std::type_identity_t<Parameters>... arguments) {
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_shared_bytes,
+            cudaStream_t, std::type_identity_t<Parameters>... arguments) {
   if (Translated* const translated = find_translated(reinterpret_cast<const void*>(kernel))) {
     struct Call {
       const ptx::Kernel& kernel;

@@ -53,8 +53,9 @@ struct bf16 {
 using f16 = _Float16;
 
 template <size_t bytes>
-using Bits = std::conditional_t<bytes == 1, uint8_t,
-                                std::conditional_t<bytes == 2, uint16_t, std::conditional_t<bytes == 4, uint32_t, uint64_t>>>;
+using Bits =
+    std::conditional_t<bytes == 1, uint8_t,
+                       std::conditional_t<bytes == 2, uint16_t, std::conditional_t<bytes == 4, uint32_t, uint64_t>>>;
 
 // The lower bits of a register, or an immediate, as T.
 template <typename T, typename Register>
@@ -136,7 +137,8 @@ T remainder(const Machine& machine, T a, T b, Location at) {
 // The lower `length` bits of a into b at `position`.
 template <typename T>
 T bfi(T a, T b, uint32_t position, uint32_t length) {
-  const T mask = static_cast<T>(shl(length < 8 * sizeof(T) ? static_cast<T>((T(1) << length) - 1) : static_cast<T>(~T(0)), position));
+  const T mask =
+      static_cast<T>(shl(length < 8 * sizeof(T) ? static_cast<T>((T(1) << length) - 1) : static_cast<T>(~T(0)), position));
   return static_cast<T>((b & ~mask) | (shl(a, position) & mask));
 }
 

@@ -339,7 +339,8 @@ def translate(path: Path, text: str, names: dict[str, str]) -> str:
     UnknownInstruction
         The PTX has an instruction that machine.h has no words for.
     """
-    functions, table = [], []
+    functions: list[str] = []
+    table: list[str] = []
     for mangled, first_line, body in entries(text):
         if mangled in names:
             entry = read_entry(mangled, first_line, body, text)
