@@ -1,4 +1,4 @@
-"""Pairs of kernels and estimates come from the file, in sizes as asked for, and bad files get one sentence."""
+"""Pairs of kernels and estimates come from the file, in sizes as asked for, and bad files are refused."""
 
 from pathlib import Path
 
