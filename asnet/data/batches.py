@@ -33,6 +33,7 @@ class Batch(NamedTuple):
     sharp: Tensor  # (N, 3, crop, crop), aligned with `blurred` without the halo
     kernel: Tensor  # (N, K, K)
     given: Tensor  # (N, K, K): what a network that is given kernels is given, some of them wrong
+    estimated: Tensor  # (N,) bool: which of those are wrong
     halo: tuple[int, int, int, int] = (0, 0, 0, 0)  # pixels at the left, right, top and bottom
 
 
@@ -120,7 +121,7 @@ class BatchSource:
         # Whatever precision the networks run in, their data are float32.
         with torch.autocast(device.type, enabled=False):
             choices = self._generator("crops and kernels", index, torch.device("cpu"))
-            kernel, given = self._kernels(index, choices)
+            kernel, given, estimated = self._kernels(index, choices)
             extent = int(support_size(kernel).max())
             halo = min(self.halo, extent)
             # The canvas may be wider than any of the kernels: the photographs need not fit it.
@@ -137,10 +138,10 @@ class BatchSource:
         rows = slice(margin + top, margin + top + self.crop)
         columns = slice(margin + left, margin + left + self.crop)
         sharp = lit[..., rows, columns].clamp_max(1.0)
-        return Batch(blurred, sharp, kernel, given, (left, 2 * halo - left, top, 2 * halo - top))
+        return Batch(blurred, sharp, kernel, given, estimated, (left, 2 * halo - left, top, 2 * halo - top))
 
-    def _kernels(self, index: int, choices: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the true kernels (N, K, K) of a batch and those that are given."""
+    def _kernels(self, index: int, choices: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the true kernels (N, K, K) of a batch, those that are given, and which are wrong (N,)."""
         kernel = sample_blur_kernels(
             self.batch_size, self.kernel_config, generator=choices, device=self.photographs.device
         )
@@ -153,6 +154,7 @@ class BatchSource:
             wrong, estimated = self._estimates.draw(support_size(wrong), generator=errors)
             kernel = torch.cat([kernel[:right], wrong])
         given = torch.cat([kernel[:right], estimated])
+        mistaken = torch.arange(len(kernel), device=kernel.device) >= right
         if self._unblurred_share:
             canvas = self.kernel_config.canvas
             chosen = RandomNumbers(len(kernel), errors, kernel.device).chosen(self._unblurred_share)
@@ -162,7 +164,8 @@ class BatchSource:
             point[canvas // 2, canvas // 2] = 1.0
             kernel = torch.where(chosen[:, None, None], point, kernel)
             given = torch.where(chosen[:, None, None], imagined, given)
-        return kernel, given
+            mistaken = mistaken | chosen
+        return kernel, given, mistaken
 
     def _greyed(self, region: Tensor, index: int) -> Tensor:
         if not self._grey_share:
