@@ -35,6 +35,10 @@ FREQUENCIES, CELL = 128, 8
 #: Powers far below this are all the same to a deconvolution.
 POWER_FLOOR = 1e-3
 
+#: What a guiding unit reads for an estimated kernel, where it reads 0 for a known one: large, so that weights
+#: which start from 0 soon make a difference.
+ESTIMATE_INPUT = 5.0
+
 #: Width of a description without the noise level.
 DESCRIPTION_WIDTH = RESOLUTIONS * WINDOW**2 + (FREQUENCIES // CELL) * (FREQUENCIES // 2 // CELL)
 
@@ -184,7 +188,7 @@ def guide_inputs(
         parts = [part.expand(len(noise), -1) for part in parts]
         parts.append((noise.float() / REFERENCE_NOISE).log()[:, None])
     if config.distrusts_estimates:
-        flags = kernel.new_zeros(1) if estimated is None else estimated.float()
+        flags = kernel.new_zeros(1) if estimated is None else ESTIMATE_INPUT * estimated.float()
         count = max(len(parts[0]), len(flags))
         parts = [part.expand(count, -1) for part in (*parts, flags[:, None])]
     return torch.cat(parts, dim=1)
