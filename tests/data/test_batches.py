@@ -37,6 +37,7 @@ def test_shapes_and_ranges(photographs: Photographs) -> None:
     assert batch.kernel.shape == (3, 15, 15)
     assert batch.given.shape == batch.kernel.shape
     assert {tensor.dtype for tensor in batch[:4]} == {torch.float32}
+    assert batch.estimated.tolist() == [False] * 3
     assert 0 <= batch.sharp.min() <= batch.sharp.max() <= 1
 
 
@@ -103,6 +104,7 @@ def test_given_kernels_are_the_true_ones_but_for_the_wrong_share(photographs: Ph
     assert torch.equal(batch.blurred, plain.batch(0).blurred)
     same = [torch.equal(given, true) for given, true in zip(batch.given, batch.kernel, strict=True)]
     assert same == [True, True, False, False]
+    assert batch.estimated.tolist() == [False, False, True, True]
 
 
 def test_estimates_replace_the_kernels_of_the_wrong_share(photographs: Photographs, tmp_path: Path) -> None:
@@ -130,6 +132,7 @@ def test_images_without_blur_come_with_a_small_kernel(photographs: Photographs) 
     torch.testing.assert_close(batch.blurred, batch.sharp)
     assert (support_size(batch.given) <= 9).all()
     assert (support_size(batch.given) > 1).any()
+    assert batch.estimated.all()
     half = source(photographs, batch_size=40, unblurred_share=0.5).batch(0)
     assert 8 < (support_size(half.kernel) == 1).sum() < 32
 
