@@ -79,7 +79,7 @@ def distil(old: SynthesisNetwork, new: SynthesisNetwork, generator: torch.Genera
         sizes = BlurKernelConfig(canvas=largest, minimum_size=3 if largest == grid else grid + 2)
         kernel = sample_blur_kernels(BATCH, sizes, generator=generator)
         known = fit_kernel_to_grid(shrunk(kernel, grid) if largest > grid else kernel, grid)
-        inputs = guide_inputs(new.config, kernel, torch.full((BATCH,), 0.01))
+        inputs = guide_inputs(new.config, kernel, torch.full((BATCH,), 0.01), torch.arange(BATCH) % 2 == 0)
         loss = torch.stack(
             [
                 F.mse_loss(

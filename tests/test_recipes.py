@@ -83,13 +83,41 @@ def test_what_does_not_fit_together_is_said(
     assert not (tmp_path / "pair.safetensors").exists()
 
 
+def test_a_widened_network_restores_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ASNetConfig.compact()
+    synthesis = replace(config.synthesis, channels=(4, 6), distrusts_estimates=False)
+    torch.manual_seed(0)
+    old = DeblurNetwork(replace(config, synthesis=synthesis)).eval()
+    # A network that was not trained adds nothing to its Wiener copy.
+    torch.nn.init.normal_(old.synthesis.output.weight, std=0.1)
+    save_weights(tmp_path / "old.safetensors", old, training_data="none", revision="first")
+    run(monkeypatch, "distrust_estimates.py", tmp_path / "old.safetensors", tmp_path / "new.safetensors")
+    new = load_network(tmp_path / "new.safetensors")
+    assert new.config.synthesis.distrusts_estimates
+    assert "first" in read_header(tmp_path / "new.safetensors").revision
+    blurred, kernel = torch.rand(1, 3, 40, 40), torch.full((1, 3, 3), 1 / 9)
+    for estimated in (False, True):
+        torch.testing.assert_close(
+            new.synthesis(blurred, kernel, estimated=estimated), old.synthesis(blurred, kernel)
+        )
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "distrust_estimates.py", tmp_path / "new.safetensors", tmp_path / "newer")
+    assert not (tmp_path / "newer").exists()
+
+
 def test_a_grown_network_keeps_the_old_u_net() -> None:
     grow = runpy.run_path(str(CONFIGURATIONS / "grow_compact.py"))
     today = ASNetConfig.compact().synthesis
     defaults = SynthesisConfig()
     changes = {
         name: getattr(defaults, name)
-        for name in ("guide_input", "adapts_to_noise", "sparse_strengths", "sparse_thresholds")
+        for name in (
+            "guide_input",
+            "adapts_to_noise",
+            "distrusts_estimates",
+            "sparse_strengths",
+            "sparse_thresholds",
+        )
     }
     old_config = replace(today, kernel_size=31, wiener_strengths=(0.004, 0.016, 0.06), **changes)
     torch.manual_seed(0)

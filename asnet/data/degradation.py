@@ -18,6 +18,8 @@ from asnet.networks.wiener import fast_fft_length
 _SMALLEST_SPECTRAL_KERNEL = 9
 # Areas brighter than this are taken as clipped by the camera that made the sharp photograph.
 _BRIGHT = 0.9
+# Pixels to which correlated noise reaches.
+_CORRELATION_REACH = 6
 # Share of a light's intensity that each of its channels has.
 _LIGHT_TINT = (0.4, 1.0)
 
@@ -36,6 +38,11 @@ class DegradationConfig:
     noise_exponent
         Power of the uniform number between 0 and 1 that chooses within the range of `noise`; above 1 there is
         little noise more often than much.
+    noise_correlation
+        Standard deviation, in pixels, of the Gaussian that the noise is filtered with, as demosaicing and a
+        camera's smoothing do; it keeps the strength that `noise` says. 0 leaves it white.
+    noise_correlation_probability
+        Share of the images to which `noise_correlation` applies.
     gamma
         Exponent by which intensities are made linear before the blur, and encoded again after it (2.2 is
         close to sRGB); 1 blurs the intensities as they are.
@@ -76,6 +83,8 @@ class DegradationConfig:
 
     noise: tuple[float, float] = (0.02, 0.02)
     noise_exponent: float = 1.0
+    noise_correlation: tuple[float, float] = (0.0, 0.0)
+    noise_correlation_probability: float = 1.0
     gamma: float = 1.0
     gamma_probability: float = 1.0
     poisson: tuple[float, float] | None = None
@@ -92,6 +101,7 @@ class DegradationConfig:
     def __post_init__(self) -> None:
         for name, smallest, largest in (
             ("noise", 0.0, float("inf")),
+            ("noise_correlation", 0.0, 2.0),
             ("poisson", 1e-3, float("inf")),
             ("saturation", 1.0, float("inf")),
             ("lights", 0, float("inf")),
@@ -117,7 +127,13 @@ class DegradationConfig:
         for name in ("gamma", "noise_exponent"):
             if not getattr(self, name) > 0.0:
                 raise ConfigurationError(f"{name} must be positive, not {getattr(self, name)}")
-        for name in ("saturation_probability", "gamma_probability", "jpeg_probability", "lights_probability"):
+        for name in (
+            "noise_correlation_probability",
+            "saturation_probability",
+            "gamma_probability",
+            "jpeg_probability",
+            "lights_probability",
+        ):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigurationError(f"{name} must lie within [0, 1], not {getattr(self, name)}")
 
@@ -265,6 +281,9 @@ def degrade(
         image = image.clamp_min(0.0) ** (1.0 / exponent)
     if config.noise[1] > 0.0:
         noise = torch.randn(image.shape, generator=generator, device=generator.device, dtype=image.dtype)
+        if config.noise_correlation[1] > 0.0:
+            reach = uniform(config.noise_correlation) * among(config.noise_correlation_probability)
+            noise = _correlated(noise, reach.to(noise).flatten())
         lowest, highest = config.noise
         deviation = lowest + (highest - lowest) * uniform((0.0, 1.0)) ** config.noise_exponent
         image = image + deviation * noise.to(image.device)
@@ -311,6 +330,20 @@ def _blur_spectral(sharp: Tensor, kernels: Tensor) -> Tensor:
     transfer = torch.fft.rfft2(kernels.to(sharp.dtype), s=shape)[:, None]
     result: Tensor = torch.fft.irfft2(spectrum * transfer, s=shape)
     return result[..., size - 1 : height, size - 1 : width].contiguous()
+
+
+def _correlated(noise: Tensor, deviation: Tensor) -> Tensor:
+    """Filter white noise (N, C, H, W) with Gaussians of deviations (N,), at most 2; its variance stays."""
+    offset = torch.arange(-_CORRELATION_REACH, _CORRELATION_REACH + 1, device=noise.device, dtype=noise.dtype)
+    taps = torch.exp(-0.5 * (offset / deviation.clamp_min(0.05)[:, None]) ** 2)
+    taps = taps / taps.norm(dim=1, keepdim=True)
+    # The images of the batch become the groups of one convolution; noise has no border to keep.
+    channels = noise.transpose(0, 1)
+    padding = _CORRELATION_REACH
+    padded = functional.pad(channels, (padding,) * 4, mode="circular")
+    count = len(noise)
+    filtered = functional.conv2d(padded, taps[:, None, :, None], groups=count)
+    return functional.conv2d(filtered, taps[:, None, None, :], groups=count).transpose(0, 1)
 
 
 def _to_bytes(image: Tensor) -> Tensor:

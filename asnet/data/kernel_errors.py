@@ -12,7 +12,6 @@ from asnet.errors import InputError
 
 # Each error befalls a kernel with this probability, independently of the others.
 _SCALE_PROBABILITY, _LARGEST_LOG_SCALE = 0.4, 0.12
-_SHIFT_PROBABILITY, _LARGEST_SHIFT = 0.4, 0.6
 _BLUR_PROBABILITY, _LARGEST_DEVIATION = 0.4, 1.0
 _SHARPEN_PROBABILITY, _LARGEST_EXPONENT = 0.3, 1.6
 _DROP_PROBABILITY, _LARGEST_THRESHOLD = 0.5, 0.25
@@ -27,9 +26,9 @@ _MISTAKEN_PROBABILITY, _MISTAKEN_DEVIATION = 0.4, (0.4, 1.2)
 def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
     """Return what an estimate might have made of blur kernels.
 
-    A kernel is, each with a probability of its own: of another scale, shifted by less than a pixel, blurred
-    or sharpened, without its faint parts, and with a faint copy of itself somewhere else. The strengths are
-    uniform.
+    A kernel is, each with a probability of its own: of another scale, blurred or sharpened, without its faint
+    parts, and with a faint copy of itself somewhere else. The strengths are uniform. The centroid stays where
+    it is: where an estimate lies is no error, only what shape it has.
 
     Parameters
     ----------
@@ -52,38 +51,46 @@ def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
         raise InputError(f"blur kernels must be (N, K, K) with K odd, not {tuple(kernels.shape)}")
     if not len(kernels):
         return kernels.clone()
-    draws = torch.rand((len(kernels), 17), generator=generator, device=generator.device).to(kernels.device)
-    chance, amount, place = draws[:, :7], draws[:, 7:13], draws[:, 13:]
+    draws = torch.rand((len(kernels), 14), generator=generator, device=generator.device).to(kernels.device)
+    chance, amount, place = draws[:, :6], draws[:, 6:12], draws[:, 12:]
 
     scale = (_chosen(chance[:, 0], _SCALE_PROBABILITY) * _LARGEST_LOG_SCALE * (2 * amount[:, 0] - 1)).exp()
-    shift = _chosen(chance[:, 1], _SHIFT_PROBABILITY)[:, None] * _LARGEST_SHIFT * (2 * place[:, :2] - 1)
-    wrong = _moved(kernels.float(), scale, shift)
-    wrong = _blurred(wrong, _chosen(chance[:, 2], _BLUR_PROBABILITY) * _LARGEST_DEVIATION * amount[:, 1])
-    sharpened = _chosen(chance[:, 3], _SHARPEN_PROBABILITY) * (_LARGEST_EXPONENT - 1) * amount[:, 2]
+    unmoved = torch.zeros_like(place)
+    wrong = _moved(kernels.float(), scale, unmoved)
+    wrong = _blurred(wrong, _chosen(chance[:, 1], _BLUR_PROBABILITY) * _LARGEST_DEVIATION * amount[:, 1])
+    sharpened = _chosen(chance[:, 2], _SHARPEN_PROBABILITY) * (_LARGEST_EXPONENT - 1) * amount[:, 2]
     wrong = wrong ** (1 + sharpened)[:, None, None]
     wrong = wrong / wrong.sum((1, 2), keepdim=True)
 
-    faint = _chosen(chance[:, 4], _DROP_PROBABILITY) * _LARGEST_THRESHOLD * amount[:, 3]
+    faint = _chosen(chance[:, 3], _DROP_PROBABILITY) * _LARGEST_THRESHOLD * amount[:, 3]
     wrong = wrong * (wrong >= faint[:, None, None] * wrong.amax((1, 2), keepdim=True))
     wrong = wrong / wrong.sum((1, 2), keepdim=True)
 
     # The copy stays within the kernel's own extent, and what leaves the grid is lost.
-    distance = _radius(kernels)[:, None] * (2 * place[:, 2:] - 1)
+    distance = _radius(kernels)[:, None] * (2 * place - 1)
     ghost = _moved(wrong, torch.ones_like(scale), distance)
-    share = _chosen(chance[:, 5], _GHOST_PROBABILITY) * _LARGEST_GHOST * amount[:, 4]
+    share = _chosen(chance[:, 4], _GHOST_PROBABILITY) * _LARGEST_GHOST * amount[:, 4]
     wrong = wrong + share[:, None, None] * ghost
 
-    mistaken = (chance[:, 6] < _MISTAKEN_PROBABILITY) & (2 * _radius(kernels) + 1 <= _SMALL_SIDE)
+    mistaken = (chance[:, 5] < _MISTAKEN_PROBABILITY) & (2 * _radius(kernels) + 1 <= _SMALL_SIDE)
     low, high = _MISTAKEN_DEVIATION
     point = torch.zeros_like(wrong)
     point[:, kernels.shape[-1] // 2, kernels.shape[-1] // 2] = 1
     other = _blurred(point, low + (high - low) * amount[:, 5])
     wrong = torch.where(mistaken[:, None, None], other, wrong)
+    wrong = wrong / wrong.sum((1, 2), keepdim=True)
+    wrong = _moved(wrong, torch.ones_like(scale), _centroid(kernels.float()) - _centroid(wrong))
     return wrong / wrong.sum((1, 2), keepdim=True)
 
 
 def _chosen(draw: Tensor, probability: float) -> Tensor:
     return (draw < probability).float()
+
+
+def _centroid(kernels: Tensor) -> Tensor:
+    """Return the centroid (N, 2) of kernels of sum 1 from the centre of the grid, x and y, in pixels."""
+    offset = torch.arange(kernels.shape[-1], device=kernels.device) - kernels.shape[-1] // 2.0
+    return torch.stack([(kernels.sum(axis) * offset).sum(1) for axis in (1, 2)], dim=1)
 
 
 def _radius(kernels: Tensor) -> Tensor:

@@ -181,6 +181,9 @@ class SynthesisConfig:
         Measure the noise of each photograph and scale strengths and thresholds with it; `wiener_strengths`,
         `sparse_strengths` and `sparse_thresholds` are then those for a noise of 0.01. Guiding units that read
         a description read the noise too.
+    distrusts_estimates : bool
+        Tell the guiding units whether the kernel is known or an estimate, which may be wrong. Needs the
+        guide input "description".
     sparse_strengths, sparse_thresholds : tuple of float
         Strengths and thresholds of the successive steps of a sparse deconvolution, which starts from the
         first of the Wiener copies and joins the input as well; empty for none.
@@ -217,6 +220,7 @@ class SynthesisConfig:
     image_scale: float = 1.0
     wiener_strengths: tuple[float, ...] = ()
     adapts_to_noise: bool = False
+    distrusts_estimates: bool = False
     sparse_strengths: tuple[float, ...] = ()
     sparse_thresholds: tuple[float, ...] = ()
     block: Block = "plain"
@@ -264,6 +268,8 @@ class SynthesisConfig:
             )
         if (self.sparse_strengths or self.adapts_to_noise) and not self.wiener_strengths:
             raise ConfigurationError("sparse_strengths and adapts_to_noise need wiener_strengths")
+        if self.distrusts_estimates and self.guide_input != "description":
+            raise ConfigurationError("distrusts_estimates needs guide_input 'description'")
         if self.residual == "wiener" and not 0 <= self.residual_strength < len(self.wiener_strengths):
             raise ConfigurationError(
                 f"residual_strength must index one of {len(self.wiener_strengths)} wiener_strengths, "
@@ -367,6 +373,7 @@ class ASNetConfig:
             guide_input_scale=10.0,
             wiener_strengths=(0.004, 0.016, 0.06, 0.24),
             adapts_to_noise=True,
+            distrusts_estimates=True,
             sparse_strengths=(0.02, 0.12),
             sparse_thresholds=(0.06, 0.025),
             block="residual",

@@ -35,6 +35,10 @@ FREQUENCIES, CELL = 128, 8
 #: Powers far below this are all the same to a deconvolution.
 POWER_FLOOR = 1e-3
 
+#: What a guiding unit reads for an estimated kernel, where it reads 0 for a known one: large, so that weights
+#: which start from 0 soon make a difference.
+ESTIMATE_INPUT = 5.0
+
 #: Width of a description without the noise level.
 DESCRIPTION_WIDTH = RESOLUTIONS * WINDOW**2 + (FREQUENCIES // CELL) * (FREQUENCIES // 2 // CELL)
 
@@ -156,10 +160,12 @@ def guide_width(config: SynthesisConfig) -> int:
     """Return the number of values that the guiding units of a configuration read."""
     if config.guide_input == "grid":
         return config.kernel_size**2
-    return DESCRIPTION_WIDTH + config.adapts_to_noise
+    return DESCRIPTION_WIDTH + config.adapts_to_noise + config.distrusts_estimates
 
 
-def guide_inputs(config: SynthesisConfig, kernel: Tensor, noise: Tensor | None) -> Tensor:
+def guide_inputs(
+    config: SynthesisConfig, kernel: Tensor, noise: Tensor | None, estimated: Tensor | None = None
+) -> Tensor:
     """Return what the guiding units read, (N, F) float32.
 
     Parameters
@@ -170,6 +176,8 @@ def guide_inputs(config: SynthesisConfig, kernel: Tensor, noise: Tensor | None) 
         Blur kernels (N, k, k) or (1, k, k), k odd and at most `config.kernel_size`.
     noise : Tensor or None
         Standard deviations (N,) of the noise where the network adapts to it.
+    estimated : Tensor or None
+        (N,) bool, which kernels are estimates, where the network distrusts those; None if all are known.
     """
     if config.guide_input == "grid":
         return fit_kernel_to_grid(kernel, config.kernel_size).flatten(1) * config.guide_input_scale
@@ -179,6 +187,10 @@ def guide_inputs(config: SynthesisConfig, kernel: Tensor, noise: Tensor | None) 
         # One kernel may serve images of different noise.
         parts = [part.expand(len(noise), -1) for part in parts]
         parts.append((noise.float() / REFERENCE_NOISE).log()[:, None])
+    if config.distrusts_estimates:
+        flags = kernel.new_zeros(1) if estimated is None else ESTIMATE_INPUT * estimated.float()
+        count = max(len(parts[0]), len(flags))
+        parts = [part.expand(count, -1) for part in (*parts, flags[:, None])]
     return torch.cat(parts, dim=1)
 
 

@@ -95,7 +95,8 @@ class DeblurNetwork(nn.Module):
         InputError
             If the iterated analysis, which estimates the kernels, was converted to a type of 16 bits.
         """
+        estimated = kernel is None
         if kernel is None:
             _check_dtype(self.analysis)
             kernel = self.analysis(blurred)
-        return DeblurResult(self.synthesis(blurred, kernel), kernel)
+        return DeblurResult(self.synthesis(blurred, kernel, estimated=estimated), kernel)

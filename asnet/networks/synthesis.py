@@ -250,6 +250,7 @@ class SynthesisNetwork(nn.Module):
         statistics: PhotographStatistics | None = None,
         halo: tuple[int, int, int, int] = (0, 0, 0, 0),
         regularisation: float = 1.0,
+        estimated: bool | Tensor = False,
     ) -> Tensor:
         """Deblur images by known blur kernels.
 
@@ -268,6 +269,9 @@ class SynthesisNetwork(nn.Module):
         regularisation : float
             Factor on the strengths of the Wiener deconvolution: above 1 it amplifies less noise and restores
             less detail. Networks without that deconvolution take 1 alone.
+        estimated : bool or Tensor
+            Whether the kernels are estimates, which may be wrong, for all images or (N,) for each. Networks
+            that do not distrust estimates restore alike by both.
 
         Returns
         -------
@@ -280,7 +284,12 @@ class SynthesisNetwork(nn.Module):
             If a shape is not one of these, or the network has nothing to regularise.
         """
         prepared = self.prepare(
-            blurred, kernel, statistics=statistics, halo=halo, regularisation=regularisation
+            blurred,
+            kernel,
+            statistics=statistics,
+            halo=halo,
+            regularisation=regularisation,
+            estimated=estimated,
         )
         return self.restore(prepared)
 
@@ -292,6 +301,7 @@ class SynthesisNetwork(nn.Module):
         statistics: PhotographStatistics | None = None,
         halo: tuple[int, int, int, int] = (0, 0, 0, 0),
         regularisation: float = 1.0,
+        estimated: bool | Tensor = False,
     ) -> PreparedImages:
         """Deconvolve images and describe their kernels: all that comes before the U-Net; see `forward`."""
         config = self.config
@@ -318,7 +328,8 @@ class SynthesisNetwork(nn.Module):
                     image[..., rows, columns]
                     for image in self._deconvolved(deconvolution, noise, regularisation)
                 ]
-            description = guide_inputs(config, kernel, noise)
+            flags = torch.as_tensor(estimated, device=blurred.device).expand(blurred.shape[0])
+            description = guide_inputs(config, kernel, noise, flags)
         mean = core.mean((2, 3)) if statistics is None else statistics.mean
         return PreparedImages(tuple(images), mean, description)
 

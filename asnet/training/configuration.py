@@ -83,6 +83,13 @@ class TrainingConfig:
     wrong_kernel_share : float
         Share of each batch for which the synthesis stage is given a wrong kernel, such as an estimate might
         be (`asnet.data.kernel_errors`); the sharp image stays the goal.
+    kernel_estimates : str
+        File of true kernels and estimates of them (`configurations/estimate_kernels.py`), from which that
+        share is drawn; empty for errors that are made up.
+    unblurred_share : float
+        Probability that the synthesis stage is given an image without blur, and a small kernel with it.
+    grey_share : float
+        Probability that an image is grey.
     learning_rate : float
         Of Adam.
     schedule : {"plateau", "cosine", "constant"}
@@ -141,6 +148,9 @@ class TrainingConfig:
     crop: int = 512
     halo: int = 0
     wrong_kernel_share: float = 0.0
+    kernel_estimates: str = ""
+    unblurred_share: float = 0.0
+    grey_share: float = 0.0
     learning_rate: float = 1e-4
     schedule: Schedule = "plateau"
     warmup_steps: int = 0
@@ -183,7 +193,7 @@ class TrainingConfig:
                 raise ConfigurationError(f"{name} must not be negative, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ConfigurationError(f"learning_rate must be positive, got {self.learning_rate}")
-        for name in ("true_kernel_share", "wrong_kernel_share"):
+        for name in ("true_kernel_share", "wrong_kernel_share", "unblurred_share", "grey_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         if self.halo and self.stage != "synthesis":

@@ -64,12 +64,16 @@ def stage_losses(
         return {"loss": kernel_loss(kernel, batch.kernel)}
     if config.stage == "synthesis":
         with autocast:
-            image = network.synthesis(batch.blurred, batch.given, halo=batch.halo)
+            image = network.synthesis(batch.blurred, batch.given, halo=batch.halo, estimated=batch.estimated)
         return {"loss": image_loss(image, batch.sharp)}
     given = round(config.true_kernel_share * len(batch.kernel))
     with autocast:
         kernel = network.analysis(batch.blurred)
-        image = network.synthesis(batch.blurred, torch.cat([batch.kernel[:given], kernel[given:]]))
+        image = network.synthesis(
+            batch.blurred,
+            torch.cat([batch.kernel[:given], kernel[given:]]),
+            estimated=torch.arange(len(kernel), device=kernel.device) >= given,
+        )
     loss = image_loss(image, batch.sharp)
     if not config.kernel_loss_weight:
         return {"loss": loss}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from asnet.data.batches import Batch, BatchSource
 from asnet.data.examples import Example
+from asnet.data.kernel_estimates import KernelEstimates
 from asnet.data.photographs import Photographs
 from asnet.errors import ConfigurationError, InputError
 from asnet.training.averaging import WeightAverage
@@ -110,6 +111,11 @@ class Trainer:
             seed=config.seed,
             halo=config.halo,
             wrong_share=config.wrong_kernel_share,
+            estimates=KernelEstimates(config.kernel_estimates, canvas=config.kernels.canvas)
+            if config.kernel_estimates
+            else None,
+            unblurred_share=config.unblurred_share,
+            grey_share=config.grey_share,
             rank=self.processes.rank,
             world_size=self.processes.count,
         )

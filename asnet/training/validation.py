@@ -224,7 +224,7 @@ def _examine(
             )[0]
         else:
             with autocast:
-                image = network.synthesis(blurred, kernel).float()
+                image = network.synthesis(blurred, kernel, estimated=True).float()
                 image_true_kernel = network.synthesis(blurred, true_kernel).float()
             values["psnr"] = psnr(image.clamp(0, 1), sharp)
             values["psnr_true_kernel"] = psnr(image_true_kernel.clamp(0, 1), sharp)

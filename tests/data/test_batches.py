@@ -1,13 +1,16 @@
+from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from asnet.data.batches import BatchSource
 from asnet.data.blur_kernels import BlurKernelConfig, support_size
 from asnet.data.degradation import DegradationConfig, blur
+from asnet.data.kernel_estimates import KernelEstimates
 from asnet.data.photographs import Photographs
 from asnet.errors import InputError
 
@@ -34,6 +37,7 @@ def test_shapes_and_ranges(photographs: Photographs) -> None:
     assert batch.kernel.shape == (3, 15, 15)
     assert batch.given.shape == batch.kernel.shape
     assert {tensor.dtype for tensor in batch[:4]} == {torch.float32}
+    assert batch.estimated.tolist() == [False] * 3
     assert 0 <= batch.sharp.min() <= batch.sharp.max() <= 1
 
 
@@ -100,6 +104,46 @@ def test_given_kernels_are_the_true_ones_but_for_the_wrong_share(photographs: Ph
     assert torch.equal(batch.blurred, plain.batch(0).blurred)
     same = [torch.equal(given, true) for given, true in zip(batch.given, batch.kernel, strict=True)]
     assert same == [True, True, False, False]
+    assert batch.estimated.tolist() == [False, False, True, True]
+
+
+def test_estimates_replace_the_kernels_of_the_wrong_share(photographs: Photographs, tmp_path: Path) -> None:
+    truth = torch.zeros(2, 9, 9)
+    truth[0, 4, 3:6] = truth[1, 2:7, 4] = 1
+    truth = truth / truth.sum((1, 2), keepdim=True)
+    estimate = truth.flip(0).contiguous()
+    save_file({"kernel": truth, "estimate": estimate}, tmp_path / "estimates.safetensors")
+    estimates = KernelEstimates(tmp_path / "estimates.safetensors", canvas=15)
+    batch = source(photographs, batch_size=4, wrong_share=0.5, estimates=estimates, noise=0.0).batch(0)
+    plain = source(photographs, batch_size=4, noise=0.0).batch(0)
+    assert torch.equal(batch.given[:2], plain.kernel[:2])
+    for given, kernel in zip(batch.given[2:], batch.kernel[2:], strict=True):
+        # Line of 3 pixels and line of 5, one taken for the other.
+        assert sorted([int((given > 0).sum()), int((kernel > 0).sum())]) == [3, 5]
+    inside = slice(7, 32 - 7)
+    torch.testing.assert_close(
+        blur(batch.sharp, batch.kernel), batch.blurred[..., inside, inside], rtol=0, atol=1e-5
+    )
+
+
+def test_images_without_blur_come_with_a_small_kernel(photographs: Photographs) -> None:
+    batch = source(photographs, batch_size=4, unblurred_share=1.0, noise=0.0).batch(0)
+    assert (support_size(batch.kernel) == 1).all()
+    torch.testing.assert_close(batch.blurred, batch.sharp)
+    assert (support_size(batch.given) <= 9).all()
+    assert (support_size(batch.given) > 1).any()
+    assert batch.estimated.all()
+    half = source(photographs, batch_size=40, unblurred_share=0.5).batch(0)
+    assert 8 < (support_size(half.kernel) == 1).sum() < 32
+
+
+def test_a_share_of_the_images_is_grey(photographs: Photographs) -> None:
+    plain = source(photographs, batch_size=40, noise=0.0).batch(0)
+    batch = source(photographs, batch_size=40, grey_share=0.5, noise=0.0).batch(0)
+    grey = (batch.sharp.amax(1) - batch.sharp.amin(1)).amax((1, 2)) < 1e-6
+    assert 8 < grey.sum() < 32
+    assert torch.equal(batch.sharp[~grey], plain.sharp[~grey])
+    assert (batch.blurred[grey].amax(1) - batch.blurred[grey].amin(1)).max() < 1e-6
 
 
 def test_noise_is_added(photographs: Photographs) -> None:

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -84,6 +85,19 @@ def test_noise_has_the_standard_deviation_drawn_for_its_image() -> None:
     assert deviations.min() > 0.0095
     assert deviations.max() < 0.0525
     assert deviations.max() - deviations.min() > 0.02
+
+
+def test_correlated_noise_keeps_its_standard_deviation_and_neighbours_are_alike() -> None:
+    sharp = torch.full((40, 3, 66, 66), 0.5)
+    options = {"noise": (0.02, 0.02), "noise_correlation": (0.8, 0.8), "noise_correlation_probability": 0.5}
+    noise = degraded(sharp, delta(40, 3), **options) - 0.5
+    assert (noise.std((1, 2, 3)) - 0.02).abs().max() < 0.001
+    alike = (noise[..., 1:] * noise[..., :-1]).mean((1, 2, 3)) / 0.02**2
+    correlated = alike > 0.3
+    assert 10 < correlated.sum() < 30
+    # exp(-1 / (4 s^2)) for a Gaussian of standard deviation s.
+    assert abs(alike[correlated].mean() - math.exp(-1 / (4 * 0.8**2))) < 0.02
+    assert abs(alike[~correlated].mean()) < 0.02
 
 
 def test_default_noise_is_the_papers_and_is_not_clipped() -> None:

@@ -37,6 +37,17 @@ def test_a_photograph_that_is_sharp_is_sometimes_taken_for_blurred() -> None:
     assert 0.4 < (wrong[:, 7, 7] < 0.7).float().mean() < 0.9
 
 
+def test_the_centroid_stays_where_it_is() -> None:
+    kernels = sample_blur_kernels(200, BlurKernelConfig(canvas=41, maximum_size=31), generator=generator(8))
+    wrong = mistaken_kernels(kernels, generator=generator(9))
+    offset = torch.arange(41.0)
+    for axis in (1, 2):
+        distance = ((wrong - kernels).sum(axis) * offset).sum(1).abs()
+        # What leaves the grid, and the square pixels, leave little.
+        assert distance.quantile(0.95) < 0.1
+        assert distance.max() < 0.5
+
+
 def test_the_same_seed_makes_the_same_errors() -> None:
     kernels = sample_blur_kernels(5, BlurKernelConfig(canvas=15), generator=generator(5))
     first, second, other = (mistaken_kernels(kernels, generator=generator(seed)) for seed in (6, 6, 7))

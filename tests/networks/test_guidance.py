@@ -32,16 +32,36 @@ def test_a_description_does_not_depend_on_the_grid() -> None:
     noise = torch.tensor([0.01, 0.03])
     small = kernels(2, 15)
     first = guide_inputs(config, small, noise)
-    assert first.shape == (2, guide_width(config)) == (2, DESCRIPTION_WIDTH + 1)
+    assert first.shape == (2, guide_width(config)) == (2, DESCRIPTION_WIDTH + 2)
     torch.testing.assert_close(guide_inputs(config, F.pad(small, (43, 43, 43, 43)), noise), first)
 
 
 def test_one_kernel_serves_images_of_different_noise() -> None:
     config = replace(small_synthesis("compact"), kernel_size=101)
     both = guide_inputs(config, kernels(1, 15), torch.tensor([0.01, 0.03]))
-    assert torch.equal(both[0, :-1], both[1, :-1])
-    assert both[0, -1] == pytest.approx(0, abs=1e-6)
-    assert both[1, -1] > 1
+    alike = torch.arange(DESCRIPTION_WIDTH + 2) != DESCRIPTION_WIDTH
+    assert torch.equal(both[0, alike], both[1, alike])
+    assert both[0, DESCRIPTION_WIDTH] == pytest.approx(0, abs=1e-6)
+    assert both[1, DESCRIPTION_WIDTH] > 1
+
+
+def test_an_estimate_is_told_from_a_known_kernel_of_the_same_shape() -> None:
+    config = replace(small_synthesis("compact"), kernel_size=101)
+    kernel, noise = kernels(1, 15), torch.tensor([0.01])
+    known = guide_inputs(config, kernel, noise)
+    assert torch.equal(guide_inputs(config, kernel, noise, torch.tensor([False])), known)
+    both = guide_inputs(config, kernel, noise, torch.tensor([False, True]))
+    assert torch.equal(both[0], known[0])
+    assert torch.equal(both[1, :-1], known[0, :-1])
+    assert both[1, -1] > both[0, -1]
+
+
+def test_a_network_that_does_not_distrust_estimates_reads_the_same_of_both() -> None:
+    config = replace(small_synthesis("compact"), kernel_size=101, distrusts_estimates=False)
+    kernel, noise = kernels(1, 15), torch.tensor([0.01])
+    known, estimated = (guide_inputs(config, kernel, noise, torch.tensor([flag])) for flag in (False, True))
+    assert known.shape == (1, guide_width(config))
+    assert torch.equal(known, estimated)
 
 
 @pytest.mark.parametrize("size", [1, 3, 31, 97])

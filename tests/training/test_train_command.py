@@ -210,7 +210,7 @@ class BothRanks:
 
     def batch(self, index: int) -> Batch:
         first, second = (source.batch(index) for source in self.sources)
-        return Batch(*(torch.cat(pair) for pair in zip(first[:4], second[:4], strict=True)))
+        return Batch(*(torch.cat(pair) for pair in zip(first[:5], second[:5], strict=True)))
 
 
 @pytest.mark.slow
