@@ -117,16 +117,16 @@ def test_the_kernel_that_is_given_is_removed(small_weights: Path) -> None:
     assert error < 0.7 * before
 
 
-@pytest.mark.parametrize("whole_deconvolution", [True, False])
+@pytest.mark.parametrize("block_pixels", [10**10, 10**6, 1])
 @pytest.mark.parametrize(("height", "width"), [(301, 420), (420, 150)])
 def test_tiles_fit_together_like_the_whole(
     small_weights: Path,
     height: int,
     width: int,
-    whole_deconvolution: bool,
+    block_pixels: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tiled_synthesis, "is_deconvolved_whole", lambda height, width: whole_deconvolution)
+    monkeypatch.setattr(tiled_synthesis, "DECONVOLVED_PIXELS", block_pixels)
     sharp = scene(height + 6, width + 6)
     generator = torch.Generator().manual_seed(1)
     kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=7, minimum_size=7), generator=generator)[0]

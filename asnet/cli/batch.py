@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from asnet.cli.destinations import Destination, photograph_path
 from asnet.cli.streams import is_standard
-from asnet.deblurrer import DTYPES, Deblurrer, Scale
+from asnet.deblurrer import DTYPES, Deblurrer
 from asnet.errors import AsnetError, InputError
 from asnet.imaging import MOST_PIXELS, Region
+from asnet.imaging.kernel_search import Scale
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")

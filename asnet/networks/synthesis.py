@@ -1,5 +1,6 @@
 """The synthesis network: blurred image and blur kernel to sharp image (section 3.2)."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -311,10 +312,10 @@ class SynthesisNetwork(nn.Module):
                     noise = statistics.noise
                 elif config.adapts_to_noise:
                     noise = self._noise(blurred, kernel, deconvolution)
-                images += [
-                    image[..., rows, columns]
-                    for image in self._deconvolved(deconvolution, noise, regularisation)
-                ]
+                for image in self._deconvolved(deconvolution, noise, regularisation):
+                    part = image[..., rows, columns]
+                    # A view would keep the halo.
+                    images.append(part.contiguous() if any(halo) else part)
             description = guide_inputs(config, kernel, noise)
         mean = core.mean((2, 3)) if statistics is None else statistics.mean
         return PreparedImages(tuple(images), mean, description)
@@ -371,23 +372,29 @@ class SynthesisNetwork(nn.Module):
 
     def _deconvolved(
         self, deconvolution: Deconvolution, noise: Tensor | None, regularisation: float
-    ) -> list[Tensor]:
-        """Return the Wiener copies (N, 3, H, W), in the order of their strengths, and the sparse one."""
+    ) -> Iterator[Tensor]:
+        """Give the Wiener copies (N, 3, H, W), in the order of their strengths, and the sparse one."""
         config = self.config
 
         def adapted(values: tuple[float, ...], exponent: float) -> Tensor:
             factor = 1.0 if noise is None else ((noise / REFERENCE_NOISE) ** exponent)[:, None]
             return deconvolution.for_each_image(values) * factor
 
-        images = deconvolution.wiener(regularisation * adapted(config.wiener_strengths, STRENGTH_EXPONENT))
+        strengths = regularisation * adapted(config.wiener_strengths, STRENGTH_EXPONENT)
+        (first,) = deconvolution.wiener(strengths[:, :1])
+        yield deconvolution.crop(first)
+        for index in range(1, strengths.shape[1]):
+            (image,) = deconvolution.wiener(strengths[:, index : index + 1])
+            yield deconvolution.crop(image)
+            del image
         if config.sparse_strengths:
-            image = images[0]
-            strengths = adapted(config.sparse_strengths, STRENGTH_EXPONENT).unbind(1)
-            thresholds = adapted(config.sparse_thresholds, THRESHOLD_EXPONENT).unbind(1)
-            for strength, threshold in zip(strengths, thresholds, strict=True):
+            image = first
+            del first
+            strengths = adapted(config.sparse_strengths, STRENGTH_EXPONENT)
+            thresholds = adapted(config.sparse_thresholds, THRESHOLD_EXPONENT)
+            for strength, threshold in zip(strengths.unbind(1), thresholds.unbind(1), strict=True):
                 image = deconvolution.sparse(image, strength, threshold)
-            images.append(image)
-        return [deconvolution.crop(image) for image in images]
+            yield deconvolution.crop(image)
 
     def _estimate(self, inputs: list[Tensor], kernel: Tensor) -> Tensor:
         """Run the U-Net on images (N, C, H, W), guided by the description (N, F) of the kernel.

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from asnet.data import blur
 from asnet.imaging import tensor_from_picture
+from asnet.imaging.canvas import Canvas
 from asnet.imaging.photographed_area import fill_smoothly, photographed_area
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -183,11 +184,13 @@ def test_a_result_goes_back_where_its_photograph_was() -> None:
     alpha = torch.ones(200, 460)
     alpha[:100, :200] = 0
     area = photographed_area(picture, alpha)
-    restored = area.put_back(picture, torch.full_like(area.pixels, 0.25))
+    canvas = Canvas(picture, area)
+    canvas.put(slice(0, 70), slice(0, 300), torch.full((1, 3, 70, 300), 0.25))
+    canvas.put(slice(70, 200), slice(0, 300), torch.full((1, 3, 130, 300), 0.25))
     expected = picture.clone()
     expected[:, 100:, 80:380] = 0.25
     expected[:, :100, 200:380] = 0.25
-    assert torch.equal(restored, expected)
+    assert torch.equal(canvas.image, expected)
 
 
 def test_a_fill_of_nothing_is_the_image_itself() -> None:
