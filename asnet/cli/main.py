@@ -1,6 +1,7 @@
 """``asnet``: reads the command line, hands over to a subcommand, and says errors in one sentence."""
 
 import argparse
+import ctypes
 import os
 import sys
 from collections.abc import MutableMapping, Sequence
@@ -21,6 +22,9 @@ _EXAMPLES = """examples:
 #: Exit code after Ctrl-C, as a shell reports SIGINT.
 INTERRUPTED = 130
 
+#: glibc's number of its setting, and the value: larger than what the analysis works with.
+_M_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 16 * 2**20
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
@@ -37,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if "torch" not in sys.modules:
         set_wait_policy(os.environ)
+    give_memory_back()
     try:
         parsed = _build_parser().parse_args(arguments)
         result: int = parsed.run(parsed)
@@ -63,6 +68,16 @@ def set_wait_policy(environment: MutableMapping[str, str]) -> None:
     """
     if "GOMP_SPINCOUNT" not in environment:
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def give_memory_back() -> None:
+    """Let what is freed go back to the system from _LARGE_BLOCK bytes on, where the C library is glibc.
+
+    It would keep blocks of up to 32 MiB otherwise: of a large photograph some hundred megabytes.
+    """
+    allocator = ctypes.CDLL(None)
+    if hasattr(allocator, "mallopt"):
+        allocator.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -328,6 +328,9 @@ def _opened(file: BinaryIO, formats: list[str]) -> Image.Image:
 def _decoded(file: BinaryIO, name: str, file_format: str, max_pixels: int) -> Image.Image:
     picture = _opened(file, [file_format])
     _check_size(*picture.size, name, max_pixels)
+    if file_format == "TIFF":
+        # Pillow would turn the pixels by what XMP says too, which other programs leave to the tag.
+        picture.info.pop("xmp", None)
     picture.load()
     return picture
 

@@ -323,12 +323,8 @@ def _described_xmp(xmp: bytes, width: int, height: int) -> bytes:
     }
     for name, value in true.items():
         number = str(value).encode()
-        xmp = re.sub(name + rb'(\s*=\s*["\'])\s*\d+\s*(["\'])', name + rb"\g<1>" + number + rb"\g<2>", xmp)
-        xmp = re.sub(
-            rb"<" + name + rb">\s*\d+\s*</" + name + rb">",
-            b"<" + name + b">" + number + b"</" + name + b">",
-            xmp,
-        )
+        # As loosely as programs read them: what follows the number does not matter.
+        xmp = re.sub(name + rb"(\s*=\s*[\"']|\s*>)\s*\d+", name + rb"\g<1>" + number, xmp)
     # Gain maps, films and further XMP stood behind the photograph or beside this packet.
     xmp = re.sub(rb"<Container:Directory\b.*?</Container:Directory>", b"", xmp, flags=re.DOTALL)
     return re.sub(

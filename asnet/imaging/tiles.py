@@ -17,7 +17,7 @@ from asnet.networks.layers import round_up
 TILE_MEMORY = 600 * 2**20
 
 #: Pixels that are deconvolved at once with tiles of `affordable_side`: about 100 bytes each.
-DECONVOLVED_PIXELS = 13_400_000
+DECONVOLVED_PIXELS = 12_600_000
 
 #: Pixels of a whole photograph that are looked at in one go.
 STRIP_PIXELS = 2**20

@@ -1,6 +1,5 @@
 """The synthesis network: blurred image and blur kernel to sharp image (section 3.2)."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -43,6 +42,9 @@ NOISE_SIDE = 1024
 #: Bounds of the noise that strengths adapt to: below the first a photograph's 8 bits show, above the second
 #: it is lost.
 NOISE_RANGE = (0.0015, 0.1)
+
+#: A part of a padded image is copied where it is less than this share of it.
+HALO_SHARE = 0.9
 
 #: The strengths that restore best grow with this power of the noise, thresholds with the next one; measured
 #: on photographs and noise of 0.002 to 0.05.
@@ -312,10 +314,7 @@ class SynthesisNetwork(nn.Module):
                     noise = statistics.noise
                 elif config.adapts_to_noise:
                     noise = self._noise(blurred, kernel, deconvolution)
-                for image in self._deconvolved(deconvolution, noise, regularisation):
-                    part = image[..., rows, columns]
-                    # A view would keep the halo.
-                    images.append(part.contiguous() if any(halo) else part)
+                images += self._deconvolved(deconvolution, noise, regularisation, (rows, columns))
             description = guide_inputs(config, kernel, noise)
         mean = core.mean((2, 3)) if statistics is None else statistics.mean
         return PreparedImages(tuple(images), mean, description)
@@ -371,30 +370,40 @@ class SynthesisNetwork(nn.Module):
         return whole.noise_level().clamp(*NOISE_RANGE)
 
     def _deconvolved(
-        self, deconvolution: Deconvolution, noise: Tensor | None, regularisation: float
-    ) -> Iterator[Tensor]:
-        """Give the Wiener copies (N, 3, H, W), in the order of their strengths, and the sparse one."""
+        self,
+        deconvolution: Deconvolution,
+        noise: Tensor | None,
+        regularisation: float,
+        part: tuple[slice, slice],
+    ) -> list[Tensor]:
+        """Return a part of the Wiener copies (N, 3, h, w), in the order of their strengths, and of the sparse
+        one."""
         config = self.config
 
         def adapted(values: tuple[float, ...], exponent: float) -> Tensor:
             factor = 1.0 if noise is None else ((noise / REFERENCE_NOISE) ** exponent)[:, None]
             return deconvolution.for_each_image(values) * factor
 
+        def cut(padded: Tensor) -> Tensor:
+            image = deconvolution.crop(padded)[..., part[0], part[1]]
+            # A view would keep a halo in memory.
+            return image.contiguous() if image.numel() < HALO_SHARE * padded.numel() else image
+
         strengths = regularisation * adapted(config.wiener_strengths, STRENGTH_EXPONENT)
-        (first,) = deconvolution.wiener(strengths[:, :1])
-        yield deconvolution.crop(first)
-        for index in range(1, strengths.shape[1]):
-            (image,) = deconvolution.wiener(strengths[:, index : index + 1])
-            yield deconvolution.crop(image)
-            del image
+        (padded,) = deconvolution.wiener(strengths[:, :1])
+        images = [cut(padded)]
+        sparse = []
+        # Before the other copies are there: it takes more memory than they do.
         if config.sparse_strengths:
-            image = first
-            del first
-            strengths = adapted(config.sparse_strengths, STRENGTH_EXPONENT)
-            thresholds = adapted(config.sparse_thresholds, THRESHOLD_EXPONENT)
-            for strength, threshold in zip(strengths.unbind(1), thresholds.unbind(1), strict=True):
-                image = deconvolution.sparse(image, strength, threshold)
-            yield deconvolution.crop(image)
+            weights = adapted(config.sparse_strengths, STRENGTH_EXPONENT).unbind(1)
+            thresholds = adapted(config.sparse_thresholds, THRESHOLD_EXPONENT).unbind(1)
+            for weight, threshold in zip(weights, thresholds, strict=True):
+                padded = deconvolution.sparse(padded, weight, threshold)
+            sparse = [cut(padded)]
+        del padded
+        for index in range(1, strengths.shape[1]):
+            images += map(cut, deconvolution.wiener(strengths[:, index : index + 1]))
+        return images + sparse
 
     def _estimate(self, inputs: list[Tensor], kernel: Tensor) -> Tensor:
         """Run the U-Net on images (N, C, H, W), guided by the description (N, F) of the kernel.

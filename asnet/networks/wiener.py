@@ -225,19 +225,27 @@ class Deconvolution:
         """
         weight = strength[:, None, None, None]
         damping = self._power[:, None] + weight * self._difference_power
-        powers = [
-            (across.square() + down.square()).sum(1, keepdim=True)
-            for across, down in (periodic_differences(padded[:, part]) for part in self._parts)
-        ]
-        size = (sum(powers[1:], start=powers[0]) / padded.shape[1]).clamp_min(1e-12).sqrt()
+        energies = []
+        for part in self._parts:
+            across, down = periodic_differences(padded[:, part])
+            energies.append((across.square() + down.square()).sum(1, keepdim=True))
+            del across, down
+        size = (sum(energies[1:], start=energies[0]) / padded.shape[1]).clamp_min(1e-12).sqrt()
+        del energies
         kept = (1 - threshold[:, None, None, None] / size).clamp_min(0)
+        del size
 
         def closest(part: slice) -> Tensor:
-            across, down = (difference * kept for difference in periodic_differences(padded[:, part]))
+            across, down = periodic_differences(padded[:, part])
             # The adjoint of the differences.
-            target = across.roll(1, -1) - across + down.roll(1, -2) - down
+            across = across * kept
+            across = across.roll(1, -1) - across
+            down = down * kept
+            target = across + down.roll(1, -2) - down
             del across, down
-            return self._image((self._matched[:, part] + weight * torch.fft.rfft2(target)) / damping)
+            spectrum = weight * torch.fft.rfft2(target)
+            del target
+            return self._image((self._matched[:, part] + spectrum) / damping)
 
         return self._by_parts(closest)
 
