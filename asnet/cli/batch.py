@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from asnet.cli.destinations import Destination, photograph_path
+from asnet.cli.messages import printable
 from asnet.cli.streams import is_standard
 from asnet.deblurrer import DTYPES, Deblurrer
 from asnet.errors import AsnetError, InputError
@@ -248,7 +249,7 @@ def _available_memory() -> int | None:
 
 def say(message: str) -> None:
     """Print above the progress bar, if there is one."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(printable(message), file=sys.stderr)
 
 
 def whole_number(text: str) -> int:

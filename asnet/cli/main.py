@@ -7,6 +7,7 @@ import sys
 from collections.abc import MutableMapping, Sequence
 
 from asnet import __version__
+from asnet.cli.messages import printable
 from asnet.errors import AsnetError
 
 _EXAMPLES = """examples:
@@ -47,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result: int = parsed.run(parsed)
         return result
     except AsnetError as error:
-        print(f"asnet: {error}", file=sys.stderr)
+        print(printable(f"asnet: {error}"), file=sys.stderr)
         return 1
     except OSError as error:
         # Folders that may not be looked into, a full disk: what no place that knows more has said.
         place = f"cannot reach {error.filename}: " if error.filename else ""
-        print(f"asnet: {place}{error.strerror or error}", file=sys.stderr)
+        print(printable(f"asnet: {place}{error.strerror or error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("asnet: interrupted", file=sys.stderr)

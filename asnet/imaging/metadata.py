@@ -111,7 +111,9 @@ class Metadata:
             profile = None
         exif = None if self.exif is None else self.exif.described(width, height)
         if exif is not None and exif.damaged:
-            problems += (f"has {exif.damaged} damaged EXIF tags, which are left out",)
+            few = exif.damaged == 1
+            tags = "a damaged EXIF tag, which is" if few else f"{exif.damaged} damaged EXIF tags, which are"
+            problems += (f"has {tags} left out",)
         return replace(
             self,
             exif=None if exif is None or exif.is_empty else exif,

@@ -160,10 +160,10 @@ def test_raw_files_are_named_not_passed_over_in_silence(
 ) -> None:
     (tree / "photo.NEF").write_bytes(b"raw")
     assert main(["deblur", str(tree), "-o", str(tmp_path / "sharp"), *model]) == 0
-    assert "1 raw files of cameras (photo.NEF)" in capsys.readouterr().err
+    assert "1 raw file of cameras (photo.NEF)" in capsys.readouterr().err
     (tree / "a.png").unlink()
     assert main(["deblur", str(tree), "-o", str(tmp_path / "sharp2"), *model]) == 1
-    assert "raw files" in one_sentence(capsys)
+    assert "raw file" in one_sentence(capsys)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
