@@ -156,17 +156,19 @@ def main() -> int:
     parser.add_argument("--seams", type=parse_size, default=parse_size(SEAMS), help="0x0: leave them out")
     parser.add_argument("--dry-run", action="store_true", help="write no file")
     options = parser.parse_args()
-    results = []
-    if all(options.seams):
-        results.append(seams(*options.seams))
-        print(", ".join(f"{name} {value}" for name, value in results[0].items()), flush=True)
+    results: list[dict[str, Any]] = []
+
+    def found(row: dict[str, Any]) -> None:
+        results.append(row)
+        print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        if not options.dry_run:
+            save("memory", results)
+
     with tempfile.TemporaryDirectory() as folder:
         for width, height in options.sizes:
-            row = end_to_end(width, height, Path(folder))
-            print(f"{row['name']:12} {row['peak_mb']:6} MB {row['seconds']:8.1f} s", flush=True)
-            results.append(row)
-    if not options.dry_run:
-        print(save("memory", results))
+            found(end_to_end(width, height, Path(folder)))
+    if all(options.seams):
+        found(seams(*options.seams))
     return int(any(row["peak_mb"] > row["limit_mb"] for row in results if row.get("limit_mb")))
 
 

@@ -126,7 +126,8 @@ def test_tiles_fit_together_like_the_whole(
     block_pixels: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tiled_synthesis, "DECONVOLVED_PIXELS", block_pixels)
+    monkeypatch.setattr(tiled_synthesis, "WHOLE_PIXELS", 0)
+    monkeypatch.setattr(tiled_synthesis, "BLOCK_PIXELS", block_pixels)
     sharp = scene(height + 6, width + 6)
     generator = torch.Generator().manual_seed(1)
     kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=7, minimum_size=7), generator=generator)[0]

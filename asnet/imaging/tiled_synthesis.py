@@ -14,8 +14,9 @@ from torch import Tensor
 from asnet.errors import InputError
 from asnet.imaging.pixels import network_input
 from asnet.imaging.tiles import (
-    DECONVOLVED_PIXELS,
+    BLOCK_PIXELS,
     FADE,
+    WHOLE_PIXELS,
     Span,
     affordable_side,
     blocks,
@@ -77,7 +78,7 @@ class TiledSynthesis:
             raise InputError(f"tile_size must be at least {smallest} for this network, got {tile_size}")
         usual = max(smallest, affordable_side(config))
         self.tile_size = usual if tile_size is None else tile_size
-        self._block_pixels = round(DECONVOLVED_PIXELS * min(1.0, self.tile_size / usual) ** 2)
+        self._share = min(1.0, self.tile_size / usual) ** 2
 
     @property
     def smallest_tile(self) -> int:
@@ -134,7 +135,9 @@ class TiledSynthesis:
         def restore(down: Sequence[Span], across: Sequence[Span]) -> Tensor:
             return self._block(blurred, kernel, statistics, halo, regularisation, down, across, tile_done)
 
-        yield from self._faded(*blocks(rows, columns, halo, self._block_pixels), restore)
+        is_whole = height * width <= WHOLE_PIXELS * self._share
+        largest = height * width if is_whole else round(BLOCK_PIXELS * self._share)
+        yield from self._faded(*blocks(rows, columns, halo, largest), restore)
 
     @property
     def _device(self) -> torch.device:

@@ -16,8 +16,9 @@ from asnet.networks.layers import round_up
 #: Aimed at by the size of tiles. It is fixed, so that a photograph gives the same result on every day.
 TILE_MEMORY = 600 * 2**20
 
-#: Pixels that are deconvolved at once with tiles of `affordable_side`: about 100 bytes each.
-DECONVOLVED_PIXELS = 12_600_000
+#: Pixels of a photograph that is deconvolved whole, and of the blocks of a larger one, which itself takes
+#: memory; with tiles of `affordable_side`. A deconvolution takes about 110 bytes for each.
+WHOLE_PIXELS, BLOCK_PIXELS = 12_600_000, 10_000_000
 
 #: Pixels of a whole photograph that are looked at in one go.
 STRIP_PIXELS = 2**20
