@@ -166,6 +166,31 @@ def test_raw_files_are_named_not_passed_over_in_silence(
     assert "raw file" in one_sentence(capsys)
 
 
+def test_pictures_of_other_formats_are_named_not_passed_over_in_silence(
+    tmp_path: Path, tree: Path, model: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("scan.bmp", "day 1/film.GIF"):
+        picture().save(tree / name)
+    assert main(["deblur", str(tree), "-o", str(tmp_path / "sharp"), "--recursive", *model]) == 0
+    assert "2 pictures (scan.bmp, film.GIF) in formats that asnet does not read" in capsys.readouterr().err
+    (tree / "a.png").unlink()
+    assert main(["deblur", str(tree), "-o", str(tmp_path / "sharp2"), *model]) == 1
+    assert "1 picture (scan.bmp) in formats that asnet does not read" in one_sentence(capsys)
+
+
+def test_names_neither_break_a_message_nor_steer_the_terminal(
+    tmp_path: Path, model: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "a\nb\x1b[31m \u202fé.jpg"
+    odd.write_bytes(b"no photograph")
+    result = tmp_path / "result.jpg"
+    assert main(["deblur", str(odd), "-o", str(result), *model]) == 1
+    assert "a\\nb\\x1b[31m \u202fé.jpg is not a JPEG" in one_sentence(capsys)
+    picture().save(odd)
+    assert main(["deblur", str(odd), "-o", str(result), *model]) == 0
+    assert result.is_file()
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 def test_what_is_left_as_it_is_is_the_same_file(
     tmp_path: Path, model: list[str], capsys: pytest.CaptureFixture[str], suffix: str
