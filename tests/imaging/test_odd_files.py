@@ -608,6 +608,412 @@ def test_xmp_alone_does_not_turn_a_picture(tmp_path: Path, xmp: bytes, deep: boo
         with Image.open(result) as picture:
             picture.load()
             assert picture.size == (values.shape[1], values.shape[0])
+        kept = read_photograph(result).metadata.xmp
+        assert kept is not None
+        assert b"Orientation" in kept
+        assert b"6" not in kept
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        (DEEP, {"photometric": "rgb"}),
+        (numpy.moveaxis(DEEP, 2, 0), {"photometric": "rgb", "planarconfig": "separate"}),
+        (65535 - DEEP[..., 0], {"photometric": "miniswhite"}),
+        (DEEP[..., 0], {"photometric": "minisblack"}),
+        (DEEP, {"photometric": "rgb", "tile": (16, 16)}),
+        (DEEP, {"photometric": "rgb", "bigtiff": True}),
+        ((DEEP / numpy.float32(65535)).astype(numpy.float32), {"photometric": "rgb"}),
+        (numpy.dstack([DEEP, DEEP[..., 0]]), {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
+    ],
+    ids=["rgb", "planes", "white is zero", "grey", "tiles", "bigtiff", "float", "alpha"],
+)
+def test_deep_tiff_is_read_as_it_is_meant(
+    values: Any, options: dict[str, Any], compression: str | None, order: str
+) -> None:
+    data = tiff(values, byteorder=order, compression=compression, **options)
+    photograph = read_photograph(BytesIO(data), name="deep.tif")
+    found = array(photograph)
+    expected = DEEP if found.ndim == 3 else DEEP[..., 0]
+    scale = 65535 if found.dtype == numpy.float32 else 1
+    assert numpy.abs(found.astype(numpy.float64) * scale - expected).max() < 0.01
+    assert photograph.bits == 16
+    if "extrasamples" in options:
+        assert numpy.array_equal(photograph.alpha, DEEP[..., 0])
+
+
+def test_colours_multiplied_by_their_opacity_are_divided_again() -> None:
+    alpha = RANDOM.integers(20000, 65536, (20, 30)).astype(numpy.uint16)
+    multiplied = (DEEP * (alpha[..., None] / 65535)).round().astype(numpy.uint16)
+    data = tiff(numpy.dstack([multiplied, alpha]), photometric="rgb", extrasamples=["assocalpha"])
+    photograph = read_photograph(BytesIO(data), name="deep.tif")
+    assert numpy.abs(array(photograph).astype(int) - DEEP).max() <= 3
+    assert numpy.array_equal(photograph.alpha, alpha)
+
+
+@pytest.mark.parametrize("source", ["png", "tiff"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bits_are_kept_where_the_format_can(
+    tmp_path: Path, source: str, suffix: str, channels: int
+) -> None:
+    values = RANDOM.integers(0, 65536, (20, 30, channels), dtype=numpy.uint16)
+    if channels == 1:
+        values = values[..., 0]
+    if source == "png":
+        data = imagecodecs.png_encode(values)
+    else:
+        extra = None if channels % 2 else ["unassalpha"]
+        photometric = "minisblack" if channels < 3 else "rgb"
+        layout = None if channels == 1 else "contig"
+        data = tiff(values, photometric=photometric, extrasamples=extra, planarconfig=layout)
+    target, notes = passed_on(tmp_path, data, suffix)
+    again = read_photograph(target)
+    colours = values[..., :3] if channels > 2 else values.reshape(20, 30, channels)[..., 0]
+    if suffix in (".png", ".tif"):
+        assert notes == ()
+        assert numpy.array_equal(array(again), colours)
+        if channels in (2, 4):
+            assert numpy.array_equal(again.alpha, values[..., -1])
+    else:
+        assert "8 bits a channel instead of 16" in notes[0]
+        assert again.bits == 8
+
+
+@pytest.mark.parametrize("values", [[-0.5, 0.5], [0.0, 7.0], [0.0, float("nan")], [0.0, float("inf")]])
+def test_floats_that_are_no_colours_are_refused(values: list[float]) -> None:
+    pixels = numpy.resize(numpy.array(values, numpy.float32), (20, 30))
+    with pytest.raises(ImageFileError, match=r"cannot use odd.tif: .*(range|finite)"):
+        read_photograph(BytesIO(tiff(pixels)), name="odd.tif")
+
+
+def test_whole_numbers_of_32_bits_are_refused() -> None:
+    with pytest.raises(ImageFileError, match=r"cannot use odd\.tif: .*uint32"):
+        read_photograph(BytesIO(tiff(numpy.ones((20, 30), numpy.uint32))), name="odd.tif")
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int32", "uint32", "float32", "float64"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_kernels_of_every_depth_are_the_same(tmp_path: Path, kind: str, order: str, photometric: str) -> None:
+    kernel = numpy.zeros((5, 5))
+    kernel[2] = [1, 2, 5, 2, 0]
+    kernel[0, 4] = 1
+    largest = 1.0 if kind.startswith("f") else min(numpy.iinfo(kind).max, 10**6)
+    values = (kernel / 5 * largest).astype(kind)
+    if photometric == "miniswhite":
+        top = 1.0 if kind.startswith("f") else values.max() if kind == "int32" else numpy.iinfo(kind).max
+        values = (top - values).astype(kind)
+    path = tmp_path / "kernel.tif"
+    path.write_bytes(tiff(values, photometric=photometric, byteorder=order))
+    found = read_kernel(path).numpy()
+    assert numpy.abs(found - kernel / kernel.sum()).max() < 0.002
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (5, 5), ",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-5, 5), }",
+        "((((((((((",
+        "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (5,), }",
+    ],
+)
+def test_headers_of_npy_files_that_make_no_sense(tmp_path: Path, header: str) -> None:
+    words = header.encode().ljust(118) + b"\n"
+    path = tmp_path / "kernel.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(words)) + words + b"\0" * 100)
+    with pytest.raises(ImageFileError, match=r"kernel\.npy") as error:
+        read_kernel(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_photograph_is_no_kernel(tmp_path: Path) -> None:
+    Image.new("L", (5000, 10), 3).save(tmp_path / "photo.png")
+    with pytest.raises(ImageFileError, match="up to 4096 pixels a side"):
+        read_kernel(tmp_path / "photo.png")
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">words</x:xmpmeta>'
+IPTC = b"8BIM\x04\x04\0\0\0\0\0\x0c\x1c\x02x\0\x07caption"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_xmp_is_kept(tmp_path: Path, suffix: str) -> None:
+    data = jpeg(None, Segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP))
+    target, notes = passed_on(tmp_path, data, suffix)
+    assert notes == ()
+    assert read_photograph(target).metadata.xmp == XMP
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_iptc_and_comments_are_kept_or_named(tmp_path: Path, suffix: str) -> None:
+    data = jpeg(None, Segment(0xED, b"Photoshop 3.0\0" + IPTC), Segment(0xFE, b"a comment"))
+    target, notes = passed_on(tmp_path, data, suffix)
+    kept = read_photograph(target).metadata
+    said = " ".join(notes)
+    assert len(notes) <= 1
+    assert (kept.photoshop == IPTC) != ("IPTC" in said)
+    has_comment = kept.comments == (b"a comment",) or any(b"a comment" in chunk.data for chunk in kept.chunks)
+    assert has_comment != ("the comment" in said)
+    assert (kept.photoshop is not None) == (suffix in (".jpg", ".tif"))
+    assert has_comment == (suffix in (".jpg", ".png"))
+
+
+def test_iptc_of_a_tiff_file_is_kept(tmp_path: Path) -> None:
+    data = tiff(COLOUR, extratags=[(33723, 7, 12, b"\x1c\x02x\0\x07caption", True)])
+    target, notes = passed_on(tmp_path, data, ".jpg")
+    assert notes == ()
+    with Image.open(target) as picture:
+        assert picture.info["photoshop"][0x0404] == b"\x1c\x02x\0\x07caption"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("chunk", "words"),
+    [
+        (Chunk(b"tEXt", b"Title\0words"), "'Title'"),
+        (Chunk(b"zTXt", b"Long\0\0" + zlib.compress(b"words " * 10**6)), "'Long'"),
+        (Chunk(b"iTXt", "Titel\0\0\0de\0Titel\0Wörter".encode()), "'Titel'"),
+        (Chunk(b"gAMA", struct.pack(">I", 100000)), "gAMA"),
+        (Chunk(b"cICP", b"\x09\x10\0\x01"), "cICP"),
+        (Chunk(b"gAMA", struct.pack(">I", 45455)), None),
+        (Chunk(b"sRGB", b"\0"), None),
+    ],
+    ids=["tEXt", "zTXt", "iTXt", "gAMA", "cICP", "gamma of sRGB", "sRGB"],
+)
+def test_texts_and_colours_of_png_are_kept_or_named(
+    tmp_path: Path, suffix: str, chunk: Chunk, words: str | None
+) -> None:
+    target, notes = passed_on(tmp_path, png(chunk), suffix)
+    if suffix == ".png":
+        assert notes == ()
+        assert chunk in read_photograph(target).metadata.chunks
+    elif words is None:
+        assert notes == ()
+    else:
+        assert len(notes) == 1
+        assert words in notes[0]
+
+
+@pytest.mark.parametrize(("values", "key"), [(DEEP[..., 0], 1), (DEEP, 3)])
+def test_a_transparent_colour_of_sixteen_bits_is_kept(tmp_path: Path, values: Any, key: int) -> None:
+    colour = numpy.atleast_1d(values[3, 4])
+    data = png(Chunk(b"tRNS", colour.astype(">u2").tobytes()), values=values)
+    target, notes = passed_on(tmp_path, data, ".png")
+    assert notes == ()
+    photograph = read_photograph(target)
+    assert len(colour) == key
+    assert photograph.alpha is not None
+    assert photograph.alpha[3, 4] == 0
+    assert (photograph.alpha == 65535).sum() >= 590
+    assert numpy.array_equal(array(photograph), values)
+
+
+def test_a_damaged_optional_chunk_costs_only_itself(tmp_path: Path) -> None:
+    data = bytearray(png(Chunk(b"tEXt", b"Title\0words"), Chunk(b"tEXt", b"Author\0name")))
+    data[data.index(b"words")] ^= 1
+    target, notes = passed_on(tmp_path, bytes(data), ".png")
+    assert len(notes) == 1
+    assert "damaged optional chunk" in notes[0]
+    assert numpy.array_equal(array(read_photograph(target)), COLOUR)
+    assert [chunk.data for chunk in read_photograph(target).metadata.chunks] == [b"Author\0name"]
+
+
+def test_a_jpeg_that_lacks_its_end_mark_alone_is_read() -> None:
+    data = jpeg()
+    whole = array(read_photograph(BytesIO(data), name="whole"))
+    assert numpy.array_equal(array(read_photograph(BytesIO(data[:-2]), name="cut")), whole)
+    assert numpy.array_equal(array(read_photograph(BytesIO(data[:-1]), name="cut")), whole)
+    for missing in (12, 40, len(data) // 3):
+        with pytest.raises(ImageFileError, match="cut is truncated"):
+            read_photograph(BytesIO(data[:-missing]), name="cut")
+
+
+def test_a_jpeg_whose_last_part_is_zeros_is_refused() -> None:
+    data = jpeg()
+    for kept in (len(data) // 2, len(data) - 30):
+        with pytest.raises(ImageFileError, match="copy is truncated"):
+            read_photograph(BytesIO(data[:kept] + b"\0" * 2000), name="copy")
+    whole = array(read_photograph(BytesIO(data), name="whole"))
+    assert numpy.array_equal(array(read_photograph(BytesIO(data + b"\0" * 2000), name="padded")), whole)
+
+
+@pytest.mark.parametrize("dtype", [numpy.uint8, numpy.uint16])
+def test_channels_beyond_colour_and_opacity_are_named(dtype: Any) -> None:
+    values = numpy.dstack([COLOUR, COLOUR[..., :2]]).astype(dtype)
+    photograph = read_photograph(BytesIO(tiff(values, photometric="rgb")), name="many.tif")
+    assert numpy.array_equal(array(photograph), COLOUR)
+    assert photograph.notes == ("many.tif has 2 further channels, which are left out",)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_a_colour_profile_that_is_none_is_left_out(tmp_path: Path, file_format: str) -> None:
+    buffer = BytesIO()
+    Image.fromarray(COLOUR).save(buffer, file_format, icc_profile=b"no profile at all" * 9)
+    target, notes = passed_on(tmp_path, buffer.getvalue(), ".png")
+    assert len(notes) == 1
+    assert "damaged colour profile" in notes[0]
+    with Image.open(target) as picture:
+        assert "icc_profile" not in picture.info
+
+
+def test_a_png_that_lacks_its_end_chunk_alone_is_read() -> None:
+    for values in (COLOUR, DEEP):
+        data = png(values=values)
+        assert numpy.array_equal(array(read_photograph(BytesIO(data[:-12]), name="cut")), values)
+        with pytest.raises(ImageFileError, match="cut is truncated or damaged"):
+            read_photograph(BytesIO(data[:-40]), name="cut")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+def test_a_deep_tiff_that_is_cut_off_is_refused(compression: str | None) -> None:
+    data = tiff(DEEP, photometric="rgb", compression=compression, rowsperstrip=5)
+    for missing in (1, 100, len(data) // 2):
+        with pytest.raises(ImageFileError, match="is truncated or damaged"):
+            read_photograph(BytesIO(data[:-missing]), name="cut.tif")
+
+
+def test_exif_larger_than_a_segment_of_jpeg_is_shortened(tmp_path: Path) -> None:
+    exif = Exif(main={270: text(b"x" * 70000), 271: text(b"Maker")})
+    target, notes = passed_on(tmp_path, png(Chunk(b"eXIf", exif.to_bytes())), ".jpg")
+    assert "lacks the EXIF tags 270" in notes[0]
+    with Image.open(target) as picture:
+        assert picture.getexif()[271] == "Maker"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_second_picture_is_named(tmp_path: Path, suffix: str) -> None:
+    buffer = BytesIO()
+    Image.fromarray(COLOUR).save(
+        buffer, "MPO", save_all=True, append_images=[Image.fromarray(255 - COLOUR)], quality=95
+    )
+    target, notes = passed_on(tmp_path, buffer.getvalue(), suffix)
+    assert len(notes) == 1
+    assert "further pictures" in notes[0]
+    assert abs(array(read_photograph(target)).mean() - COLOUR.mean()) < 5
+
+
+def test_references_to_what_is_lost_leave_the_xmp() -> None:
+    xmp = (
+        b'<rdf:Description hdrgm:Version="1.0" GCamera:MotionPhoto="1" dc:title="kept">'
+        b"<Container:Directory><rdf:Seq/></Container:Directory></rdf:Description>"
+    )
+    photograph = read_photograph(
+        BytesIO(jpeg(None, Segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp))), name="phone.jpg"
+    )
+    assert photograph.metadata.xmp == b'<rdf:Description dc:title="kept"></rdf:Description>'
+    assert "film" in photograph.notes[0]
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_is_read(tmp_path: Path) -> None:
+    Image.fromarray(numpy.dstack([SMOOTH] * 3)).save(
+        tmp_path / "photo.avif", quality=100, exif=b"Exif\0\0" + Exif(main={271: text(b"Maker")}).to_bytes()
+    )
+    photograph = read_photograph(tmp_path / "photo.avif")
+    assert numpy.abs(array(photograph).astype(int) - SMOOTH[..., None]).max() <= 8
+    assert photograph.metadata.exif is not None
+    assert photograph.notes == ()
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+def test_heic_is_read(tmp_path: Path, bits: int) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    values = numpy.dstack([SMOOTH] * 3)
+    exif = Exif(main={271: text(b"Maker"), 274: entry(SHORT, 6)})
+    if bits == 8:
+        picture = heif.from_pillow(Image.fromarray(values))
+    else:
+        deep = values.astype(numpy.uint16) * 257
+        picture = heif.from_bytes("RGB;16", (64, 48), deep.tobytes())
+    picture.save(tmp_path / "photo.heic", quality=100, exif=b"Exif\0\0" + exif.to_bytes(), chroma=444)
+    photograph = read_photograph(tmp_path / "photo.heic")
+    assert photograph.bits == (8 if bits == 8 else 16)
+    found = array(photograph).astype(float) / (1 if bits == 8 else 257)
+    expected = values if found.shape == values.shape else numpy.rot90(values, -1)
+    assert numpy.abs(found - expected).max() <= 10
+    target = tmp_path / "result.png"
+    write_photograph(target, photograph)
+    with Image.open(target) as written:
+        assert written.getexif().get(274, 1) == 1
+        assert written.getexif()[271] == "Maker"
+
+
+def test_heic_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageFileError, match=r"photo is HEIC, .*pip install 'asnet\[heif\]'"):
+        read_photograph(BytesIO(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 64), name="photo")
+
+
+@pytest.mark.parametrize("suffix", [".dng", ".CR2", ".nef", ".arw"])
+def test_raw_files_are_named_with_the_way_out(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"photo{suffix}"
+    path.write_bytes(tiff(COLOUR))
+    with pytest.raises(ImageFileError, match="raw file, which asnet does not read: develop it"):
+        read_photograph(path)
+
+
+def test_a_raw_file_by_another_name_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "photo.tif"
+    path.write_bytes(tiff(COLOUR, extratags=[(50706, 1, 4, b"\1\4\0\0", True)]))
+    with pytest.raises(ImageFileError, match="raw file"):
+        read_photograph(path)
+
+
+def test_a_picture_that_claims_to_be_giant_is_refused_unless_allowed() -> None:
+    data = bytearray(png())
+    with pytest.raises(ImageFileError, match="30x20 pixels, more than the limit of 500"):
+        read_photograph(BytesIO(bytes(data)), name="giant.png", max_pixels=500)
+    header = struct.pack(">II", 10**6, 10**6) + bytes(data[24:29])
+    data[16:29] = header
+    data[29:33] = struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    with pytest.raises(ImageFileError, match="1000000x1000000 pixels, more than the limit"):
+        read_photograph(BytesIO(bytes(data)), name="giant.png")
+
+
+def test_a_device_that_takes_a_part_alone_leaves_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files acts as a nearly full disk: the first write comes up short."""
+    script = (
+        "import resource, signal, sys, numpy\n"
+        "from pathlib import Path\n"
+        "from PIL import Image\n"
+        "from asnet.errors import ImageFileError\n"
+        "from asnet.imaging import write_picture\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "noise = numpy.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=numpy.uint8)\n"
+        "for target in sys.argv[1:]:\n"
+        "    try:\n"
+        "        write_picture(Path(target), Image.fromarray(noise))\n"
+        "    except ImageFileError as error:\n"
+        "        print(error)\n"
+    )
+    targets = [str(tmp_path / f"target{suffix}") for suffix in SUFFIXES]
+    finished = subprocess.run(
+        [sys.executable, "-c", script, *targets],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    for target in targets:
+        assert f"cannot write {target}: " in finished.stdout, finished.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("deep", [True, False])
+@pytest.mark.parametrize(
+    "xmp", [b'<x tiff:Orientation="6"/>', b"<x tiff:Orientation='6*/>", b"<x>tiff:Orientation>6"]
+)
+def test_xmp_alone_does_not_turn_a_picture(tmp_path: Path, xmp: bytes, deep: bool) -> None:
+    values = DEEP if deep else COLOUR
+    data = tiff(values, photometric="rgb", extratags=[(700, 1, len(xmp), xmp, True)])
+    for suffix in SUFFIXES:
+        result, _ = passed_on(tmp_path, data, suffix)
+        with Image.open(result) as picture:
+            picture.load()
+            assert picture.size == (values.shape[1], values.shape[0])
     with tifffile.TiffFile(tmp_path / "result.tif") as written:
         assert b"Orientation" in written.pages.first.tags[700].value
         assert b"6" not in written.pages.first.tags[700].value
@@ -637,7 +1043,7 @@ def test_jpeg_of_more_bits_and_lossless_jpeg_are_read(
     else:
         # Noise, which JPEG does not keep: its mean it does.
         assert abs(found.mean() - expected.mean()) < 0.01 * expected.mean()
-    with pytest.raises(ImageFileError, match="photo.jpg is truncated or damaged"):
+    with pytest.raises(ImageFileError, match=r"photo\.jpg is truncated or damaged"):
         read_photograph(BytesIO(data[: len(data) // 2]), name="photo.jpg")
     with pytest.raises(ImageFileError, match="more than the limit of 500"):
         read_photograph(BytesIO(data), name="photo.jpg", max_pixels=500)

@@ -1,5 +1,6 @@
 """Resizing in parts gives what resizing the whole gives."""
 
+from itertools import pairwise
 from typing import Literal
 
 import pytest
@@ -18,9 +19,7 @@ def test_rows_of_an_enlarged_image_are_those_of_all_of_it(
     image = torch.rand(1, 3, 20, 30, generator=torch.Generator().manual_seed(0))
     whole = functional.interpolate(image, size=size, mode=mode, align_corners=False)
     cuts = [0, 1, 7, size[0] - 1, size[0]]
-    rows = [
-        resized_rows(image, size, slice(begin, end), mode) for begin, end in zip(cuts, cuts[1:], strict=False)
-    ]
+    rows = [resized_rows(image, size, slice(begin, end), mode) for begin, end in pairwise(cuts)]
     torch.testing.assert_close(torch.cat(rows, 2), whole, atol=1e-5, rtol=0)
 
 
