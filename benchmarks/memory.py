@@ -42,6 +42,9 @@ SEAMS = "4800x3000"
 
 NOISE = 0.005
 
+#: Pixels from the edges of a photograph that are looked at by themselves.
+EDGE = 100
+
 
 def parse_size(text: str) -> tuple[int, int]:
     """Read WIDTHxHEIGHT."""
@@ -120,6 +123,9 @@ def seams(width: int, height: int) -> dict[str, Any]:
     at_seams = torch.zeros(height, width, dtype=torch.bool)
     for part in parts:
         mark_seams(at_seams, part)
+    # What continues a photograph over its edges comes from the other side of it, or of a block.
+    inside = torch.zeros_like(at_seams)
+    inside[EDGE:-EDGE, EDGE:-EDGE] = True
     tiled = joined(parts)[0]
     untiled = TiledSynthesis(network, max(width, height))(blurred, kernel)[0]
     difference = 255 * (tiled - untiled)
@@ -131,9 +137,10 @@ def seams(width: int, height: int) -> dict[str, Any]:
     return {
         "name": f"seams of {width}x{height}",
         "blocks": len(parts),
-        "levels_rms_at_seams": rms(difference[:, at_seams]),
-        "levels_rms_elsewhere": rms(difference[:, ~at_seams]),
-        "levels_largest": round(float(difference.abs().max()), 3),
+        "levels_rms_at_seams": rms(difference[:, at_seams & inside]),
+        "levels_largest_at_seams": round(float(difference[:, at_seams & inside].abs().max()), 3),
+        "levels_rms_elsewhere": rms(difference[:, ~at_seams & inside]),
+        "levels_rms_at_edges_of_the_photograph": rms(difference[:, ~inside]),
         "levels_rms_of_the_deblurring": rms(change),
     }
 
