@@ -1,13 +1,12 @@
 """Deblurs photographs of any size: image in, sharp image and blur kernel out.
 
-What stands between a photograph and the networks is here: frames and transparency, grey and odd sizes, the
-window from which the blur kernel is estimated, the choice among pairs for several sizes of blur, and the
-resizing that brings a blur larger than the networks' grid onto it.
+Whole photographs stay in memory in the type in which they come; networks are given parts of them, in floating
+point, and the result is put together in the photograph's type.
 """
 
 import copy
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -28,33 +27,18 @@ from asnet.imaging import (
     fit_kernel,
     photograph_from_picture,
     planes_from_array,
-    quantised,
-    region_slices,
-    unit_range,
 )
+from asnet.imaging.canvas import Canvas
+from asnet.imaging.kernel_search import Finding, KernelSearch, PlacedKernel, Scale
 from asnet.imaging.photographed_area import photographed_area
-from asnet.imaging.resampling import SMALLEST_SIDE, downscale, kernel_extent, scale_kernel
-from asnet.imaging.tiled_synthesis import TiledSynthesis
-from asnet.imaging.tiles import most_structured_window
+from asnet.imaging.resampling import SMALLEST_SIDE, downscale, resized_rows, scale_kernel
+from asnet.imaging.tiled_synthesis import Part, TiledSynthesis, joined
+from asnet.imaging.tiles import row_strips
 from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks, SizeClassifier, load_networks
-from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.pretrained import find_weights
 
 #: Names of the floating-point types in which the synthesis network can run.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-#: Downscaling factors that "auto" tries in turn.
-SCALES = (1, 2, 4)
-
-#: The blur kernel of a larger photograph is estimated from its most structured window of so many pixels.
-ESTIMATION_PIXELS = 1536 * 1024
-
-#: How far a blur must exceed the grid before half the resolution is the better choice. On 24 photographs this
-#: took 1 of 48 kernels of up to 31 pixels for larger than the grid of 31, and 21 of 24 from 41 to 61 pixels.
-EXCESS = 1.25
-
-#: Share of the grid's side that the estimate of a larger blur fills: with 41 to 61 pixels 17 of 20 did.
-FILLED = 0.6
 
 #: A contradictory estimate is not used where it would change the photograph by more than so many of its own
 #: standard deviations. On 310 blurred training crops this left 10 alone, of which 9 would have lost 5 dB or
@@ -65,15 +49,7 @@ MUCH_CHANGE = 0.35
 #: of 4 was best for a noise of 0.1 and gained 2.2 dB, one of 2 for 0.06 (0.2 dB); for 0.03 none gained.
 LARGEST_REGULARISATION = 8
 
-#: Share of a pixel that must be photographed, where a photograph is downscaled, for it to be used.
-FULLY = 0.999
-
 ImageType = TypeVar("ImageType", Tensor, NDArray[Any], Image.Image)
-Scale = int | Literal["auto"]
-
-#: What the analysis finds in a photograph: a blur, none, or nothing that could be relied upon.
-Finding = Literal["blurred", "sharp", "unclear"]
-
 #: Told what is being done and which share of that is done, from 0 to 1; what it raises ends the deblurring.
 Progress = Callable[[Literal["estimating", "restoring"], float], None]
 
@@ -100,15 +76,6 @@ class Deblurred(Generic[ImageType]):
     kernel: Tensor
     scale: int
     finding: Finding
-
-
-class _PlacedKernel(NamedTuple):
-    """A blur kernel (K, K) on a pair's grid, the pair's index, their scale, and what the analysis finds."""
-
-    kernel: Tensor
-    pair: int
-    scale: int
-    finding: Finding = "blurred"
 
 
 class _Options(NamedTuple):
@@ -139,7 +106,7 @@ class Deblurrer:
         analysis network and the Wiener deconvolution always compute in float32.
     tile_size : int, optional
         Largest side in pixels of what the U-Net is given at once; by default one for which it takes about
-        2 GiB, or more if its receptive field asks for larger tiles.
+        600 MiB, or more if its receptive field asks for larger tiles.
 
     Raises
     ------
@@ -162,16 +129,11 @@ class Deblurrer:
         # The networks given may be in training, or in a type that only the synthesis can compute in.
         network = copy.deepcopy(network).eval().to(self.device, torch.float32)
         self.network = network
-        if isinstance(network, DeblurNetwork):
-            self._pairs = [network]
-            self._largest_sizes: tuple[int, ...] = (network.config.analysis.kernel_size,)
-        else:
-            self._pairs = [network.pair(index) for index in range(len(network.pairs))]
-            self._largest_sizes = network.config.classifier.class_sizes
-        self._syntheses = [TiledSynthesis(pair.synthesis.to(self.dtype), tile_size) for pair in self._pairs]
-        self.kernel_size = self._largest_sizes[-1]
-        # Kernels that are given may be larger than any that the analysis would find.
-        self._given_sizes = (*self._largest_sizes[:-1], self._pairs[-1].config.synthesis.kernel_size)
+        self._search = KernelSearch(network)
+        self._syntheses = [
+            TiledSynthesis(pair.synthesis.to(self.dtype), tile_size) for pair in self._search.pairs
+        ]
+        self.kernel_size = self._search.kernel_size
         self.tile_size = max(synthesis.tile_size for synthesis in self._syntheses)
 
     @classmethod
@@ -285,10 +247,10 @@ class Deblurrer:
         if isinstance(image, Image.Image):
             photograph = _photograph_with_its_own_alpha(image, alpha)
             pixels, found = self._deblur_pixels(photograph.pixels, photograph.alpha, kernel, options)
-            return Deblurred(replace(photograph, pixels=pixels.cpu()).picture(), *found)
+            return Deblurred(replace(photograph, pixels=pixels).picture(), *found)
         pixels, found = self._deblur_pixels(_planes(image), alpha, kernel, options)
         if isinstance(image, Tensor):
-            return Deblurred(pixels.to(image.device), *found)
+            return Deblurred(pixels, *found)
         return Deblurred(array_from_tensor(pixels, image.dtype).reshape(image.shape), *found)
 
     def estimate_kernel(
@@ -324,12 +286,8 @@ class Deblurrer:
         else:
             planes = _planes(image)
         _check_sides(planes, alpha)
-        estimate = self._estimate_in(unit_range(planes), alpha, region, scale)
+        estimate = self._search.estimate_in(planes, alpha, region, scale)
         return scale_kernel(estimate.kernel, estimate.scale).cpu()
-
-    def _prepare(self, pixels: Tensor) -> Tensor:
-        """(1 or 3, H, W) to (1, 3, H, W) float32 on the device."""
-        return pixels.to(self.device).expand(3, -1, -1)[None].contiguous()
 
     @torch.no_grad()
     def _deblur_pixels(
@@ -341,120 +299,49 @@ class Deblurrer:
     ) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
         """Return the image, of the same type, and of `Deblurred` what follows it."""
         _check_sides(pixels, alpha)
-        whole = unit_range(pixels)
-        area = photographed_area(whole, alpha)
-        blurred = self._prepare(area.pixels)
+        area = photographed_area(pixels, alpha)
         if kernel is None:
             options.report("estimating", 0.0)
             if options.region is None:
-                used = self._estimate(blurred, options.scale, area.usable)
+                used = self._search.estimate(area, options.scale)
             else:
-                used = self._estimate_in(whole, alpha, options.region, options.scale)
+                used = self._search.estimate_in(pixels, alpha, options.region, options.scale)
             if used.finding == "sharp":
                 return _left_alone(pixels, used)
             shown = scale_kernel(used.kernel, used.scale)
         else:
             shown = fit_kernel(torch.as_tensor(kernel).cpu()).to(self.device)
-            used = self._fit_to_grid(shown, blurred, options.scale)
+            used = self._search.fit_to_grid(shown, area.pixels.shape[1:], options.scale)
         options.report("restoring", 0.0)
-        sharp = self._syntheses[used.pair](
-            downscale(blurred, used.scale),
-            used.kernel,
-            regularisation=LARGEST_REGULARISATION**options.denoise,
-            progress=lambda share: options.report("restoring", share),
-        )
-        if used.scale != 1:
-            sharp = functional.interpolate(sharp, size=blurred.shape[2:], mode="bicubic", align_corners=False)
-        sharp = sharp[0].clamp_(0, 1)
-        if used.finding == "unclear":
-            before, after = area.known_pixels(blurred[0]), area.known_pixels(sharp)
-            change, contrast = (
-                (x - y).square().mean() for x, y in ((after, before), (before, before.mean()))
-            )
+        is_unclear = used.finding == "unclear"
+        canvas = Canvas(pixels, area, strength=options.strength, measures_change=is_unclear)
+        for part in self._restored(area.pixels, used, options, estimated=kernel is None):
+            canvas.put(*part)
+        if is_unclear:
+            contrast, change = canvas.contrast_and_change()
             # Without a photographed pixel both are NaN.
             if not change <= MUCH_CHANGE**2 * contrast:
                 return _left_alone(pixels, used)
-        if pixels.shape[0] == 1:
-            sharp = sharp.mean(0, keepdim=True)
-        # In the image's own type where it can be, for what is not photographed to come back exactly.
-        given = (pixels if pixels.is_floating_point() else whole).to(sharp.device).clamp(0, 1)
-        restored = area.put_back(given, sharp.to(given.dtype))
-        if options.strength < 1:
-            restored = torch.lerp(given, restored, options.strength)
-        return quantised(restored, pixels.dtype), (shown.cpu(), used.scale, "blurred")
+        return canvas.image, (shown.cpu(), used.scale, "blurred")
 
-    def _estimate_in(
-        self,
-        pixels: Tensor,
-        alpha: Tensor | NDArray[Any] | None,
-        region: tuple[int, int, int, int] | None,
-        scale: Scale,
-    ) -> _PlacedKernel:
-        """Estimate the kernel from what is photographed in the region of (1 or 3, H, W)."""
-        if region is not None:
-            rows, columns = region_slices(region, pixels, 1 if scale == "auto" else scale)
-            pixels = pixels[:, rows, columns]
-            alpha = None if alpha is None else alpha[rows, columns]
-        area = photographed_area(pixels, alpha)
-        return self._estimate(self._prepare(area.pixels), scale, area.usable)
-
-    @torch.no_grad()
-    def _estimate(self, blurred: Tensor, scale: Scale, usable: Tensor | None = None) -> _PlacedKernel:
-        """Estimate the kernel at the smallest scale at which it fits the largest grid.
-
-        Of a blur larger than the grid an estimate shows some part, which fills much of the grid, as one does
-        that just fits. So the blur is then estimated at half the size too, and that estimate counts if it
-        clearly exceeds the grid of the larger size. A size classifier gives this away: its largest class
-        alone can be larger still. Only pixels (1, 1, H, W) that are `usable` take part.
-        """
-        if scale != "auto":
-            return self._estimate_at(blurred, scale, usable)._replace(finding="blurred")
-        estimate = self._estimate_at(blurred, SCALES[0], usable)
-        for larger in SCALES[1:]:
-            may_exceed = kernel_extent(estimate.kernel) >= FILLED * self.kernel_size
-            if estimate.finding == "sharp" or estimate.pair != len(self._pairs) - 1 or not may_exceed:
-                break
-            if min(blurred.shape[2:]) // larger < 4 * self.kernel_size:
-                break
-            candidate = self._estimate_at(blurred, larger, usable)
-            if kernel_extent(candidate.kernel) * larger <= EXCESS * self.kernel_size * estimate.scale:
-                break
-            estimate = candidate
-        return estimate
-
-    def _estimate_at(self, blurred: Tensor, factor: int, usable: Tensor | None) -> _PlacedKernel:
-        if usable is not None:
-            usable = downscale(usable.to(self.device, torch.float32), factor) > FULLY
-        window, usable = most_structured_window(downscale(blurred, factor), ESTIMATION_PIXELS, usable)
-        pair = 0 if isinstance(self.network, DeblurNetwork) else self.network.classify(window)
-        analysis = self._pairs[pair].analysis
-        if not isinstance(analysis, IteratedAnalysisNetwork):
-            return _PlacedKernel(analysis(window)[0].float(), pair, factor)
-        kernel, sharp, contradictory = (values[0] for values in analysis.estimate(window, usable))
-        # Downscaling makes edges steep.
-        finding: Finding = "sharp" if factor == 1 and sharp else "unclear" if contradictory else "blurred"
-        return _PlacedKernel(kernel.float(), pair, factor, finding)
-
-    def _fit_to_grid(self, kernel: Tensor, blurred: Tensor, scale: Scale) -> _PlacedKernel:
-        """Find the scale at which a given kernel fits the largest grid, and the pair for its size there."""
-        smallest = min(blurred.shape[2:])
-        factor = 1 if scale == "auto" else scale
-        while True:
-            fitted = scale_kernel(kernel, 1 / factor)
-            for pair, largest in enumerate(self._given_sizes):
-                if fitted.shape[-1] <= largest:
-                    return _PlacedKernel(fitted, pair, factor)
-            if scale != "auto":
-                raise InputError(
-                    f"a blur kernel of {kernel.shape[-1]} pixels does not fit the grid of "
-                    f"{self._given_sizes[-1]} at scale {scale}"
-                )
-            factor *= 2
-            if smallest // factor < SMALLEST_SIDE:
-                raise InputError(
-                    f"a blur kernel of {kernel.shape[-1]} pixels is too large for an image of "
-                    f"{blurred.shape[3]}x{blurred.shape[2]}"
-                )
+    def _restored(
+        self, pixels: Tensor, used: PlacedKernel, options: _Options, *, estimated: bool
+    ) -> Iterator[Part]:
+        """Give the parts of the restored image, in the size of (1 or 3, H, W)."""
+        parts = self._syntheses[used.pair].parts(
+            downscale(pixels[None], used.scale),
+            used.kernel,
+            regularisation=LARGEST_REGULARISATION**options.denoise,
+            estimated=estimated,
+            progress=lambda share: options.report("restoring", share),
+        )
+        if used.scale == 1:
+            yield from parts
+            return
+        small = joined(parts)
+        height, width = pixels.shape[1:]
+        for rows in row_strips(height, width):
+            yield Part(rows, slice(0, width), resized_rows(small, (height, width), rows, "bicubic"))
 
 
 def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[str]:
@@ -472,7 +359,7 @@ def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[s
     return []
 
 
-def _left_alone(pixels: Tensor, used: _PlacedKernel) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
+def _left_alone(pixels: Tensor, used: PlacedKernel) -> tuple[Tensor, tuple[Tensor, int, Finding]]:
     """Return the image as it is, with a kernel of a single pixel on the grid of the one that was found."""
     single = functional.pad(torch.ones(1, 1, dtype=torch.float32), (used.kernel.shape[-1] // 2,) * 4)
     # A copy, so that changing the result does not change the input.

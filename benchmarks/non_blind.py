@@ -6,11 +6,11 @@ deconvolution.
 Every photograph is blurred by a kernel of our own sampler and given noise, both from a fixed seed. A line is
 printed as soon as a photograph is measured. Scores are PSNR in dB over the whole photograph:
 
-blurred          the photograph as it is wiener           Wiener deconvolution at the strength that is best
-for this photograph total_variation  total-variation deconvolution at the weight that is best for this
-photograph, by half-quadratic
-                 splitting with the edges of the image tapered like the network's; only where the noise is
-                 strong
+blurred          the photograph as it is
+wiener           Wiener deconvolution at the strength that is best for this photograph
+total_variation  total-variation deconvolution at the weight that is best for this photograph, by
+                 half-quadratic splitting with the edges of the image tapered like the network's; only where
+                 the noise is strong
 network          the synthesis network
 
 "ring" is the error in flat places near strong edges. In the case "wrong" sharp photographs with noise are
@@ -95,8 +95,8 @@ def examples(photographs: Photographs, kernel_class: str, noise: float, seed: in
 
 
 @torch.inference_mode()
-def measure(synthesis: TiledSynthesis, example: Example, noise: float) -> dict[str, Any]:
-    """Scores of one photograph."""
+def measure(synthesis: TiledSynthesis, example: Example, noise: float, *, estimated: bool) -> dict[str, Any]:
+    """Scores of one photograph; the network is told whether its kernel is an estimate."""
     blurred, sharp, kernel = example.blurred, example.sharp, example.kernel
 
     def score(image: Tensor) -> float:
@@ -114,7 +114,7 @@ def measure(synthesis: TiledSynthesis, example: Example, noise: float) -> dict[s
         ),
         key=score,
     )
-    restored = synthesis(blurred, kernel[0])
+    restored = synthesis(blurred, kernel[0], estimated=estimated)
     row = {
         "photograph": example.name,
         "blurred": score(blurred),
@@ -156,7 +156,7 @@ def main() -> None:
         kernel_class, noise = cases()[name]
         rows = []
         for example in examples(photographs, kernel_class, noise, options.seed):
-            rows.append(measure(synthesis, example, noise))
+            rows.append(measure(synthesis, example, noise, estimated=kernel_class == "wrong"))
             shown = (f"{key} {value:.2f}" for key, value in rows[-1].items() if isinstance(value, float))
             print(name, example.name, *shown, flush=True)
         results.append({"case": name, "noise": noise, "means": means(rows), "photographs": rows})

@@ -36,7 +36,6 @@ from asnet.deblurrer import Deblurrer
 from asnet.errors import AsnetError
 from asnet.evaluation.alignment import fourier_shift, luma, sub_pixel_shift
 from asnet.evaluation.metrics import kernel_similarity, psnr, ring_error
-from asnet.imaging import fit_kernel
 from asnet.networks import DeblurNetwork, load_network
 from asnet.networks.wiener import wiener_deconvolution
 from asnet.pretrained import find_weights
@@ -96,11 +95,10 @@ def restore(deblurrer: Deblurrer, network: DeblurNetwork, example: Example) -> R
     result = deblurrer.deblur(photograph)
     seconds = time.perf_counter() - begin
     deblurred = result.image[None]
-    found = network.analysis(blurred).float()
-    same = result.finding == "blurred" and torch.equal(
-        fit_kernel(result.kernel.cpu()), fit_kernel(found[0].cpu())
-    )
-    blind = deblurred if same else deblurrer.deblur(photograph, found[0]).image[None]
+    same = result.finding == "blurred" and result.scale == 1
+    # A scale that is asked for overrules what speaks against an estimate.
+    forced = result if same else deblurrer.deblur(photograph, scale=1)
+    blind, found = forced.image[None], forced.kernel.to(kernel)[None]
     blind_aligned = aligned_score(blind, sharp, largest)
     return {
         "photograph": example.name,

@@ -11,10 +11,12 @@ import torch
 from tqdm import tqdm
 
 from asnet.cli.destinations import Destination, photograph_path
+from asnet.cli.messages import printable
 from asnet.cli.streams import is_standard
-from asnet.deblurrer import DTYPES, Deblurrer, Scale
+from asnet.deblurrer import DTYPES, Deblurrer
 from asnet.errors import AsnetError, InputError, is_out_of_memory
 from asnet.imaging import MOST_PIXELS, Region
+from asnet.imaging.kernel_search import Scale
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -240,7 +242,7 @@ def _available_memory() -> int | None:
 
 def say(message: str) -> None:
     """Print above the progress bar, if there is one."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(printable(message), file=sys.stderr)
 
 
 def whole_number(text: str) -> int:

@@ -10,7 +10,13 @@ from pathlib import Path
 from asnet.cli.streams import STANDARD_INPUT, STANDARD_OUTPUT, is_standard
 from asnet.errors import ImageFileError, InputError
 from asnet.files import visible_files
-from asnet.imaging import KERNEL_SUFFIXES, PHOTOGRAPH_SUFFIXES, RAW_SUFFIXES, READABLE_SUFFIXES
+from asnet.imaging import (
+    KERNEL_SUFFIXES,
+    OTHER_SUFFIXES,
+    PHOTOGRAPH_SUFFIXES,
+    RAW_SUFFIXES,
+    READABLE_SUFFIXES,
+)
 
 #: How a stream is written on the command line; a file of that name is ./-
 STREAM = "-"
@@ -104,15 +110,18 @@ class Inputs:
                 continue
             try:
                 found = visible_files(path, READABLE_SUFFIXES, recursive=recursive, without=without)
-                raw = visible_files(path, RAW_SUFFIXES, recursive=recursive, without=without)
+                passed_over = [
+                    note(path, visible_files(path, suffixes, recursive=recursive, without=without))
+                    for suffixes, note in ((RAW_SUFFIXES, _raw_note), (OTHER_SUFFIXES, _other_note))
+                ]
             except OSError as error:
                 place = error.filename or path
                 raise ImageFileError(f"cannot read the folder {place}: {error.strerror}") from None
-            if raw:
-                notes.append(_raw_note(path, raw))
+            new = [note for note in passed_over if note]
+            notes += new
             if not found:
                 where = "nor do its subfolders" if recursive else "--recursive looks into its subfolders"
-                also = f"; {notes[-1]}" if raw else f"; {where}"
+                also = "".join(f"; {note}" for note in new) or f"; {where}"
                 raise InputError(
                     f"the folder {path} holds no JPEG, PNG, TIFF, WebP, HEIC or AVIF photograph{also}"
                 )
@@ -212,11 +221,31 @@ def make_folder(folder: Path) -> None:
 
 
 def _raw_note(folder: Path, raw: Sequence[Path]) -> str:
-    names = ", ".join(path.name for path in raw[:_LISTED]) + (", ..." if len(raw) > _LISTED else "")
+    """Say what raw files a folder holds; empty if none."""
+    if not raw:
+        return ""
     return (
-        f"{folder} holds {len(raw)} raw files of cameras ({names}), which asnet does not read: "
+        f"{folder} holds {_counted(raw, 'raw file')} of cameras ({_listed(raw)}), which asnet does not read: "
         "a raw converter makes 16-bit TIFF or PNG files of them"
     )
+
+
+def _other_note(folder: Path, others: Sequence[Path]) -> str:
+    """Say what other pictures a folder holds; empty if none."""
+    if not others:
+        return ""
+    return (
+        f"{folder} holds {_counted(others, 'picture')} ({_listed(others)}) in formats that asnet does not "
+        "read: most image editors make PNG files of them"
+    )
+
+
+def _counted(files: Sequence[Path], name: str) -> str:
+    return f"1 {name}" if len(files) == 1 else f"{len(files)} {name}s"
+
+
+def _listed(files: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in files[:_LISTED]) + (", ..." if len(files) > _LISTED else "")
 
 
 def _same_file(first: Path, second: Path) -> bool:

@@ -1,12 +1,14 @@
 """``asnet``: reads the command line, hands over to a subcommand, and says errors in one sentence."""
 
 import argparse
+import ctypes
 import os
 import sys
 from collections.abc import MutableMapping, Sequence
 from importlib import import_module
 
 from asnet import __version__
+from asnet.cli.messages import printable
 from asnet.errors import AsnetError
 
 _EXAMPLES = """examples:
@@ -36,6 +38,9 @@ SUBCOMMANDS = {
 #: Exit code after Ctrl-C, as a shell reports SIGINT.
 INTERRUPTED = 130
 
+#: glibc's number of its setting, and the value: larger than what the analysis works with.
+_M_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 16 * 2**20
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
@@ -52,18 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if "torch" not in sys.modules:
         set_wait_policy(os.environ)
+    give_memory_back()
     try:
         words = sys.argv[1:] if arguments is None else arguments
         parsed = _build_parser(words).parse_args(words)
         result: int = parsed.run(parsed)
         return result
     except AsnetError as error:
-        print(f"asnet: {error}", file=sys.stderr)
+        print(printable(f"asnet: {error}"), file=sys.stderr)
         return 1
     except OSError as error:
         # Folders that may not be looked into, a full disk: what no place that knows more has said.
         place = f"cannot reach {error.filename}: " if error.filename else ""
-        print(f"asnet: {place}{error.strerror or error}", file=sys.stderr)
+        print(printable(f"asnet: {place}{error.strerror or error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("asnet: interrupted", file=sys.stderr)
@@ -79,6 +85,16 @@ def set_wait_policy(environment: MutableMapping[str, str]) -> None:
     """
     if "GOMP_SPINCOUNT" not in environment:
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def give_memory_back() -> None:
+    """Let what is freed go back to the system from _LARGE_BLOCK bytes on, where the C library is glibc.
+
+    It would keep blocks of up to 32 MiB otherwise: of a large photograph some hundred megabytes.
+    """
+    allocator = ctypes.CDLL(None)
+    if hasattr(allocator, "mallopt"):
+        allocator.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def _build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -13,11 +13,12 @@ from threading import Event, Lock
 import torch
 from torch import Tensor
 
-from asnet.deblurrer import Deblurrer, Scale
+from asnet.deblurrer import Deblurrer
 from asnet.errors import AsnetError, InputError, is_out_of_memory
 from asnet.evaluation.benchmark import Benchmark, Case
 from asnet.evaluation.records import Record, RunFolder
 from asnet.imaging import picture_from_tensor, tensor_from_picture, write_picture
+from asnet.imaging.kernel_search import Scale
 
 #: Bytes that one image at a time takes: in any case, for each of its pixels, and at most, because large
 #: images are deblurred in tiles. `official()` needs about as much, the other configurations less.

@@ -3,6 +3,7 @@
 from asnet.imaging.comparison import comparison_picture, comparison_size
 from asnet.imaging.decoding import MOST_PIXELS
 from asnet.imaging.files import (
+    OTHER_SUFFIXES,
     PHOTOGRAPH_SUFFIXES,
     RAW_SUFFIXES,
     READABLE_SUFFIXES,
@@ -43,6 +44,7 @@ from asnet.imaging.regions import Region, region_slices
 __all__ = [
     "KERNEL_SUFFIXES",
     "MOST_PIXELS",
+    "OTHER_SUFFIXES",
     "PHOTOGRAPH_SUFFIXES",
     "RAW_SUFFIXES",
     "READABLE_SUFFIXES",

@@ -1,5 +1,6 @@
 """Image files decoded: which format it is, who decodes it, and one sentence for whatever goes wrong."""
 
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from asnet.imaging.containers import (
     JPEG_START,
     PNG_SIGNATURE,
     Chunk,
+    Segment,
     joined_jpeg,
     joined_png,
     split_jpeg,
@@ -32,7 +34,7 @@ from asnet.imaging.metadata import (
     png_metadata,
     tiff_metadata,
 )
-from asnet.imaging.samples import Samples, samples_of_picture, upright_samples
+from asnet.imaging.samples import Samples, samples_of_picture, upright_samples, with_full_range
 from asnet.imaging.tiff_files import count_pictures, is_deep, is_grey_or_rgb, is_raw, read_deep_tiff
 
 #: Pixels of the largest image that is decoded unless more are allowed: what Pillow takes for an attack.
@@ -51,6 +53,10 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _RAW_STARTS = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILM", b"\0MRM", b"FOVb")
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+#: Markers of JPEG's segments that tell size and depth, and which of them is that of lossless files.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_LOSSLESS = 0xC3
 
 #: So few zeros at the end of a JPEG scan may belong to its codes.
 _FEW = 4
@@ -81,6 +87,8 @@ def read_samples(source: Path | BinaryIO, name: str, *, max_pixels: int = MOST_P
         if isinstance(source, Path):
             if source.is_dir():
                 raise ImageFileError(f"{name} is a folder, not an image")
+            if source.exists() and not source.is_file():
+                raise ImageFileError(f"{name} is a device or a pipe, not a file; - reads standard input")
             with source.open("rb") as file:
                 samples = _read(file, name, source.suffix.lower(), max_pixels)
         else:
@@ -151,6 +159,8 @@ def _reason(error: Exception) -> str:
 
 def _read(file: BinaryIO, name: str, suffix: str, max_pixels: int) -> Samples:
     start = file.read(64)
+    if not start:
+        raise ImageFileError(f"{name} is empty")
     brands = {start[8:12], *(start[place : place + 4] for place in range(16, len(start) - 3, 4))}
     if suffix in RAW_SUFFIXES or start.startswith(_RAW_STARTS) or start[4:12] == b"ftypcrx ":
         raise ImageFileError(f"{name} {_RAW_ADVICE}")
@@ -188,6 +198,9 @@ def _read_jpeg(data: bytes, name: str, max_pixels: int) -> Samples:
         if segment.marker not in (0xE1, 0xED, 0xFE) and not segment.data.startswith(b"MPF\0")
     ]
     plain = joined_jpeg(needed, scan)
+    frame = next((segment for segment in segments if segment.marker in _FRAMES), None)
+    if frame is not None and len(frame.data) >= 5 and (frame.data[0] != 8 or frame.marker == _LOSSLESS):
+        return _read_deep_jpeg(plain, frame, jpeg_metadata(segments), name, max_pixels)
     if JPEG_END in scan:
         picture = _decoded(BytesIO(plain), name, "JPEG", max_pixels)
     else:
@@ -201,6 +214,25 @@ def _read_jpeg(data: bytes, name: str, max_pixels: int) -> Samples:
         picture = whole
     metadata = replace(jpeg_metadata(segments), icc_profile=picture.info.get("icc_profile") or None)
     return samples_of_picture(picture, metadata, "JPEG")
+
+
+def _read_deep_jpeg(data: bytes, frame: Segment, metadata: Metadata, name: str, max_pixels: int) -> Samples:
+    """JPEG of 12 bits, and lossless JPEG of up to 16, which scanners and medical devices write."""
+    import imagecodecs
+
+    bits, height, width = struct.unpack_from(">BHH", frame.data)
+    _check_size(width, height, name, max_pixels)
+    if JPEG_END not in data:
+        raise ImageFileError(f"{name} is truncated or damaged: its last part is missing")
+    values = imagecodecs.jpeg_decode(data)
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.shape[:2] != (height, width) or (values.ndim == 3 and values.shape[2] != 3):
+        kind = "lossless JPEG" if frame.marker == _LOSSLESS else f"JPEG of {bits} bits a channel"
+        raise ImageFileError(f"{name} is {kind} and neither grey nor RGB, which asnet does not read")
+    if bits < 8 * values.dtype.itemsize:
+        values = with_full_range(values, bits)
+    return Samples(values, None, metadata, "JPEG")
 
 
 def _without_end(data: bytes, name: str, max_pixels: int) -> Image.Image | None:
@@ -328,6 +360,9 @@ def _opened(file: BinaryIO, formats: list[str]) -> Image.Image:
 def _decoded(file: BinaryIO, name: str, file_format: str, max_pixels: int) -> Image.Image:
     picture = _opened(file, [file_format])
     _check_size(*picture.size, name, max_pixels)
+    if file_format == "TIFF":
+        # Pillow would turn the pixels by what XMP says too, which other programs leave to the tag.
+        picture.info.pop("xmp", None)
     picture.load()
     return picture
 

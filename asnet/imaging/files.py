@@ -33,6 +33,12 @@ RAW_SUFFIXES = (
     *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
 )
 
+#: Suffixes of other pictures that are not read, though people have photographs in them.
+OTHER_SUFFIXES = (
+    *(".bmp", ".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".psd", ".tga", ".exr", ".hdr", ".pbm", ".pgm"),
+    *(".ppm", ".pnm", ".pcx", ".heics", ".xcf"),
+)
+
 
 @contextmanager
 def write_in_one_step(path: Path) -> Iterator[BinaryIO]:

@@ -111,7 +111,9 @@ class Metadata:
             profile = None
         exif = None if self.exif is None else self.exif.described(width, height)
         if exif is not None and exif.damaged:
-            problems += (f"has {exif.damaged} damaged EXIF tags, which are left out",)
+            few = exif.damaged == 1
+            tags = "a damaged EXIF tag, which is" if few else f"{exif.damaged} damaged EXIF tags, which are"
+            problems += (f"has {tags} left out",)
         return replace(
             self,
             exif=None if exif is None or exif.is_empty else exif,
@@ -323,12 +325,8 @@ def _described_xmp(xmp: bytes, width: int, height: int) -> bytes:
     }
     for name, value in true.items():
         number = str(value).encode()
-        xmp = re.sub(name + rb'(\s*=\s*["\'])\s*\d+\s*(["\'])', name + rb"\g<1>" + number + rb"\g<2>", xmp)
-        xmp = re.sub(
-            rb"<" + name + rb">\s*\d+\s*</" + name + rb">",
-            b"<" + name + b">" + number + b"</" + name + b">",
-            xmp,
-        )
+        # As loosely as programs read them: what follows the number does not matter.
+        xmp = re.sub(name + rb"(\s*=\s*[\"']|\s*>)\s*\d+", name + rb"\g<1>" + number, xmp)
     # Gain maps, films and further XMP stood behind the photograph or beside this packet.
     xmp = re.sub(rb"<Container:Directory\b.*?</Container:Directory>", b"", xmp, flags=re.DOTALL)
     return re.sub(

@@ -6,15 +6,20 @@ that of a clipped sky say, is softened by the blur that crosses it. So only what
 bar, and little is lost where a step was photographed after all: no blur carried anything across it.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from asnet.imaging.resampling import SMALLEST_SIDE
+from asnet.imaging.pixels import stored, unit_range
+from asnet.imaging.resampling import SMALLEST_SIDE, resized_rows
+from asnet.imaging.tiles import row_strips
 from asnet.networks.layers import luma
 
 #: Largest deviation of a border's line from the border's brightness: on average, and of the mean of any SPAN
@@ -65,6 +70,50 @@ OPACITY_SAMPLE = 2**18
 
 
 @dataclass(frozen=True)
+class Trust:
+    """How far the pixels of a picture can be trusted, from 0 to 1, computed for the part that is asked for.
+
+    Parameters
+    ----------
+    alpha : Tensor
+        Opacity (H, W), of any type.
+    opaque : float
+        The opacity from which on pixels are trusted fully.
+    """
+
+    alpha: Tensor
+    opaque: float
+
+    def __getitem__(self, place: tuple[slice, slice]) -> Tensor:
+        """Return (h, w) float32 of some rows and columns."""
+        opacity: Tensor = self.alpha[place].to(torch.float32) / self.opaque
+        return opacity.clamp_(0, 1) ** TRUST_POWER
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.alpha.shape[0], self.alpha.shape[1]
+
+    def within(self, place: tuple[slice, slice]) -> "Trust":
+        """Return the same of some rows and columns."""
+        return replace(self, alpha=self.alpha[place])
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every pixel is trusted fully."""
+        return all(bool((strip == 1).all()) for strip in self.strips())
+
+    @property
+    def usable(self) -> Tensor:
+        """(H, W) bool, True for pixels that can tell of the blur."""
+        return torch.cat([strip >= USABLE_TRUST for strip in self.strips()])
+
+    def strips(self) -> Iterator[Tensor]:
+        """Give strips of rows, from the top to the bottom."""
+        return (self[rows, :] for rows in row_strips(*self.shape))
+
+
+@dataclass(frozen=True)
 class PhotographedArea:
     """The part of a picture that is photographed.
 
@@ -73,36 +122,20 @@ class PhotographedArea:
     rectangle : tuple of slice
         Rows and columns of the picture, the smallest rectangle that holds all of it.
     pixels : Tensor
-        (C, h, w), the rectangle's pixels; what is transparent continues its surroundings smoothly.
-    trust : Tensor, optional
+        (C, h, w), the rectangle's pixels; what is transparent continues its surroundings smoothly, and
+        pictures of 8 bits then have 16.
+    trust : Trust, optional
         (h, w), 0 where nothing is photographed to 1; None if everything within the rectangle is.
     """
 
     rectangle: tuple[slice, slice]
     pixels: Tensor
-    trust: Tensor | None
+    trust: Trust | None
 
     @property
     def usable(self) -> Tensor | None:
         """(1, 1, h, w) bool, True for pixels that can tell of the blur; None if all can."""
-        if self.trust is None:
-            return None
-        return (self.trust >= USABLE_TRUST)[None, None]
-
-    def known_pixels(self, values: Tensor) -> Tensor:
-        """Of values (C, h, w) those of usable pixels, (C, ...)."""
-        return values if self.usable is None else values[:, self.usable[0, 0].to(values.device)]
-
-    def put_back(self, picture: Tensor, result: Tensor) -> Tensor:
-        """Return the picture (C, H, W) with a result (C, h, w) where it is photographed, else as it is."""
-        if self.trust is not None:
-            original = picture[:, self.rectangle[0], self.rectangle[1]]
-            result = torch.lerp(original, result, self.trust.to(result))
-        if result.shape == picture.shape:
-            return result
-        whole = picture.clone()
-        whole[:, self.rectangle[0], self.rectangle[1]] = result
-        return whole
+        return None if self.trust is None else self.trust.usable[None, None]
 
 
 def photographed_area(pixels: Tensor, alpha: Tensor | NDArray[Any] | None = None) -> PhotographedArea:
@@ -111,7 +144,7 @@ def photographed_area(pixels: Tensor, alpha: Tensor | NDArray[Any] | None = None
     Parameters
     ----------
     pixels : Tensor
-        (C, H, W), range [0, 1], H and W at least 16.
+        (C, H, W), uint8, uint16 or range [0, 1], H and W at least 16.
     alpha : Tensor or ndarray, optional
         Opacity (H, W), of any range that begins at 0.
 
@@ -128,21 +161,24 @@ def photographed_area(pixels: Tensor, alpha: Tensor | NDArray[Any] | None = None
     >>> photographed_area(picture).rectangle[1]
     slice(10, 50, None)
     """
-    trust = None if alpha is None else _trust(alpha).to(pixels.device)
+    trust = None if alpha is None else _trust(alpha, pixels.device)
     rectangle = slice(0, pixels.shape[1]), slice(0, pixels.shape[2])
     if trust is not None:
-        visible = trust > 0
-        rectangle = _span(visible.any(1)), _span(visible.any(0))
-        trust = None if bool((trust[rectangle] == 1).all()) else trust[rectangle]
+        visible = [strip > 0 for strip in trust.strips()]
+        columns = torch.stack([strip.any(0) for strip in visible]).any(0)
+        rectangle = _span(torch.cat([strip.any(1) for strip in visible])), _span(columns)
+        trust = trust.within(rectangle)
+        trust = None if trust.is_full else trust
     inner = _without_borders(pixels[:, rectangle[0], rectangle[1]], trust)
     rectangle = _part_of(rectangle[0], inner[0]), _part_of(rectangle[1], inner[1])
     within = pixels[:, rectangle[0], rectangle[1]]
-    if trust is None or bool((trust[inner] == 1).all()):
+    trust = None if trust is None else trust.within(inner)
+    if trust is None or trust.is_full:
         return PhotographedArea(rectangle, within, None)
-    return PhotographedArea(rectangle, fill_smoothly(within, trust[inner]), trust[inner])
+    return PhotographedArea(rectangle, fill_smoothly(within, trust), trust)
 
 
-def fill_smoothly(image: Tensor, weight: Tensor) -> Tensor:
+def fill_smoothly(image: Tensor, weight: Tensor | Trust) -> Tensor:
     """Continue an image over pixels without weight, without a step at their outline.
 
     Averages of the known pixels over ever larger cells fill what the smaller ones left empty (a pyramid of
@@ -151,45 +187,78 @@ def fill_smoothly(image: Tensor, weight: Tensor) -> Tensor:
     Parameters
     ----------
     image : Tensor
-        (C, H, W).
-    weight : Tensor
+        (C, H, W), uint8, uint16 or floating point.
+    weight : Tensor or Trust
         (H, W), 0 for unknown pixels to 1 for those that stay as they are. The fill goes by those of at least
         USABLE_TRUST.
 
     Returns
     -------
     Tensor
-        (C, H, W); the image itself if there is nothing to go by.
+        (C, H, W), uint16 or floating point; the image itself if there is nothing to go by or to fill.
     """
-    if not bool((weight >= USABLE_TRUST).any()):
+    height, width = image.shape[1:]
+    coarse, known = [], []
+    some = whole = False
+    # Strips of the finest level, which alone is as large as the image.
+    for rows in row_strips(height, width, 2):
+        mask = weight[rows, :] >= USABLE_TRUST
+        some, whole = some or bool(mask.any()), (whole or rows.start == 0) and bool(mask.all())
+        halves = _halved(unit_range(image[:, rows])[None], mask.to(torch.float32)[None, None])
+        coarse.append(halves[0])
+        known.append(halves[1])
+    if whole or not some:
         return image
-    image, weight = image[None], weight[None, None].to(image)
-    levels = [(image, weight)]
-    weight = (weight >= USABLE_TRUST).to(image)
-    while max(image.shape[2:]) > 1 and bool((weight < 1).any()):
-        mass = functional.avg_pool2d(weight, 2, ceil_mode=True)
-        image = functional.avg_pool2d(image * weight, 2, ceil_mode=True) / mass.clamp(min=1e-6)
-        # One known pixel of four is enough to go by at the next level.
-        weight = (4 * mass).clamp(max=1)
-        levels.append((image, weight))
-    filled = levels.pop()[0]
-    for image, weight in reversed(levels):
-        filled = functional.interpolate(filled, size=image.shape[2:], mode="bilinear", align_corners=False)
-        filled = torch.lerp(filled, image, weight)
-        padded = functional.pad(filled, (1, 1, 1, 1), mode="replicate")
-        filled = torch.lerp(functional.avg_pool2d(padded, 3, stride=1), image, weight)
-    return filled[0]
+    filled = _filled(torch.cat(coarse, 2), torch.cat(known, 2))
+    dtype = image.dtype if image.is_floating_point() else torch.uint16
+    result = torch.empty_like(image, dtype=dtype)
+    for rows in row_strips(height, width):
+        around = slice(max(0, rows.start - 1), min(height, rows.stop + 1))
+        part, trusted = unit_range(image[:, around])[None], weight[around, :].to(torch.float32)[None, None]
+        result[:, rows] = stored(_risen(filled, part, trusted, rows, height)[0], dtype)
+    return result
 
 
-def _trust(alpha: Tensor | NDArray[Any]) -> Tensor:
+def _halved(image: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Average the known pixels of (N, C, h, w) over cells of four, by weights (N, 1, h, w)."""
+    mass = functional.avg_pool2d(weight, 2, ceil_mode=True)
+    image = functional.avg_pool2d(image * weight, 2, ceil_mode=True) / mass.clamp(min=1e-6)
+    # One known pixel of four is enough to go by at the next level.
+    return image, (4 * mass).clamp(max=1)
+
+
+def _filled(image: Tensor, weight: Tensor) -> Tensor:
+    """Fill (N, C, h, w) where its weight (N, 1, h, w) is below 1."""
+    height, width = image.shape[2:]
+    if max(height, width) == 1 or bool((weight == 1).all()):
+        return image
+    return _risen(_filled(*_halved(image, weight)), image, weight, slice(0, height), height)
+
+
+def _risen(filled: Tensor, image: Tensor, weight: Tensor, rows: slice, height: int) -> Tensor:
+    """Return some rows of a level of that height from the next coarser one, which is filled.
+
+    `image` and `weight` are those of the rows and of one more above and below, where there is one.
+    """
+    above, below = min(1, rows.start), min(1, height - rows.stop)
+    around = slice(rows.start - above, rows.stop + below)
+    level = resized_rows(filled, (height, image.shape[3]), around, "bilinear")
+    level = torch.lerp(level, image, weight)
+    padded = functional.pad(level, (1, 1, 1 - above, 1 - below), mode="replicate")
+    inner = (..., slice(above, above + rows.stop - rows.start), slice(None))
+    return torch.lerp(functional.avg_pool2d(padded, 3, stride=1), image[inner], weight[inner])
+
+
+def _trust(alpha: Tensor | NDArray[Any], device: torch.device) -> Trust:
     """How far to trust the pixels of an opacity (H, W): 1 where it reaches what is common in the picture."""
-    opacity = (alpha if isinstance(alpha, Tensor) else torch.tensor(alpha)).to(torch.float32)
-    visible = opacity[opacity > 0]
+    opacity = (alpha if isinstance(alpha, Tensor) else torch.from_numpy(numpy.array(alpha))).to(device)
+    parts = (opacity[rows] for rows in row_strips(*opacity.shape))
+    visible = torch.cat([part[part.to(torch.float32) > 0] for part in parts])
     if visible.numel() == 0:
-        return torch.zeros_like(opacity)
-    sample = visible[:: -(-visible.numel() // OPACITY_SAMPLE)]
+        return Trust(opacity, math.inf)
+    sample = visible[:: -(-visible.numel() // OPACITY_SAMPLE)].to(torch.float32)
     opaque = sample.kthvalue(max(1, round((1 - OPAQUE_SHARE) * sample.numel()))).values
-    return (opacity / opaque).clamp(0, 1) ** TRUST_POWER
+    return Trust(opacity, float(opaque))
 
 
 def _part_of(outer: slice, inner: slice) -> slice:
@@ -208,9 +277,9 @@ def _span(marked: Tensor) -> slice:
     return slice(begin, max(end, begin + SMALLEST_SIDE))
 
 
-def _without_borders(pixels: Tensor, trust: Tensor | None) -> tuple[slice, slice]:
+def _without_borders(pixels: Tensor, trust: Trust | None) -> tuple[slice, slice]:
     """Rows and columns within the constant borders of (C, H, W), by what is opaque of it."""
-    known = None if trust is None else (trust >= USABLE_TRUST)[None]
+    known = None if trust is None else trust.usable[None]
     spans = [[0, side] for side in pixels.shape[1:]]
     # A line between frame and photograph, or a frame within a frame, is found once the outer one is gone.
     for number in range(MOST_COLOURS):
@@ -266,7 +335,7 @@ class _Lines:
     def _read(self, begin: int, end: int) -> tuple[Tensor, Tensor | None]:
         place = slice(len(self) - end, len(self) - begin) if self._from_end else slice(begin, end)
         order = (0,) if self._from_end else ()
-        brightness = luma(self._pixels[None, :, place])[0, 0].flip(order)
+        brightness = luma(unit_range(self._pixels[None, :, place]))[0, 0].flip(order)
         return brightness, None if self._known is None else self._known[0, place].flip(order)
 
 

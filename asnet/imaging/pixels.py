@@ -71,6 +71,14 @@ def unit_range(image: Tensor) -> Tensor:
     return values if largest is None else values.div_(largest)
 
 
+def network_input(image: Tensor, device: torch.device | None = None) -> Tensor:
+    """Return images (N, 1 or 3, H, W) of any type as networks take them: (N, 3, H, W) float32 in [0, 1].
+
+    Photographs stay in memory as they are read, and only parts of them are given to this.
+    """
+    return unit_range(image.to(device or image.device)).expand(-1, 3, -1, -1).contiguous()
+
+
 def quantised(image: Tensor, dtype: torch.dtype) -> Tensor:
     """Return an image in floating point, range [0, 1], in another type; what lies outside is clipped.
 
@@ -81,9 +89,21 @@ def quantised(image: Tensor, dtype: torch.dtype) -> Tensor:
     dtype : torch.dtype
         uint8 or uint16, to which values are rounded, or a floating-point type.
     """
-    clipped = image.clamp(0, 1)
+    return stored(image.clamp(0, 1), dtype)
+
+
+def stored(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """Undo `unit_range`: return an image in another type, unsigned integers rounded to.
+
+    Parameters
+    ----------
+    image : Tensor
+        Of any shape, floating point, for integers in [0, 1]; it may be overwritten.
+    dtype : torch.dtype
+        uint8, uint16 or a floating-point type.
+    """
     largest = _LARGEST.get(dtype)
-    return clipped.to(dtype) if largest is None else clipped.mul_(largest).round_().to(dtype)
+    return image.to(dtype) if largest is None else image.mul_(largest).round_().to(dtype)
 
 
 def tensor_from_array(array: NDArray[Any]) -> Tensor:

@@ -1,12 +1,14 @@
 """Other scales: images and blur kernels resized together, and how large a blur is."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from asnet.errors import InputError
+from asnet.imaging.pixels import unit_range
 
 #: Smallest side of an image that networks take.
 SMALLEST_SIDE = 16
@@ -19,7 +21,10 @@ _SHOWN_BORDER = 2
 
 
 def downscale(image: Tensor, factor: int) -> Tensor:
-    """Downscale (1, 3, H, W) by an integer, averaging what falls into a pixel; sides are rounded up."""
+    """Downscale (1, C, H, W) by an integer, averaging what falls into a pixel; sides are rounded up.
+
+    The result of an image of another type is float32, range [0, 1]; at the factor 1 it is the image itself.
+    """
     if factor == 1:
         return image
     size = [-(-side // factor) for side in image.shape[2:]]
@@ -28,7 +33,60 @@ def downscale(image: Tensor, factor: int) -> Tensor:
             f"at scale {factor} an image must have at least {factor * SMALLEST_SIDE} pixels a side, "
             f"got {image.shape[3]}x{image.shape[2]}"
         )
-    return functional.interpolate(image, size=size, mode="bilinear", antialias=True, align_corners=False)
+    # Channel by channel: one in floating point takes as much memory as four in 8 bits.
+    channels = [
+        functional.interpolate(
+            unit_range(channel), size=size, mode="bilinear", antialias=True, align_corners=False
+        )
+        for channel in image.tensor_split(image.shape[1], dim=1)
+    ]
+    return torch.cat(channels, dim=1)
+
+
+def resized_rows(
+    image: Tensor, size: tuple[int, int], rows: slice, mode: Literal["bilinear", "bicubic"]
+) -> Tensor:
+    """Return some rows of an enlarged image, as `torch.nn.functional.interpolate` gives all of them.
+
+    Parameters
+    ----------
+    image : Tensor
+        (N, C, h, w), floating point.
+    size : tuple of int
+        Height and width of the whole result.
+    rows : slice
+        Which rows of that to compute.
+    mode : {"bilinear", "bicubic"}
+        Corners are not aligned.
+
+    Returns
+    -------
+    Tensor
+        (N, C, rows, width).
+    """
+    height = image.shape[2]
+    place = (torch.arange(rows.start, rows.stop, dtype=torch.float64) + 0.5) * (height / size[0]) - 0.5
+    if mode == "bilinear":
+        place = place.clamp(min=0)
+    first = place.floor()
+    distance = place - first
+    if mode == "bilinear":
+        taps = {0: 1 - distance, 1: distance}
+    else:
+        taps = {offset: _cubic((distance - offset).abs()) for offset in (-1, 0, 1, 2)}
+    lines = image.new_zeros(*image.shape[:2], len(place), image.shape[3])
+    for offset, weight in taps.items():
+        chosen = (first.long() + offset).clamp(0, height - 1).to(image.device)
+        lines.addcmul_(image[:, :, chosen], weight.to(image)[:, None])
+    return functional.interpolate(lines, size=(len(place), size[1]), mode=mode, align_corners=False)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Keys' cubic convolution at distances from 0 to 2, with the slope that torch uses."""
+    slope = -0.75
+    near = ((slope + 2) * distance - (slope + 3)) * distance.square() + 1
+    far = slope * (((distance - 5) * distance + 8) * distance - 4)
+    return torch.where(distance <= 1, near, far)
 
 
 def scale_kernel(kernel: Tensor, factor: float) -> Tensor:

@@ -78,6 +78,13 @@ def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     return numpy.ascontiguousarray(array)
 
 
+def with_full_range(array: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Return unsigned numbers of fewer bits than their type has, scaled to all that it has."""
+    largest = numpy.iinfo(array.dtype).max
+    scaled: NDArray[Any] = (array.astype(numpy.float64) * (largest / (2**bits - 1))).round()
+    return scaled.astype(array.dtype)
+
+
 def _split_alpha(picture: Image.Image) -> tuple[Image.Image, NDArray[numpy.uint8] | None]:
     """Return the picture without transparency, and its opacity if it has one."""
     transparent = "transparency" in picture.info

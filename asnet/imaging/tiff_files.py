@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from asnet.errors import InputError
 from asnet.imaging.exif import Entry, Exif
 from asnet.imaging.metadata import Metadata
-from asnet.imaging.samples import Samples
+from asnet.imaging.samples import Samples, with_full_range
 
 # tifffile logs what it repairs; the library says what matters in exceptions and notes.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -89,8 +89,7 @@ def read_deep_tiff(file: BinaryIO, metadata: Metadata) -> Samples:
     array = numpy.moveaxis(array, axes.index("S"), -1) if "S" in axes else array[..., None]
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.kind == "u" and bits != array.dtype.itemsize * 8:
-        largest = numpy.iinfo(array.dtype).max
-        array = (array.astype(numpy.float64) * (largest / (2**bits - 1))).round().astype(array.dtype)
+        array = with_full_range(array, bits)
     colours = 3 if photometric == _RGB and array.shape[2] >= 3 else 1
     values, others = array[..., :colours], array[..., colours:]
     alpha, unused = None, others.shape[2]

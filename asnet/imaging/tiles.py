@@ -1,21 +1,27 @@
 """Parts of a photograph: tiles for the synthesis of a large one, the window that tells most of its blur."""
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from asnet.imaging.pixels import network_input
 from asnet.imaging.resampling import SMALLEST_SIDE
 from asnet.networks.configurations import SynthesisConfig
 from asnet.networks.layers import round_up
 
 #: Aimed at by the size of tiles. It is fixed, so that a photograph gives the same result on every day.
-TILE_MEMORY = 2 * 2**30
+TILE_MEMORY = 600 * 2**20
 
-#: Bytes that the deconvolution of a photograph takes for each of its pixels: its copies, their spectra and
-#: what is in between.
-DECONVOLUTION_MEMORY = 160
+#: Pixels of a photograph that is deconvolved whole, and of the blocks of a larger one, which itself takes
+#: memory; with tiles of `affordable_side`. A deconvolution takes about 110 bytes for each.
+WHOLE_PIXELS, BLOCK_PIXELS = 12_600_000, 10_000_000
+
+#: Pixels of a whole photograph that are looked at in one go.
+STRIP_PIXELS = 2**20
 
 #: Largest halo of a tile in pixels.
 LARGEST_HALO = 512
@@ -49,27 +55,29 @@ def deconvolution_halo(config: SynthesisConfig, kernel_size: int) -> int:
     return min(13 * kernel_size, LARGEST_HALO) if config.wiener_strengths else 0
 
 
-def is_deconvolved_whole(height: int, width: int) -> bool:
-    """Tell whether the deconvolution of a whole photograph takes at most about TILE_MEMORY."""
-    return height * width * DECONVOLUTION_MEMORY <= TILE_MEMORY
-
-
 def extend_span(begin: int, end: int, length: int, halo: int) -> tuple[int, int]:
     """Return how many pixels, up to `halo`, an axis of that length has before and after a span."""
     return min(halo, begin), min(halo, length - end)
 
 
 def affordable_side(config: SynthesisConfig) -> int:
-    """Side of a square tile for which the synthesis network takes about TILE_MEMORY."""
-    # At the finest level about six feature maps of float32 live at once; an image's deconvolutions and their
-    # spectra, three times as large as the images themselves.
+    """Side of a square tile for which the synthesis network's U-Net takes about TILE_MEMORY."""
+    # At the finest level about six feature maps of float32 live at once, and the images as they are gathered.
     maps = 6 * 4 * config.channels[0] / config.space_to_depth**2
-    images = 3 * 4 * 3 * (1 + config.image_count)
+    images = 2 * 3 * 4 * config.image_count
     side = int(math.sqrt(TILE_MEMORY / (maps + images)))
     return side // config.size_multiple * config.size_multiple
 
 
-def tile_spans(length: int, tile: int, margin: int, multiple: int) -> list[tuple[int, int, Tensor]]:
+class Span(NamedTuple):
+    """A tile along one axis: where it begins and ends, and the weights (end - begin,) of its pixels."""
+
+    begin: int
+    end: int
+    weights: Tensor
+
+
+def tile_spans(length: int, tile: int, margin: int, multiple: int) -> list[Span]:
     """Cut an axis into overlapping spans whose weights add up to 1 everywhere.
 
     Parameters
@@ -85,11 +93,11 @@ def tile_spans(length: int, tile: int, margin: int, multiple: int) -> list[tuple
 
     Returns
     -------
-    list of (int, int, Tensor)
-        Begin, end and weights (end - begin,) float32 of every span.
+    list of Span
+        Weights are float32.
     """
     if length <= tile:
-        return [(0, length, torch.ones(length))]
+        return [Span(0, length, torch.ones(length))]
     overlap = 2 * margin + FADE
     stride = (tile - overlap) // multiple * multiple
     begins = list(range(0, length - overlap, stride))
@@ -104,8 +112,50 @@ def tile_spans(length: int, tile: int, margin: int, multiple: int) -> list[tuple
         if begin != begins[-1]:
             weights[-margin:] = 0
             weights[-margin - FADE : -margin] = 1 - ramp
-        spans.append((begin, end, weights))
+        spans.append(Span(begin, end, weights))
     return spans
+
+
+def blocks(
+    rows: Sequence[Span], columns: Sequence[Span], halo: int, largest: int
+) -> tuple[list[list[Span]], list[list[Span]]]:
+    """Group tiles into blocks that are deconvolved at once.
+
+    Parameters
+    ----------
+    rows, columns : sequence of Span
+        The tiles along both axes.
+    halo : int
+        Pixels that a block is deconvolved with on every side where the photograph goes on.
+    largest : int
+        Most pixels of a block with its halo; one of a single tile may have more.
+
+    Returns
+    -------
+    list of list of Span, list of list of Span
+        The groups along both axes for which the fewest pixels are deconvolved in all.
+    """
+
+    def sides(spans: Sequence[Span], count: int) -> tuple[list[list[Span]], list[int]]:
+        groups = [list(spans[index : index + count]) for index in range(0, len(spans), count)]
+        extents = [(group[0].begin, group[-1].end) for group in groups]
+        return groups, [e - b + sum(extend_span(b, e, spans[-1].end, halo)) for b, e in extents]
+
+    best, fewest = (sides(rows, 1), sides(columns, 1)), math.inf
+    for down in range(1, len(rows) + 1):
+        for across in range(1, len(columns) + 1):
+            both = sides(rows, down), sides(columns, across)
+            total = sum(both[0][1]) * sum(both[1][1])
+            if max(both[0][1]) * max(both[1][1]) <= largest and total < fewest:
+                best, fewest = both, total
+    return best[0][0], best[1][0]
+
+
+def row_strips(height: int, width: int, multiple: int = 1) -> Iterator[slice]:
+    """Cut the rows of an image into strips of about STRIP_PIXELS; all but the last are multiples."""
+    count = max(1, STRIP_PIXELS // (width * multiple)) * multiple
+    for begin in range(0, height, count):
+        yield slice(begin, min(begin + count, height))
 
 
 def most_structured_window(
@@ -118,7 +168,7 @@ def most_structured_window(
     Parameters
     ----------
     image : Tensor
-        (1, C, H, W), range [0, 1].
+        (1, 1 or 3, H, W), uint8, uint16 or range [0, 1].
     pixels : int
         Area of the window; a smaller image is returned whole.
     usable : Tensor, optional
@@ -142,23 +192,30 @@ def most_structured_place(
     Parameters
     ----------
     image : Tensor
-        (1, C, H, W), range [0, 1]. Clipped pixels do not count: blur there is no convolution.
+        (1, 1 or 3, H, W), uint8, uint16 or range [0, 1]. Clipped pixels do not count: blur there is no
+        convolution.
     rows, columns : int
         Size of the window in pixels, at most that of the image.
     usable : Tensor, optional
         (1, 1, H, W) bool, True for the pixels whose edges count; by default all.
     """
     height, width = image.shape[2:]
-    grey = image.mean(1, keepdim=True)
-    energy = torch.zeros_like(grey)
-    energy[..., :, 1:] += grey.diff(dim=-1).abs()
-    energy[..., 1:, :] += grey.diff(dim=-2).abs()
-    counted = ((image > 0.01) & (image < 0.99)).all(1, keepdim=True)
-    if usable is not None:
-        counted &= usable
     # Sums over cells, then over windows of whole cells: nothing as large as the image is summed twice.
     cell = max(1, min(rows, columns) // 8)
-    cells = functional.avg_pool2d(energy * counted, cell)
+    energies = []
+    for strip in row_strips(height - height % cell, width, cell):
+        # The row above belongs to the differences down.
+        above = min(1, strip.start)
+        part = network_input(image[..., strip.start - above : strip.stop, :])
+        grey = part.mean(1, keepdim=True)
+        energy = torch.zeros_like(grey)
+        energy[..., :, 1:] += grey.diff(dim=-1).abs()
+        energy[..., 1:, :] += grey.diff(dim=-2).abs()
+        counted = ((part > 0.01) & (part < 0.99)).all(1, keepdim=True)[..., above:, :]
+        if usable is not None:
+            counted &= usable[..., strip, :]
+        energies.append(functional.avg_pool2d(energy[..., above:, :] * counted, cell))
+    cells = torch.cat(energies, dim=2)
     spans = [
         min(max(1, side // cell), count) for side, count in zip((rows, columns), cells.shape[2:], strict=True)
     ]

@@ -43,6 +43,9 @@ NOISE_SIDE = 1024
 #: it is lost.
 NOISE_RANGE = (0.0015, 0.1)
 
+#: A part of a padded image is copied where it is less than this share of it.
+HALO_SHARE = 0.9
+
 #: The strengths that restore best grow with this power of the noise, thresholds with the next one; measured
 #: on photographs and noise of 0.002 to 0.05.
 STRENGTH_EXPONENT = 1.5
@@ -324,10 +327,7 @@ class SynthesisNetwork(nn.Module):
                     noise = statistics.noise
                 elif config.adapts_to_noise:
                     noise = self._noise(blurred, kernel, deconvolution)
-                images += [
-                    image[..., rows, columns]
-                    for image in self._deconvolved(deconvolution, noise, regularisation)
-                ]
+                images += self._deconvolved(deconvolution, noise, regularisation, (rows, columns))
             flags = torch.as_tensor(estimated, device=blurred.device).expand(blurred.shape[0])
             description = guide_inputs(config, kernel, noise, flags)
         mean = core.mean((2, 3)) if statistics is None else statistics.mean
@@ -384,24 +384,40 @@ class SynthesisNetwork(nn.Module):
         return whole.noise_level().clamp(*NOISE_RANGE)
 
     def _deconvolved(
-        self, deconvolution: Deconvolution, noise: Tensor | None, regularisation: float
+        self,
+        deconvolution: Deconvolution,
+        noise: Tensor | None,
+        regularisation: float,
+        part: tuple[slice, slice],
     ) -> list[Tensor]:
-        """Return the Wiener copies (N, 3, H, W), in the order of their strengths, and the sparse one."""
+        """Return a part of the Wiener copies (N, 3, h, w), in the order of their strengths, and of the sparse
+        one."""
         config = self.config
 
         def adapted(values: tuple[float, ...], exponent: float) -> Tensor:
             factor = 1.0 if noise is None else ((noise / REFERENCE_NOISE) ** exponent)[:, None]
             return deconvolution.for_each_image(values) * factor
 
-        images = deconvolution.wiener(regularisation * adapted(config.wiener_strengths, STRENGTH_EXPONENT))
+        def cut(padded: Tensor) -> Tensor:
+            image = deconvolution.crop(padded)[..., part[0], part[1]]
+            # A view would keep a halo in memory.
+            return image.contiguous() if image.numel() < HALO_SHARE * padded.numel() else image
+
+        strengths = regularisation * adapted(config.wiener_strengths, STRENGTH_EXPONENT)
+        (padded,) = deconvolution.wiener(strengths[:, :1])
+        images = [cut(padded)]
+        sparse = []
+        # Before the other copies are there: it takes more memory than they do.
         if config.sparse_strengths:
-            image = images[0]
-            strengths = adapted(config.sparse_strengths, STRENGTH_EXPONENT).unbind(1)
+            weights = adapted(config.sparse_strengths, STRENGTH_EXPONENT).unbind(1)
             thresholds = adapted(config.sparse_thresholds, THRESHOLD_EXPONENT).unbind(1)
-            for strength, threshold in zip(strengths, thresholds, strict=True):
-                image = deconvolution.sparse(image, strength, threshold)
-            images.append(image)
-        return [deconvolution.crop(image) for image in images]
+            for weight, threshold in zip(weights, thresholds, strict=True):
+                padded = deconvolution.sparse(padded, weight, threshold)
+            sparse = [cut(padded)]
+        del padded
+        for index in range(1, strengths.shape[1]):
+            images += map(cut, deconvolution.wiener(strengths[:, index : index + 1]))
+        return images + sparse
 
     def _estimate(self, inputs: list[Tensor], kernel: Tensor) -> Tensor:
         """Run the U-Net on images (N, C, H, W), guided by the description (N, F) of the kernel.

@@ -9,8 +9,8 @@ thresholds): differences of the image so far below a threshold become 0 and all 
 next image is the one whose differences are closest to these and whose blur is closest to the photograph.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple, cast
 
 import torch
@@ -24,6 +24,9 @@ DIFFERENCE_FLOOR = 0.02
 
 #: Noise, of white, for which the regularisation strengths of a network that adapts to the noise are meant.
 REFERENCE_NOISE = 0.01
+
+#: From so many pixels of a padded image on, its channels are computed one after the other, for less memory.
+CHANNELWISE_PIXELS = 2**21
 
 #: Where |K|^2 / (|D|^2 + e) is well below the inverse of this, a photograph holds noise alone.
 NOISE_SELECTIVITY = 1000.0
@@ -81,6 +84,11 @@ def edge_window(length: int, ramp: int, like: Tensor) -> Tensor:
     return torch.cat([rise, rise.new_ones(length - 2 * ramp), rise.flip(0)])
 
 
+def periodic_differences(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first differences across and down of periodic images (..., H, W)."""
+    return image.roll(-1, -1) - image, image.roll(-1, -2) - image
+
+
 class _Padding(NamedTuple):
     """Pixels that the periodic image has beyond the photograph on each side."""
 
@@ -133,8 +141,30 @@ class Deconvolution:
         response = transfer_function(kernel, *padded)
         self._power = response.real.square() + response.imag.square()
         self._difference_power = difference_power(*self._padded_size, blurred.device, dtype)
-        self._spectrum = torch.fft.rfft2(self._tapered(blurred, response))
-        self._matched = self._spectrum * response.conj()[:, None]
+        channels = blurred.shape[1]
+        channelwise = padded[0] * padded[1] >= CHANNELWISE_PIXELS and not torch.is_grad_enabled()
+        self._parts = [slice(c, c + 1) for c in range(channels)] if channelwise else [slice(0, channels)]
+        powers: list[Tensor] = []
+
+        def matched(part: slice) -> Tensor:
+            spectrum = torch.fft.rfft2(self._tapered(blurred[:, part], response))
+            powers.append((spectrum.real.square() + spectrum.imag.square()).sum(1))
+            return cast(Tensor, spectrum * response.conj()[:, None])
+
+        self._matched = self._by_parts(matched)
+        self._image_power = sum(powers[1:], start=powers[0]) / channels
+
+    def _by_parts(self, compute: Callable[[slice], Tensor]) -> Tensor:
+        """Return (N, C, ...) of which `compute` gives slices of channels."""
+        first = compute(self._parts[0])
+        if len(self._parts) == 1:
+            return first
+        whole = first.new_empty(first.shape[0], len(self._parts), *first.shape[2:])
+        whole[:, self._parts[0]] = first
+        del first
+        for part in self._parts[1:]:
+            whole[:, part] = compute(part)
+        return whole
 
     def _tapered(self, blurred: Tensor, response: Tensor) -> Tensor:
         """Continue the image (N, C, H, W) over its edges so that its periodic extension has no step.
@@ -158,12 +188,11 @@ class Deconvolution:
         it for noise. That is as it should be: the deconvolution by such a kernel is then regularised more.
         """
         pixels = self._size[0] * self._size[1]
-        power = self._spectrum.real.square() + self._spectrum.imag.square()
         signal = NOISE_SELECTIVITY * self._power / (self._difference_power + DIFFERENCE_FLOOR)
         weight = 1 / (1 + signal.square())
         # Beyond the photograph's edges there is no noise; its power comes from the photograph's pixels alone.
-        variance = (weight * power.mean(1)).sum((1, 2)) / (weight.sum((1, 2)) * pixels)
-        return cast(Tensor, variance.sqrt())
+        variance = (weight * self._image_power).sum((1, 2)) / (weight.sum((1, 2)) * pixels)
+        return variance.sqrt()
 
     def wiener(self, strengths: Tensor) -> list[Tensor]:
         """Return S padded Wiener deconvolutions (N, C, ...) for each image's own strengths (N, S)."""
@@ -171,8 +200,11 @@ class Deconvolution:
         images = []
         for strength in strengths.unbind(1):
             damping = self._power + strength[:, None, None] * prior
-            images.append(torch.fft.irfft2(self._matched / damping[:, None], s=self._padded_size))
+            images.append(self._by_parts(partial(self._divided, damping[:, None])))
         return images
+
+    def _divided(self, damping: Tensor, part: slice) -> Tensor:
+        return self._image(self._matched[:, part] / damping)
 
     def sparse(self, padded: Tensor, strength: Tensor, threshold: Tensor) -> Tensor:
         """Deconvolve towards the large differences of an image.
@@ -191,15 +223,33 @@ class Deconvolution:
         Tensor
             Padded images (N, C, ...).
         """
-        across, down = padded.roll(-1, -1) - padded, padded.roll(-1, -2) - padded
-        size = (across.square() + down.square()).mean(1, keepdim=True).clamp_min(1e-12).sqrt()
-        kept = (1 - threshold[:, None, None, None] / size).clamp_min(0)
-        across, down = across * kept, down * kept
-        # The adjoint of the differences.
-        target = across.roll(1, -1) - across + down.roll(1, -2) - down
         weight = strength[:, None, None, None]
         damping = self._power[:, None] + weight * self._difference_power
-        spectrum = (self._matched + weight * torch.fft.rfft2(target)) / damping
+        energies = []
+        for part in self._parts:
+            across, down = periodic_differences(padded[:, part])
+            energies.append((across.square() + down.square()).sum(1, keepdim=True))
+            del across, down
+        size = (sum(energies[1:], start=energies[0]) / padded.shape[1]).clamp_min(1e-12).sqrt()
+        del energies
+        kept = (1 - threshold[:, None, None, None] / size).clamp_min(0)
+        del size
+
+        def closest(part: slice) -> Tensor:
+            across, down = periodic_differences(padded[:, part])
+            # The adjoint of the differences.
+            across = across * kept
+            across = across.roll(1, -1) - across
+            down = down * kept
+            target = across + down.roll(1, -2) - down
+            del across, down
+            spectrum = weight * torch.fft.rfft2(target)
+            del target
+            return self._image((self._matched[:, part] + spectrum) / damping)
+
+        return self._by_parts(closest)
+
+    def _image(self, spectrum: Tensor) -> Tensor:
         return cast(Tensor, torch.fft.irfft2(spectrum, s=self._padded_size))
 
     def for_each_image(self, values: Sequence[float] | Tensor) -> Tensor:

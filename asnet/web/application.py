@@ -19,8 +19,9 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
 from asnet import __version__
-from asnet.deblurrer import Deblurrer, Finding, Progress
+from asnet.deblurrer import Deblurrer, Progress
 from asnet.imaging import line_kernel, write_kernel
+from asnet.imaging.kernel_search import Finding
 from asnet.web.deblurring import Outcome, deblur_upload
 from asnet.web.form import DeblurForm, check_fields
 from asnet.web.guard import Guard

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from asnet.deblurrer import Deblurrer, Finding, Progress, Scale, remarks
+from asnet.deblurrer import Deblurrer, Progress, remarks
 from asnet.errors import InputError
 from asnet.imaging import (
     PHOTOGRAPH_SUFFIXES,
@@ -21,6 +21,7 @@ from asnet.imaging import (
     write_picture,
 )
 from asnet.imaging.decoding import read_size
+from asnet.imaging.kernel_search import Finding, Scale
 from asnet.imaging.resampling import kernel_extent, shown_kernel
 
 #: Largest side in pixels of an uploaded blur kernel.

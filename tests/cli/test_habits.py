@@ -160,10 +160,35 @@ def test_raw_files_are_named_not_passed_over_in_silence(
 ) -> None:
     (tree / "photo.NEF").write_bytes(b"raw")
     assert main(["deblur", str(tree), "-o", str(tmp_path / "sharp"), *model]) == 0
-    assert "1 raw files of cameras (photo.NEF)" in capsys.readouterr().err
+    assert "1 raw file of cameras (photo.NEF)" in capsys.readouterr().err
     (tree / "a.png").unlink()
     assert main(["deblur", str(tree), "-o", str(tmp_path / "sharp2"), *model]) == 1
-    assert "raw files" in one_sentence(capsys)
+    assert "raw file" in one_sentence(capsys)
+
+
+def test_pictures_of_other_formats_are_named_not_passed_over_in_silence(
+    tmp_path: Path, tree: Path, model: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("scan.bmp", "day 1/film.GIF"):
+        picture().save(tree / name)
+    assert main(["deblur", str(tree), "-o", str(tmp_path / "sharp"), "--recursive", *model]) == 0
+    assert "2 pictures (scan.bmp, film.GIF) in formats that asnet does not read" in capsys.readouterr().err
+    (tree / "a.png").unlink()
+    assert main(["deblur", str(tree), "-o", str(tmp_path / "sharp2"), *model]) == 1
+    assert "1 picture (scan.bmp) in formats that asnet does not read" in one_sentence(capsys)
+
+
+def test_names_neither_break_a_message_nor_steer_the_terminal(
+    tmp_path: Path, model: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "a\nb\x1b[31m \u202fé.jpg"
+    odd.write_bytes(b"no photograph")
+    result = tmp_path / "result.jpg"
+    assert main(["deblur", str(odd), "-o", str(result), *model]) == 1
+    assert "a\\nb\\x1b[31m \u202fé.jpg is not a JPEG" in one_sentence(capsys)
+    picture().save(odd)
+    assert main(["deblur", str(odd), "-o", str(result), *model]) == 0
+    assert result.is_file()
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])

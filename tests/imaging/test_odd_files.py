@@ -596,6 +596,68 @@ def test_a_device_that_takes_a_part_alone_leaves_nothing(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("deep", [True, False])
+@pytest.mark.parametrize(
+    "xmp", [b'<x tiff:Orientation="6"/>', b"<x tiff:Orientation='6*/>", b"<x>tiff:Orientation>6"]
+)
+def test_xmp_alone_does_not_turn_a_picture(tmp_path: Path, xmp: bytes, deep: bool) -> None:
+    values = DEEP if deep else COLOUR
+    data = tiff(values, photometric="rgb", extratags=[(700, 1, len(xmp), xmp, True)])
+    for suffix in SUFFIXES:
+        result, _ = passed_on(tmp_path, data, suffix)
+        with Image.open(result) as picture:
+            picture.load()
+            assert picture.size == (values.shape[1], values.shape[0])
+        kept = read_photograph(result).metadata.xmp
+        assert kept is not None
+        assert b"Orientation" in kept
+        assert b"6" not in kept
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        (DEEP >> 4, {"bitspersample": 12, "level": 100}),
+        (DEEP[..., 0] >> 4, {"bitspersample": 12, "level": 100}),
+        (DEEP, {"lossless": True, "bitspersample": 16}),
+        (DEEP[..., 0] >> 4, {"lossless": True, "bitspersample": 12}),
+        (COLOUR, {"lossless": True}),
+    ],
+    ids=["12 bits", "12 bits of grey", "16 bits lossless", "12 bits of grey lossless", "8 bits lossless"],
+)
+def test_jpeg_of_more_bits_and_lossless_jpeg_are_read(
+    tmp_path: Path, values: Any, options: dict[str, Any]
+) -> None:
+    data = bytes(imagecodecs.jpeg8_encode(numpy.ascontiguousarray(values), **options))
+    found = array(read_photograph(BytesIO(data), name="photo.jpg"))
+    bits = options.get("bitspersample", 8)
+    assert found.dtype == (numpy.uint16 if bits > 8 else numpy.uint8)
+    expected = values * (numpy.iinfo(found.dtype).max / (2**bits - 1))
+    if "lossless" in options:
+        assert numpy.abs(found - expected).max() <= 1
+    else:
+        # Noise, which JPEG does not keep: its mean it does.
+        assert abs(found.mean() - expected.mean()) < 0.01 * expected.mean()
+    with pytest.raises(ImageFileError, match=r"photo\.jpg is truncated or damaged"):
+        read_photograph(BytesIO(data[: len(data) // 2]), name="photo.jpg")
+    with pytest.raises(ImageFileError, match="more than the limit of 500"):
+        read_photograph(BytesIO(data), name="photo.jpg", max_pixels=500)
+
+
+def test_what_is_no_file_of_bytes_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    for name, words in (
+        ("pipe.jpg", "is a device or a pipe, not a file; - reads standard input"),
+        ("empty.jpg", "is empty"),
+        ("loop.jpg", "Too many levels of symbolic links"),
+        (".", "is a folder, not an image"),
+    ):
+        with pytest.raises(ImageFileError, match=words):
+            read_photograph(tmp_path / name)
+
+
 def test_links_are_followed_and_devices_refused(tmp_path: Path) -> None:
     photograph = read_photograph(BytesIO(png()), name="photo.png")
     (tmp_path / "real").mkdir()

@@ -7,9 +7,11 @@ import numpy
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torch.nn import functional
 
 from asnet.data import blur
-from asnet.imaging import tensor_from_picture
+from asnet.imaging import tensor_from_picture, tiles, unit_range
+from asnet.imaging.canvas import Canvas
 from asnet.imaging.photographed_area import fill_smoothly, photographed_area
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -183,11 +185,49 @@ def test_a_result_goes_back_where_its_photograph_was() -> None:
     alpha = torch.ones(200, 460)
     alpha[:100, :200] = 0
     area = photographed_area(picture, alpha)
-    restored = area.put_back(picture, torch.full_like(area.pixels, 0.25))
+    canvas = Canvas(picture, area)
+    canvas.put(slice(0, 70), slice(0, 300), torch.full((1, 3, 70, 300), 0.25))
+    canvas.put(slice(70, 200), slice(0, 300), torch.full((1, 3, 130, 300), 0.25))
     expected = picture.clone()
     expected[:, 100:, 80:380] = 0.25
     expected[:, :100, 200:380] = 0.25
-    assert torch.equal(restored, expected)
+    assert torch.equal(canvas.image, expected)
+
+
+@pytest.mark.parametrize("size", [(97, 130), (64, 61)])
+def test_large_pictures_are_looked_at_in_strips(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    coarse = torch.rand(1, 3, 9, 11, generator=generator)
+    image = functional.interpolate(coarse, size=size, mode="bilinear")[0]
+    weight = functional.interpolate(torch.rand(1, 1, 5, 6, generator=generator), size=size)[0, 0]
+    weight = (2 * weight - 0.5).clamp(0, 1)
+    picture = (255 * image).round().to(torch.uint8)
+    alpha = (255 * weight).round().to(torch.uint8)
+    alpha[:7] = alpha[:, -9:] = 0
+    whole = fill_smoothly(image, weight), photographed_area(picture, alpha)
+    monkeypatch.setattr(tiles, "STRIP_PIXELS", 6 * size[1])
+    parts = fill_smoothly(image, weight), photographed_area(picture, alpha)
+    torch.testing.assert_close(whole[0], parts[0], atol=1e-6, rtol=0)
+    assert whole[1].rectangle == parts[1].rectangle == (slice(7, size[0]), slice(0, size[1] - 9))
+    assert parts[1].pixels.dtype == torch.uint16
+    torch.testing.assert_close(whole[1].pixels.int(), parts[1].pixels.int(), atol=1, rtol=0)
+    assert whole[1].usable is not None
+    assert parts[1].usable is not None
+    assert torch.equal(whole[1].usable, parts[1].usable)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+def test_integers_are_taken_like_floating_point(dtype: torch.dtype) -> None:
+    whole = {torch.uint8: 255, torch.uint16: 65535}[dtype]
+    alpha = torch.zeros(200, 300)
+    alpha[20:180, 30:200] = torch.linspace(0, 1, 160)[:, None]
+    picture = (tensor_from_picture(example()) * whole).round().to(dtype)
+    by_numbers = photographed_area(picture, alpha)
+    by_floats = photographed_area(unit_range(picture), alpha)
+    assert by_numbers.rectangle == by_floats.rectangle
+    torch.testing.assert_close(unit_range(by_numbers.pixels), by_floats.pixels, atol=1 / 65535, rtol=0)
 
 
 def test_a_fill_of_nothing_is_the_image_itself() -> None:
