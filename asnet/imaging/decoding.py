@@ -336,7 +336,8 @@ def _read_heif(file: BinaryIO, name: str, max_pixels: int) -> Samples:
         metadata = _with_problem(
             metadata, "holds further pictures, such as a gain map or depths, which are not kept"
         )
-    array = numpy.asarray(picture)
+    # A copy: with older versions of pillow-heif the pixels go with the container.
+    array = numpy.array(picture)
     channels = 1 if array.ndim == 2 else array.shape[2]
     alpha = array[..., -1] if channels in (2, 4) else None
     values = array if channels == 1 and array.ndim == 2 else array[..., : 1 if channels < 3 else 3]
