@@ -90,10 +90,13 @@ def scene(height: int, width: int) -> Tensor:
 
 
 @torch.no_grad()
-def deblurred_by(deblurrer: Deblurrer, index: int, image: Tensor, kernel: Tensor) -> Tensor:
+def deblurred_by(
+    deblurrer: Deblurrer, index: int, image: Tensor, kernel: Tensor, *, estimated: bool = False
+) -> Tensor:
     """What the synthesis network of one class makes of an image by a kernel."""
     assert isinstance(deblurrer.network, ScaleOptimisedNetworks)
-    sharp: Tensor = deblurrer.network.pair(index).synthesis(image[None], kernel[None])
+    synthesis = deblurrer.network.pair(index).synthesis
+    sharp: Tensor = synthesis(image[None], kernel[None], estimated=estimated)
     return sharp[0].clamp(0, 1)
 
 
@@ -145,7 +148,8 @@ def test_the_pair_is_that_of_the_class(found: int) -> None:
     result = deblurrer.deblur(scene(40, 40))
     assert result.kernel.shape == (CLASS_SIZES[found],) * 2
     assert (result.kernel > 0).sum() == (3, 7, 11)[found]
-    assert torch.equal(result.image, deblurred_by(deblurrer, found, scene(40, 40), result.kernel))
+    expected = deblurred_by(deblurrer, found, scene(40, 40), result.kernel, estimated=True)
+    assert torch.equal(result.image, expected)
 
 
 @pytest.mark.parametrize(("size", "pair"), [(1, 0), (3, 0), (5, 0), (7, 1), (9, 1), (11, 2), (13, 2)])
