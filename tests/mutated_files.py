@@ -144,6 +144,8 @@ def samples(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], object]]]:
     pictures: dict[str, bytes] = {
         "a.jpg": with_segments(_encoded("JPEG"), segments),
         "progressive.jpg": _encoded("JPEG", progressive=True),
+        "deep.jpg": bytes(imagecodecs.jpeg8_encode(_DEEP >> 4, bitspersample=12)),
+        "lossless.jpg": bytes(imagecodecs.jpeg8_encode(_DEEP, lossless=True, bitspersample=16)),
         "a.png": with_chunks(_encoded("PNG"), chunks),
         "palette.png": _encoded("PNG", numpy.asarray(Image.fromarray(_COLOUR).quantize(16))),
         "deep.png": with_chunks(bytes(imagecodecs.png_encode(_DEEP)), chunks),

@@ -230,9 +230,10 @@ def read_exif(file: BinaryIO) -> Exif | None:
 
 
 def as_ratio(value: float) -> tuple[int, int]:
-    """Return a positive number as numerator and denominator of 32 bits each."""
+    """Return a positive number below 2^32 as numerator and denominator of 32 bits each."""
     denominator = 1
-    while denominator < 10**4 and value * denominator != round(value * denominator):
+    largest = min(10**4, (2**32 - 1) / value)
+    while 10 * denominator <= largest and value * denominator != round(value * denominator):
         denominator *= 10
     return round(value * denominator), denominator
 

@@ -206,6 +206,21 @@ def test_a_resolution_larger_than_a_format_holds_is_said(tmp_path: Path, suffix:
         assert kept == pytest.approx((70000, 70000), rel=1e-4)
 
 
+@pytest.mark.parametrize("metres", [2**32 - 1, 2**31 + 3, 17_000_001, 1])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_any_resolution_of_png_is_kept_or_named(tmp_path: Path, suffix: str, metres: int) -> None:
+    data = png(Chunk(b"pHYs", struct.pack(">IIB", metres, metres, 1)))
+    target, notes = passed_on(tmp_path, data, suffix)
+    found = read_photograph(target).metadata.resolution
+    if suffix == ".jpg":
+        assert found is None
+        assert len(notes) == 1
+        assert "lacks the resolution" in notes[0]
+    else:
+        assert found == pytest.approx((metres * 0.0254,) * 2, rel=2e-3)
+        assert notes == ()
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
 @pytest.mark.parametrize(
