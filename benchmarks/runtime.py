@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 from asnet.networks import DeblurNetwork, analysis, layers, preset, synthesis
 from asnet.networks.guidance import Modulation
 from asnet.networks.layers import Convolution, UnpoolConvolution, UpConvolution
+from asnet.ops import modules
 from asnet.ops.transform_conv2d import convolve_by_torch
 
 CONFIGURATIONS = ("paper", "official", "compact")
@@ -77,8 +78,8 @@ def plain_guided_conv2d(
     multiplier: Tensor | None,
     shift: Tensor | None,
     *,
-    stride: int = 1,
-    padding: int = 0,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
     activation: str | None = "relu",
 ) -> Tensor:
     """Convolution and modulation as separate operations."""
@@ -146,7 +147,7 @@ def plain_torch() -> Iterator[None]:
     replaced: list[tuple[Any, str, Callable[..., Tensor]]] = [
         (analysis, "cross_correlation", plain_cross_correlation),
         # Not in the iterated analysis: it amplifies rounding, and another order of sums gives another kernel.
-        (synthesis, "guided_conv2d", plain_guided_conv2d),
+        (modules, "guided_conv2d", plain_guided_conv2d),
         (layers, "convolve", plain_convolve),
         (synthesis.DecoderLevel, "_join", plain_join),
         (analysis.Projection, "forward", Convolution.forward),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -162,9 +163,9 @@ def test_what_is_found_sharp_counts_as_left_alone(
     (example,) = examples(restoration, photographs, "small", "plain", "1")
     own = Deblurrer.deblur
 
-    def sharp(self: Deblurrer, image: torch.Tensor, kernel: torch.Tensor | None = None) -> object:
-        if kernel is not None:
-            return own(self, image, kernel)
+    def sharp(self: Deblurrer, image: torch.Tensor, *kernel: torch.Tensor, **options: Any) -> object:
+        if kernel or options:
+            return own(self, image, *kernel, **options)
         return Deblurred(image.clamp(0, 1), torch.ones(1, 1), 1, "sharp")
 
     monkeypatch.setattr(Deblurrer, "deblur", sharp)
