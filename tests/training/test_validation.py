@@ -33,7 +33,7 @@ class KnownKernel(nn.Module):
 class Darker(nn.Module):
     """A synthesis that halves the image."""
 
-    def forward(self, blurred: Tensor, kernel: Tensor) -> Tensor:
+    def forward(self, blurred: Tensor, kernel: Tensor, *, estimated: bool = False) -> Tensor:
         return blurred / 2
 
 

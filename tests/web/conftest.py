@@ -15,7 +15,8 @@ from serving import PIXELS, UPLOAD_BYTES, WAITING, Gate, Server, photograph
 from asnet import Deblurrer
 
 
-@pytest.fixture(scope="session")
+# No longer than its tests: meanwhile all temporary files of the process lie in its folder.
+@pytest.fixture(scope="package")
 def server(small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     application = pytest.importorskip("asnet.web.application", reason="the extra web is not installed")
     uvicorn = pytest.importorskip("uvicorn", reason="the extra web is not installed")

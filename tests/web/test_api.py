@@ -159,7 +159,7 @@ def test_a_job_tells_how_far_it_is_and_hands_its_files_out(server: Server, gate:
             "notes.txt is not a JPEG, PNG, TIFF, WebP, HEIC or AVIF image",
         ),
         ("cut.jpg", encoded(photograph(), "JPEG")[:900], {}, "cut.jpg is truncated or damaged"),
-        ("empty.png", b"", {}, "empty.png is not a JPEG"),
+        ("empty.png", b"", {}, "empty.png is empty"),
         ("tiny.png", encoded(photograph(15, 40)), {}, "at least 16x16 pixels, got 40x15"),
         (
             "large.png",
