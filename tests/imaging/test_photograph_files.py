@@ -153,7 +153,7 @@ def damaged(name: str) -> bytes:
     ("name", "words"),
     [
         ("text.jpg", "is not a JPEG, PNG, TIFF, WebP, HEIC or AVIF image"),
-        ("empty.png", "is not a JPEG, PNG, TIFF, WebP, HEIC or AVIF image"),
+        ("empty.png", "is empty"),
         ("cut.jpg", "is truncated or damaged"),
         ("cut.png", "is truncated or damaged"),
         ("cut.tif", "is truncated or damaged|is not a JPEG, PNG, TIFF, WebP, HEIC or AVIF image"),
