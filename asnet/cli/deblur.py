@@ -83,8 +83,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--kernel",
         type=Path,
         metavar="FILE",
-        help="remove this blur kernel (.npy, or a picture of it) instead of estimating one; it counts as known, "
-        "and is trusted more than an estimate",
+        help="remove this blur kernel (.npy, or a picture of it) instead of estimating one; it counts as "
+        "known, and is trusted more than an estimate",
     )
     known.add_argument(
         "--line",
