@@ -15,8 +15,9 @@ from serving import PIXELS, UPLOAD_BYTES, WAITING, Gate, Server, photograph
 from asnet import Deblurrer
 
 
-# No longer than its tests: meanwhile all temporary files of the process lie in its folder.
-@pytest.fixture(scope="package")
+# Not for the package: tests in parallel run other files of the same process before the package ends, and meanwhile all
+# temporary files of the process lie in this folder.
+@pytest.fixture(scope="module")
 def server(small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     application = pytest.importorskip("asnet.web.application", reason="the extra web is not installed")
     uvicorn = pytest.importorskip("uvicorn", reason="the extra web is not installed")
