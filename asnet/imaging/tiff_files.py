@@ -120,10 +120,14 @@ def read_by_tifffile(file: BinaryIO, metadata: Metadata) -> Samples:
     if photometric == _WHITE_IS_ZERO:
         values = _inverted(values)
     if unused:
-        metadata = replace(
-            metadata, problems=(*metadata.problems, f"has {unused} further channels, which are left out")
-        )
+        metadata = replace(metadata, problems=(*metadata.problems, further_channels(unused)))
     return Samples(values[..., 0] if colours == 1 else values, alpha, metadata, "TIFF")
+
+
+def further_channels(count: int) -> str:
+    """Say that channels beyond colours and opacity are lost."""
+    channels = "a further channel, which is" if count == 1 else f"{count} further channels, which are"
+    return f"has {channels} left out"
 
 
 def tiff_bytes(
