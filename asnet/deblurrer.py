@@ -6,8 +6,10 @@ point, and the result is put together in the photograph's type.
 
 import copy
 import operator
+import reprlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -239,8 +241,8 @@ class Deblurrer:
         """
         scale = _checked_scale(scale)
         for name, value in (("strength", strength), ("denoise", denoise)):
-            if not 0 <= value <= 1:
-                raise InputError(f"{name} must be from 0 to 1, got {value:g}")
+            if not (isinstance(value, Real) and 0 <= value <= 1):
+                raise InputError(f"{name} must be from 0 to 1, got {value!r}")
         if region is not None and kernel is not None:
             raise InputError("a region is where the blur kernel is estimated, but the kernel is given")
         options = _Options(scale, region, strength, denoise, progress)
@@ -310,7 +312,7 @@ class Deblurrer:
                 return _left_alone(pixels, used)
             shown = scale_kernel(used.kernel, used.scale)
         else:
-            shown = fit_kernel(torch.as_tensor(kernel).cpu()).to(self.device)
+            shown = fit_kernel(_kernel_values(kernel)).to(self.device)
             used = self._search.fit_to_grid(shown, area.pixels.shape[1:], options.scale)
         options.report("restoring", 0.0)
         is_unclear = used.finding == "unclear"
@@ -379,8 +381,36 @@ def _check_sides(pixels: Tensor, alpha: Tensor | NDArray[Any] | None) -> None:
         raise InputError(
             f"an image must have at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {width}x{height}"
         )
-    if alpha is not None and tuple(alpha.shape) != (height, width):
+    if alpha is None:
+        return
+    if not isinstance(alpha, Tensor | numpy.ndarray):
+        raise InputError(f"alpha must be an array or a tensor, got {_shown(alpha)}")
+    if tuple(alpha.shape) != (height, width):
         raise InputError(f"alpha must be {(height, width)} like its image, got {tuple(alpha.shape)}")
+    if not (alpha.isfinite() if isinstance(alpha, Tensor) else numpy.isfinite(alpha)).all():
+        raise InputError("alpha must hold finite numbers, got infinite ones or NaN")
+
+
+def _shown(value: object) -> str:
+    """Return what was given instead of an array, on one line."""
+    return f"{' '.join(reprlib.repr(value).split())} of type {type(value).__name__}"
+
+
+def _kernel_values(kernel: Tensor | NDArray[Any]) -> Tensor:
+    """Return the numbers of a blur kernel that is given, on the CPU."""
+    if isinstance(kernel, numpy.ndarray):
+        # torch knows neither other byte orders nor steps backwards.
+        kernel = numpy.ascontiguousarray(kernel, kernel.dtype.newbyteorder("="))
+    try:
+        values = torch.as_tensor(kernel)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"a blur kernel must be an array or a tensor (K, K), got {_shown(kernel)}; "
+            "asnet.imaging.read_kernel reads a file"
+        ) from None
+    if values.is_complex():
+        raise InputError(f"a blur kernel must hold real numbers, got {values.dtype}")
+    return values.cpu()
 
 
 def _checked_scale(scale: Scale) -> Scale:
@@ -402,14 +432,18 @@ def _planes(image: Tensor | NDArray[Any]) -> Tensor:
         return planes_from_array(image)
     if not isinstance(image, Tensor):
         raise InputError(
-            f"an image must be a Pillow picture, an array or a tensor, got {image!r} of type "
-            f"{type(image).__name__}; asnet.imaging.read_photograph reads a file"
+            f"an image must be a Pillow picture, an array or a tensor, got {_shown(image)}; "
+            "asnet.imaging.read_photograph reads a file"
         )
     if image.dim() != 3 or image.shape[0] not in (1, 3):
         raise InputError(f"an image tensor must be (3, H, W) or (1, H, W), got {tuple(image.shape)}")
     if not image.is_floating_point() and image.dtype not in (torch.uint8, torch.uint16):
         raise InputError(
             f"an image tensor must be uint8, uint16 or floating point in [0, 1], got {image.dtype}"
+        )
+    if image.layout != torch.strided or image.is_meta:
+        raise InputError(
+            f"an image tensor must be dense and hold its values, got {image.layout} on {image.device}"
         )
     check_range(image)
     return image
