@@ -14,8 +14,9 @@ from asnet.imaging.exif import Entry, Exif
 from asnet.imaging.metadata import Metadata
 from asnet.imaging.samples import Samples, with_full_range
 
-# tifffile logs what it repairs; the library says what matters in exceptions and notes.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+# They log what they repair or refuse; the library says what matters in exceptions and notes.
+for _name in ("tifffile", "imagecodecs"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 _BITS, _PHOTOMETRIC, _SUBFILE, _SUBDIRECTORIES, _SAMPLE_FORMAT, _DNG_VERSION = 258, 262, 254, 330, 339, 50706
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2

@@ -240,20 +240,17 @@ def test_decoders_in_c_add_nothing_to_the_sentence(tmp_path: Path, model: list[s
         for place in range(100, 3000, 97):
             data[place] ^= 0x5A
     else:
-        # The checksum at the end of the compressed pixels is wrong, that of the chunk is right.
-        content = bytearray(zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)))
-        content[-1] ^= 1
-        header = struct.pack(">IIBBBBB", 50, 40, 16, 2, 0, 0, 0)
-        chunks = (Chunk(b"IHDR", header), Chunk(b"IDAT", bytes(content)), Chunk(b"IEND", b""))
+        # No compression has this number.
+        header = struct.pack(">IIBBBBB", 50, 40, 16, 2, 7, 0, 0)
+        content = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in values))
+        chunks = (Chunk(b"IHDR", header), Chunk(b"IDAT", content), Chunk(b"IEND", b""))
         data = bytearray(joined_png(chunks))
     path.write_bytes(data)
     command = [sys.executable, "-m", "asnet", "deblur", str(path), "-o", str(tmp_path / "out.png"), *model]
     finished = subprocess.run(command, capture_output=True, text=True)
-    if kind == "LZW":
-        assert finished.returncode == 1
-        assert finished.stderr == f"asnet: {path} is truncated or damaged: its pixels cannot be decoded\n"
-    else:
-        assert all(line.startswith("asnet: ") for line in finished.stderr.splitlines())
+    assert finished.returncode == 1
+    assert finished.stderr.startswith(f"asnet: {path} is truncated or damaged: ")
+    assert finished.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
