@@ -106,7 +106,7 @@ class Deblurrer:
         analysis network and the Wiener deconvolution always compute in float32.
     tile_size : int, optional
         Largest side in pixels of what the U-Net is given at once; by default one for which it takes about
-        600 MiB, or more if its receptive field asks for larger tiles.
+        512 MiB, or more if its receptive field asks for larger tiles.
 
     Raises
     ------

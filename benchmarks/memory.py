@@ -12,6 +12,7 @@ the seams, where blocks of tiles fade into each other, and elsewhere.
 """
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import save
+from measure import RESULTS, environment, save
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -108,6 +109,7 @@ def end_to_end(width: int, height: int, folder: Path) -> dict[str, Any]:
         "peak_mb": round(peak),
         "limit_mb": SIZES.get(f"{width}x{height}"),
         "seconds": round(seconds, 1),
+        "revision": environment()["revision"],
     }
 
 
@@ -142,6 +144,7 @@ def seams(width: int, height: int) -> dict[str, Any]:
         "levels_rms_elsewhere": rms(difference[:, ~at_seams & inside]),
         "levels_rms_at_edges_of_the_photograph": rms(difference[:, ~inside]),
         "levels_rms_of_the_deblurring": rms(change),
+        "revision": environment()["revision"],
     }
 
 
@@ -152,6 +155,14 @@ def mark_seams(at_seams: Tensor, part: Part) -> None:
             strip = [part.rows, part.columns]
             strip[axis] = slice(place.start, place.start + FADE)
             at_seams[tuple(strip)] = True
+
+
+def others(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the file of results says of other sizes: the largest takes as long as all others."""
+    path = RESULTS / "memory.json"
+    before = json.loads(path.read_text())["results"] if path.exists() else []
+    names = {row["name"] for row in results}
+    return [row for row in before if row["name"] not in names]
 
 
 def main() -> int:
@@ -169,7 +180,7 @@ def main() -> int:
         results.append(row)
         print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
         if not options.dry_run:
-            save("memory", results)
+            save("memory", [*others(results), *results])
 
     with tempfile.TemporaryDirectory() as folder:
         for width, height in options.sizes:

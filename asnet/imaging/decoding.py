@@ -35,7 +35,14 @@ from asnet.imaging.metadata import (
     tiff_metadata,
 )
 from asnet.imaging.samples import Samples, samples_of_picture, upright_samples, with_full_range
-from asnet.imaging.tiff_files import count_pictures, is_deep, is_grey_or_rgb, is_raw, read_deep_tiff
+from asnet.imaging.tiff_files import (
+    count_pictures,
+    is_deep,
+    is_grey_or_rgb,
+    is_raw,
+    is_unknown_to_pillow,
+    read_by_tifffile,
+)
 
 #: Pixels of the largest image that is decoded unless more are allowed: what Pillow takes for an attack.
 MOST_PIXELS = 2 * 89_478_485
@@ -284,9 +291,13 @@ def _read_tiff(file: BinaryIO, name: str, max_pixels: int) -> Samples:
         if width is None or height is None:
             raise ImageFileError(f"{name} is truncated or damaged: it does not say how large it is")
         _check_size(width, height, name, max_pixels)
-    deep = is_deep(exif)
-    if deep and is_grey_or_rgb(exif):
-        samples = read_deep_tiff(file, metadata)
+    deep, unknown = is_deep(exif), is_unknown_to_pillow(file, exif)
+    if (deep or unknown) and is_grey_or_rgb(exif):
+        samples = read_by_tifffile(file, metadata)
+    elif unknown:
+        raise ImageFileError(
+            f"{name} is neither grey nor RGB, and in its byte order or compression asnet reads no other TIFF"
+        )
     else:
         file.seek(0)
         picture = _decoded(file, name, "TIFF", max_pixels)

@@ -24,6 +24,13 @@ _REDUCED = 1
 _UNSIGNED, _UNDEFINED = 1, 4
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
+#: Of BigTIFF, of which Pillow reads the other byte order alone.
+_BIG_ENDIAN_BIGTIFF = b"MM\0+"
+
+#: Compressions that Pillow decodes: none, CCITT's, LZW, JPEG, Deflate, PackBits, LZMA and Zstandard.
+_COMPRESSION = 259
+_COMPRESSIONS_OF_PILLOW = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000})
+
 
 def is_raw(exif: Exif | None) -> bool:
     """Whether a TIFF file is a camera's raw file, whose first directory is at most a preview."""
@@ -45,8 +52,17 @@ def is_deep(exif: Exif | None) -> bool:
     )
 
 
+def is_unknown_to_pillow(file: BinaryIO, exif: Exif | None) -> bool:
+    """Whether Pillow calls a sound TIFF file damaged: by its byte order, or its compression."""
+    file.seek(0)
+    if file.read(4) == _BIG_ENDIAN_BIGTIFF:
+        return True
+    compression = 1 if exif is None else exif.number(_COMPRESSION)
+    return compression is not None and compression not in _COMPRESSIONS_OF_PILLOW
+
+
 def is_grey_or_rgb(exif: Exif | None) -> bool:
-    """Whether `read_deep_tiff` knows what the numbers of a TIFF file mean."""
+    """Whether `read_by_tifffile` knows what the numbers of a TIFF file mean."""
     return exif is not None and exif.number(_PHOTOMETRIC) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
 
 
@@ -63,8 +79,8 @@ def count_pictures(file: BinaryIO) -> int:
         return 1
 
 
-def read_deep_tiff(file: BinaryIO, metadata: Metadata) -> Samples:
-    """Read grey or RGB of any depth, layout and byte order.
+def read_by_tifffile(file: BinaryIO, metadata: Metadata) -> Samples:
+    """Read grey or RGB of any depth, layout, byte order and compression.
 
     Raises
     ------
@@ -88,6 +104,8 @@ def read_deep_tiff(file: BinaryIO, metadata: Metadata) -> Samples:
         raise InputError(f"expected height and width, got the axes {axes!r}")
     array = numpy.moveaxis(array, axes.index("S"), -1) if "S" in axes else array[..., None]
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind == "b":
+        array = array.astype(numpy.uint8)
     if array.dtype.kind == "u" and bits != array.dtype.itemsize * 8:
         array = with_full_range(array, bits)
     colours = 3 if photometric == _RGB and array.shape[2] >= 3 else 1

@@ -59,7 +59,7 @@ class TiledSynthesis:
     network : SynthesisNetwork
         On the device and in the dtype in which it is to compute.
     tile_size : int, optional
-        Largest side of a tile in pixels; by default one for which the U-Net takes about 600 MiB, or more if
+        Largest side of a tile in pixels; by default one for which the U-Net takes about 512 MiB, or more if
         its receptive field asks for larger tiles. Smaller tiles make smaller blocks too.
 
     Raises
@@ -185,13 +185,17 @@ class TiledSynthesis:
         before, after = extend_span(left, right, width, halo)
         seen = blurred[..., top - above : bottom + below, left - before : right + after]
         prepared = prepare(seen, (before, after, above, below))
+        # Of the blurred image the photograph itself is there already.
+        prepared = prepared._replace(images=(blurred[..., top:bottom, left:right], *prepared.images[1:]))
         block = torch.zeros(1, 3, bottom - top, right - left, device=self._device)
         for row in rows:
             down = slice(row.begin - top, row.end - top)
             for column in columns:
                 across = slice(column.begin - left, column.end - left)
                 weight = row.weights.to(block)[:, None] * column.weights.to(block)
-                block[..., down, across].addcmul_(self.network.restore(prepared.window(down, across)), weight)
+                tile = prepared.window(down, across)
+                tile = tile._replace(images=(network_input(tile.images[0], self._device), *tile.images[1:]))
+                block[..., down, across].addcmul_(self.network.restore(tile), weight)
                 tile_done()
         return block
 

@@ -14,7 +14,7 @@ from asnet.networks.configurations import SynthesisConfig
 from asnet.networks.layers import round_up
 
 #: Aimed at by the size of tiles. It is fixed, so that a photograph gives the same result on every day.
-TILE_MEMORY = 600 * 2**20
+TILE_MEMORY = 512 * 2**20
 
 #: Pixels of a photograph that is deconvolved whole, and of the blocks of a larger one, which itself takes
 #: memory; with tiles of `affordable_side`. A deconvolution takes about 110 bytes for each.
