@@ -27,9 +27,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from asnet.data import DegradationConfig, degrade
+from asnet.deblurring.tiled_synthesis import Part, TiledSynthesis, joined
+from asnet.deblurring.tiles import FADE
 from asnet.imaging import Photograph, quantised, read_kernel, read_photograph, unit_range, write_photograph
-from asnet.imaging.tiled_synthesis import Part, TiledSynthesis, joined
-from asnet.imaging.tiles import FADE
 from asnet.networks import load_network
 from asnet.pretrained import find_weights
 

@@ -36,8 +36,8 @@ from asnet.data import (
     blurred_examples,
     sample_blur_kernels,
 )
+from asnet.deblurring.tiled_synthesis import TiledSynthesis
 from asnet.evaluation.metrics import psnr, ring_error
-from asnet.imaging.tiled_synthesis import TiledSynthesis
 from asnet.networks import load_network
 from asnet.networks.wiener import Deconvolution
 from asnet.pretrained import find_weights

@@ -17,16 +17,9 @@ from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import DegradationConfig
 from asnet.errors import ConfigurationError
 from asnet.fields import convert, field_types
-from asnet.training.configuration import (
-    TABLES,
-    TRAINABLE,
-    Stage,
-    TrainingConfig,
-    recipe_stages,
-    stage_table,
-)
 from asnet.training.distributed import Processes
-from asnet.training.tables import merged, parse_assignment, read_toml
+from asnet.training.recipe import TABLES, TRAINABLE, Stage, TrainingConfig, recipe_stages, stage_table
+from asnet.training.recipe_tables import merged, parse_assignment, read_toml
 from asnet.training.trainer import BEST, CHECKPOINT, LAST, Outcome, Trainer, saved_table
 
 #: Command-line prefix of the fields of each table of a recipe that has a dataclass of its own.

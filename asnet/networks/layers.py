@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asnet.errors import InputError
-from asnet.ops import convolve, empty_maps
+from asnet.ops import conv2d, empty_maps
 
 #: Weights of R, G and B in the luma Y that the analysis works on.
 LUMA_WEIGHTS = (0.2989, 0.5870, 0.1140)
@@ -115,7 +115,7 @@ def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
     On CPUs the result takes the place of x: of the largest maps there is then one less.
     """
     if x.device.type != "cpu":
-        return convolve(x, weight, None)
+        return conv2d(x, weight, None)
     rows, columns = x.permute(0, 2, 3, 1).view(-1, x.shape[1]), weight[:, :, 0, 0].t().to(x.dtype)
     for pixels in torch.split(rows, PIXELS_AT_ONCE):
         pixels.copy_(pixels @ columns)
@@ -143,7 +143,7 @@ class Convolution(nn.Conv2d):
         self.relu = relu
 
     def forward(self, input: Tensor) -> Tensor:
-        return convolve(input, self.weight, self.bias, padding=self.border, relu=self.relu)
+        return conv2d(input, self.weight, self.bias, padding=self.border, relu=self.relu)
 
 
 class DownConvolution(nn.Conv2d):
@@ -160,7 +160,7 @@ class DownConvolution(nn.Conv2d):
             _same_padding(length, size)
             for length, size in zip(input.shape[:-3:-1], self.kernel_size[::-1], strict=True)
         )
-        return convolve(input, self.weight, self.bias, 2, (left, right, top, bottom))
+        return conv2d(input, self.weight, self.bias, 2, (left, right, top, bottom))
 
 
 def _same_padding(length: int, size: int) -> tuple[int, int]:
@@ -202,7 +202,7 @@ def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool =
     padded = F.pad(weight, (front, back, front, back))
     # Output channels in the order row phase, column phase, channel, which `interleave` asks for.
     phases = padded.reshape(*weight.shape[:2], taps, 2, taps, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
-    return convolve(
+    return conv2d(
         x,
         phases.reshape(-1, weight.shape[0], taps, taps),
         None if bias is None else bias.repeat(4),

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from asnet.errors import InputError
 from asnet.networks.analysis import AnalysisNetwork
-from asnet.networks.configurations import AnalysisConfig, ASNetConfig
+from asnet.networks.config.iterated_analysis import IteratedAnalysisConfig
+from asnet.networks.config.topology import AnalysisConfig, ASNetConfig
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
-from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 from asnet.networks.synthesis import SynthesisNetwork
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asnet.errors import InputError
-from asnet.networks.configurations import SynthesisConfig
+from asnet.networks.config.topology import SynthesisConfig
 from asnet.networks.guidance import (
     NO_MODULATION,
     GuidingUnit,
@@ -28,7 +28,7 @@ from asnet.networks.layers import (
     round_up,
 )
 from asnet.networks.wiener import REFERENCE_NOISE, Deconvolution
-from asnet.ops import GuidedConv2d, convolve, guided_pointwise_conv2d, reused_memory
+from asnet.ops import GuidedConv2d, conv2d, guided_pointwise_conv2d, reused_memory
 
 #: The blurred image and its Wiener copies differ by less than the image varies; this brings both to one size.
 DIFFERENCE_SCALE = 2.5
@@ -176,7 +176,7 @@ class DecoderLevel(nn.Module):
             joined_bias = bias + of_skip[:, :, 0, 0] @ self.skip.bias
             mixed = mix_channels(raised, of_raised)
             del raised
-            return convolve(skip, joined, joined_bias, padding=(1, 1, 1, 1), relu=not self.linear, onto=mixed)
+            return conv2d(skip, joined, joined_bias, padding=(1, 1, 1, 1), relu=not self.linear, onto=mixed)
         if self.skip is not None:
             skip = self.skip(skip)
         multiplier, shift = modulation
@@ -309,7 +309,7 @@ class SynthesisNetwork(nn.Module):
         """Deconvolve images and describe their kernels: all that comes before the U-Net; see `forward`."""
         config = self.config
         if regularisation != 1 and not config.wiener_strengths:
-            raise InputError("this network has no Wiener deconvolution whose noise could be held down")
+            raise InputError("this network has no Wiener deconvolution: denoise does not apply")
         if blurred.dim() != 4 or blurred.shape[1] != 3 or min(blurred.shape[2:]) < 16:
             raise InputError(
                 "a blurred image must have the shape (N, 3, H, W) with H and W at least 16, "

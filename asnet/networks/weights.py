@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from asnet.errors import ConfigurationError, WeightsError
-from asnet.networks.configurations import ASNetConfig
+from asnet.networks.config.topology import ASNetConfig
 from asnet.networks.pair import DeblurNetwork
 from asnet.networks.safetensors_files import read_safetensors, write_safetensors
 from asnet.networks.scale_optimised import ScaleOptimisedConfig, ScaleOptimisedNetworks
@@ -80,7 +80,7 @@ def save_weights(
     configuration_name: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a network's weights, replacing the file there in one step.
+    """Write a network's weights atomically.
 
     Parameters
     ----------

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from asnet.errors import WeightsError
 from asnet.networks.safetensors_files import read_safetensors, write_safetensors
 
-FORMAT = "asnet-checkpoint-1"
+FORMAT = "asnet-checkpoint-2"
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and state to `path`, replacing the file there in one step.
+    """Write tensors and state to `path` atomically.
 
     Raises
     ------

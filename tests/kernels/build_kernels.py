@@ -131,7 +131,7 @@ def key_of(command: Sequence[str], source: Path) -> str:
 
 
 def make(target: Path, command: Sequence[str], what: str) -> None:
-    """Runs a command that writes `target`, which appears whole or not at all; nothing if it is there."""
+    """Run a command that writes `target` atomically, unless `target` exists."""
     if not target.is_file():
         target.parent.mkdir(exist_ok=True)
         unfinished = target.with_suffix(f".{os.getpid()}")

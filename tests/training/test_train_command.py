@@ -221,7 +221,7 @@ def test_two_processes_train_as_one_with_the_double_batch(
     options = [
         "--device",
         "cpu",
-        "--average-decay",
+        "--ema-decay",
         "0.9",
         "--validation-count",
         "3",

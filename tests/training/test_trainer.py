@@ -11,7 +11,7 @@ from asnet.errors import ConfigurationError, InputError, WeightsError
 from asnet.networks.weights import load_network, read_header
 from asnet.training import Trainer, TrainingConfig
 from asnet.training.checkpoint import load_checkpoint
-from asnet.training.configuration import STAGES
+from asnet.training.recipe import STAGES
 from asnet.training.trainer import BEST, CHECKPOINT, LAST
 
 
@@ -33,7 +33,7 @@ def test_a_run_that_was_stopped_and_continued_has_the_same_bits(
     table |= {
         "patience": 1,
         "gradient_clip": 1.0,
-        "average_decay": 0.9,
+        "ema_decay": 0.9,
         "log_every": 4,
         "validation_crop": 24,
     }
@@ -130,9 +130,7 @@ def test_joint_starts_from_the_stages_before(table: dict[str, Any], tmp_path: Pa
 
 
 def test_the_running_average_is_what_is_saved(table: dict[str, Any], tmp_path: Path) -> None:
-    config = TrainingConfig.from_table(
-        "synthesis", table | {"average_decay": 0.9, "epochs": 1, "validation": ""}
-    )
+    config = TrainingConfig.from_table("synthesis", table | {"ema_decay": 0.9, "epochs": 1, "validation": ""})
     trainer = Trainer(config, tmp_path / "run", device="cpu")
     name = "synthesis." + next(iter(trainer.network.synthesis.state_dict()))
     initial = trainer.network.state_dict()[name].clone()
@@ -168,7 +166,7 @@ def test_the_best_weights_are_those_of_the_best_validation(table: dict[str, Any]
     scores = {record["step"]: record["psnr"] for record in records(tmp_path / "run") if "psnr" in record}
     best = max(scores, key=lambda step: scores[step])
     assert f"step {best}, psnr {scores[best]:.4f}" in read_header(tmp_path / "run" / BEST).revision
-    assert len(list((tmp_path / "run" / "sheets").glob("*.png"))) == len(scores) == 4
+    assert len(list((tmp_path / "run" / "visualisations").glob("*.png"))) == len(scores) == 4
 
 
 def test_a_run_is_never_overwritten(table: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Configurations of the networks: topology, sizes, and their way to JSON and back."""
