@@ -51,8 +51,8 @@ from asnet.training.validation import Validation
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import measure
 
-FOLDER = Path(asnet.__file__).parent / "recipes"
-RECIPES = {"reduced": FOLDER / "ablation.toml", "full": FOLDER / "paper.toml"}
+SHIPPED = Path(asnet.__file__).parent / "recipes"
+RECIPES = {"reduced": SHIPPED / "ablation.toml", "full": SHIPPED / "paper.toml"}
 
 
 class Ablation:

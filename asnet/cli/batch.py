@@ -228,7 +228,7 @@ def _affordable_jobs(jobs: int) -> int:
         return jobs
     affordable = max(1, min(jobs, available // MEMORY_OF_PHOTOGRAPH))
     if affordable < jobs:
-        say(f"asnet: note: memory allows {affordable} parallel jobs instead of {jobs}")
+        say(f"asnet: note: --jobs {jobs} reduced to {affordable} to fit in memory")
     return affordable
 
 

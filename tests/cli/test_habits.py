@@ -297,7 +297,7 @@ def test_jobs_are_fewer_where_memory_is_short(
     done = []
     assert batch.work_through(["a", "b"], lambda item: done.append(item) or [], Path, "doing", jobs=2) == 0
     assert done == ["a", "b"]
-    assert "memory allows 1 parallel jobs instead of 2" in capsys.readouterr().err
+    assert "--jobs 2 reduced to 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

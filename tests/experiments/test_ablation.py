@@ -182,7 +182,7 @@ def test_no_time_and_no_row_are_said(
 
 
 def test_the_full_size_is_the_paper_s(ablation: ModuleType, photographs: Path) -> None:
-    recipe = ablation.read_toml(ablation.RECIPES["full"])
+    recipe = ablation.read_toml(ablation.SHIPPED / "paper.toml")
     runs = ablation.planned_runs(recipe | {"data": str(photographs)})
     classes = [runs[f"joint_class_{index}"].table["kernels"] for index in (1, 2, 3)]
     assert [(sizes["minimum_size"], sizes["maximum_size"]) for sizes in classes] == [
