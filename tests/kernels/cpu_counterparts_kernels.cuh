@@ -1,7 +1,7 @@
 // Kernels that do one thing each of what device.cuh offers, to compare its twins for the CPU with NumPy (test_cpu_counterparts.py).
 #pragma once
 
-#include "cuda/device.cuh"
+#include "common/cuda/device.cuh"
 
 namespace asnet::cuda {
 
