@@ -57,9 +57,9 @@ CXX_FLAGS = [
     "-Wextra",
 ]
 
-# Sources named *_kernels.cpp are compiled once for each of these; csrc/common/cpu/isa.h chooses among them at run
-# time. The order matters: of several copies of an inline function the linker keeps the first, the portable
-# one here.
+# Sources named *_kernels.cpp are compiled once for each of these; csrc/common/cpu/isa.h chooses among them at
+# run time. The order matters: of several copies of an inline function the linker keeps the first, the
+# portable one here.
 ISA_FLAGS = {"baseline": ["-DASNET_VECTOR_BYTES=16"]}
 if platform.machine().lower() in ("x86_64", "amd64"):
     AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2"]

@@ -36,7 +36,7 @@ from asnet.deblurring.deblurrer import Deblurrer
 from asnet.errors import AsnetError
 from asnet.evaluation.alignment import fourier_shift, luma, sub_pixel_shift
 from asnet.evaluation.metrics import kernel_similarity, psnr, ring_error
-from asnet.networks import DeblurNetwork, load_network
+from asnet.networks import DeblurNetwork, load_networks
 from asnet.networks.wiener import wiener_deconvolution
 from asnet.pretrained import find_weights
 
@@ -182,7 +182,7 @@ def _print_summaries(summaries: dict[str, dict[str, Any]]) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measure case after case and write each as it is finished."""
     cases = chosen_cases(options.classes, options.conditions)
-    network = load_network(find_weights(options.model))
+    network = load_networks(find_weights(options.model), DeblurNetwork)
     deblurrer = Deblurrer(network)
     photographs = Photographs(options.photographs)
     summaries: dict[str, dict[str, Any]] = {}

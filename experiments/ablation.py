@@ -9,8 +9,8 @@ pre-trained networks as the general pair; a size classifier chooses between them
 
     python experiments/ablation.py --data PHOTOGRAPHS --validation OTHERS --output FOLDER [--rows none both]
 
-The reduced size (asnet/recipes/ablation.toml) takes about an hour on one CPU core. `--size full` trains the
-paper's networks by the paper's schedule (asnet/recipes/paper.toml): weeks on a GPU. The same command goes on
+The reduced size (recipe `ablation`) takes about an hour on one CPU core. `--size full` trains the
+paper's networks by the paper's schedule (recipe `paper`): weeks on a GPU. The same command goes on
 where the last one stopped, and the table shows all rows that are finished in FOLDER.
 """
 
@@ -29,21 +29,20 @@ from typing import Any
 import torch
 from ablation_plan import CLASS_RUNS, GUIDANCE, ROWS, Row, planned_runs
 
-import asnet
 from asnet.cli.main import INTERRUPTED
 from asnet.data import Example, support_size
 from asnet.errors import AsnetError, ConfigurationError
 from asnet.networks import (
     DeblurNetwork,
     ScaleOptimisedNetworks,
-    load_classifier,
-    load_network,
+    SizeClassifier,
+    load_networks,
     load_weights_into,
     read_header,
 )
 from asnet.training import Processes, Stage, Trainer, TrainingConfig, make_examples, stage_table, validate
 from asnet.training.checkpoint import load_checkpoint
-from asnet.training.recipe_tables import merged, read_toml
+from asnet.training.recipe_tables import merged, read_recipe
 from asnet.training.trainer import CHECKPOINT, LAST
 from asnet.training.validation import Validation
 
@@ -51,8 +50,8 @@ from asnet.training.validation import Validation
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import measure
 
-SHIPPED = Path(asnet.__file__).parent / "recipes"
-RECIPES = {"reduced": SHIPPED / "ablation.toml", "full": SHIPPED / "paper.toml"}
+#: Recipe of each size.
+RECIPES = {"reduced": "ablation", "full": "paper"}
 
 
 class Ablation:
@@ -129,15 +128,15 @@ class Ablation:
         """Measure a row whose runs are finished."""
         if row.name == "scale":
             return self._scored_by_class()
-        network = load_network(self.weights(row.runs[-1]), device=self.device)
+        network = load_networks(self.weights(row.runs[-1]), DeblurNetwork, device=self.device)
         if row.name == "before":
             load_weights_into(network.analysis, self.weights("analysis"), prefix="analysis.")
         return self._validated("synthesis" if row.group == GUIDANCE else "joint", network, self.examples)
 
     def _scored_by_class(self) -> Validation:
         """Give each photograph to the pair of the class that the classifier puts it into."""
-        classifier = load_classifier(self.weights("classifier"), device=self.device)
-        pairs = [load_network(self.weights(name), device=self.device) for name in CLASS_RUNS]
+        classifier = load_networks(self.weights("classifier"), SizeClassifier, device=self.device)
+        pairs = [load_networks(self.weights(name), DeblurNetwork, device=self.device) for name in CLASS_RUNS]
         networks = ScaleOptimisedNetworks.join(classifier, pairs)
         with torch.inference_mode():
             chosen = [networks.classify(example.blurred.to(self.device)) for example in self.examples]
@@ -265,7 +264,7 @@ def report(ablation: Ablation, size: str) -> None:
     path = measure.save(
         f"ablation_{size}",
         records,
-        recipe=RECIPES[size].name,
+        recipe=RECIPES[size],
         photographs=len(ablation.examples),
         validation_crop=config.validation_crop,
         validation_seed=config.validation_seed,
@@ -319,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupted = threading.Event()
     previous = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     try:
-        recipe = read_toml(RECIPES[options.size])
+        recipe = read_recipe(RECIPES[options.size])
         recipe |= {"data": str(options.data), "validation": str(options.validation)}
         ablation = Ablation(recipe, options.output, options.device)
         deadline = math.inf if options.hours is None else time.monotonic() + 3600 * options.hours

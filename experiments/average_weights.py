@@ -10,12 +10,12 @@ import argparse
 import torch
 
 from asnet.errors import AsnetError
-from asnet.networks import load_network, read_header, save_weights
+from asnet.networks import DeblurNetwork, load_networks, read_header, save_weights
 
 
 def average(output: str, shares: list[float], paths: list[str]) -> None:
     """Write the mean; its header names every file's revision and share."""
-    networks = [load_network(path) for path in paths]
+    networks = [load_networks(path, DeblurNetwork) for path in paths]
     headers = [read_header(path) for path in paths]
     states = [network.state_dict() for network in networks]
     if any(network.config != networks[0].config for network in networks):

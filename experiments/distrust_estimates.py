@@ -12,12 +12,12 @@ from pathlib import Path
 from torch.nn import functional as F
 
 from asnet.errors import AsnetError
-from asnet.networks import ASNetConfig, DeblurNetwork, load_network, read_header, save_weights
+from asnet.networks import ASNetConfig, DeblurNetwork, load_networks, read_header, save_weights
 
 
 def widen(old: Path, new: Path) -> None:
     """Write the widened network; its header names the revision of the old one."""
-    network, header = load_network(old), read_header(old)
+    network, header = load_networks(old, DeblurNetwork), read_header(old)
     if network.config.synthesis.distrusts_estimates:
         raise AsnetError(f"{old} has that input already")
     synthesis = dataclasses.replace(network.config.synthesis, distrusts_estimates=True)

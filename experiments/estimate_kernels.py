@@ -3,7 +3,7 @@
     python experiments/estimate_kernels.py --weights asnet/models/compact.safetensors \\
         --photographs FOLDER --output runs/kernel_estimates.safetensors
 
-Each pair comes from a crop of a photograph, blurred and degraded as `asnet/recipes/compact.toml` says. What
+Each pair comes from a crop of a photograph, blurred and degraded as the recipe `compact` says. What
 the analysis itself calls sharp or contradictory, and what has nothing in common with the truth, is left out:
 the synthesis never sees such kernels, or could not restore by them. An estimate is moved to where its kernel
 lies.
@@ -17,12 +17,12 @@ from train_refiner import aligned
 
 from asnet.data.batches import BatchSource
 from asnet.data.photograph_pool import Photographs
-from asnet.networks import load_network
+from asnet.networks import DeblurNetwork, load_networks
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.kernel_grids import SMALLEST_RIPPLE, normalised, similarity
 from asnet.networks.safetensors_files import write_safetensors
 from asnet.training.recipe import TrainingConfig, stage_table
-from asnet.training.recipe_tables import read_toml
+from asnet.training.recipe_tables import read_recipe
 from asnet.training.run_weights import source_revision
 
 #: Side of the crops that are estimated on.
@@ -40,10 +40,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000, help="crops to estimate on")
     options = parser.parse_args()
 
-    recipe = read_toml(Path(__file__).parent / "compact.toml")
+    recipe = read_recipe("compact")
     table = {**stage_table(recipe, "synthesis"), "data": str(options.photographs), "kernel_estimates": ""}
     config = TrainingConfig.from_table("synthesis", table)
-    analysis = load_network(options.weights).analysis
+    analysis = load_networks(options.weights, DeblurNetwork).analysis
     assert isinstance(analysis, IteratedAnalysisNetwork)
     source = BatchSource(
         Photographs(options.photographs),

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from asnet.errors import AsnetError
-from asnet.networks import ASNetConfig, DeblurNetwork, load_network, read_header, save_weights
+from asnet.networks import ASNetConfig, DeblurNetwork, load_networks, read_header, save_weights
 from asnet.networks.weights import load_weights_into
 
 
@@ -19,7 +19,7 @@ def join(analysis: Path, synthesis: Path, output: Path) -> None:
     first, second = read_header(analysis), read_header(synthesis)
     if not isinstance(second.configuration, ASNetConfig):
         raise AsnetError(f"{synthesis} holds no pair of networks")
-    source = load_network(analysis)
+    source = load_networks(analysis, DeblurNetwork)
     config = ASNetConfig(source.config.analysis, second.configuration.synthesis, second.configuration.name)
     network = DeblurNetwork(config)
     network.analysis.load_state_dict(source.analysis.state_dict())

@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from asnet.errors import ImageFileError, InputError
+from asnet.errors import InputError
 from asnet.files import visible_files
-
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+from asnet.imaging import READABLE_SUFFIXES, quantised, read_photograph, unit_range
 
 
 class Photographs:
@@ -24,9 +21,8 @@ class Photographs:
     Parameters
     ----------
     folder
-        Holds JPEG, PNG, TIFF or WebP files; other files, hidden ones and subfolders are
-        ignored. The order is that of the
-        sorted file names. Orientation tags are applied, grey images become RGB, 16-bit ones 8-bit, and
+        Holds files that `asnet.imaging.read_photograph` reads; other files, hidden ones and subfolders are
+        ignored. The order is that of the sorted file names. Grey images become RGB, 16-bit ones 8-bit, and
         transparency is dropped.
     device
         Where the photographs are kept and crops are made. They take 3 bytes a pixel.
@@ -44,9 +40,11 @@ class Photographs:
         self.device = torch.device(device)
         if not self.folder.is_dir():
             raise InputError(f"the folder of photographs {self.folder} does not exist")
-        paths = visible_files(self.folder, _SUFFIXES)
+        paths = visible_files(self.folder, READABLE_SUFFIXES)
         if not paths:
-            raise InputError(f"the folder {self.folder} holds no JPEG, PNG, TIFF or WebP photograph")
+            raise InputError(
+                f"the folder {self.folder} holds no JPEG, PNG, TIFF, WebP, HEIC or AVIF photograph"
+            )
         self.names = [path.name for path in paths]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             self._pixels = [pixels.to(self.device) for pixels in pool.map(_decode, paths)]
@@ -116,13 +114,7 @@ class Photographs:
 
 
 def _decode(path: Path) -> Tensor:
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):
-                # Pillow's own conversion of 16-bit grey clips everything above 255 to white.
-                upright = Image.fromarray((numpy.array(upright) // 257).astype(numpy.uint8))
-            pixels = numpy.array(upright.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageFileError(f"the photograph {path} cannot be decoded: {error}") from error
-    return torch.from_numpy(pixels).movedim(-1, 0).contiguous()
+    pixels = read_photograph(path).pixels
+    if pixels.dtype != torch.uint8:
+        pixels = quantised(unit_range(pixels), torch.uint8)
+    return pixels.expand(3, -1, -1).contiguous()

@@ -11,8 +11,6 @@ from asnet.networks.size_classifier import SizeClassifier, SizeClassifierConfig
 from asnet.networks.synthesis import SynthesisNetwork
 from asnet.networks.weights import (
     WeightsHeader,
-    load_classifier,
-    load_network,
     load_networks,
     load_weights_into,
     read_header,
@@ -35,8 +33,6 @@ __all__ = [
     "SynthesisNetwork",
     "WeightsHeader",
     "build_analysis",
-    "load_classifier",
-    "load_network",
     "load_networks",
     "load_weights_into",
     "preset",

@@ -3,8 +3,8 @@
 Two methods: the direct sum, and a spectral one that cuts the image into strips and tiles, adds up the cross
 spectra of their feature maps and transforms the sums back once, for the wanted lags alone. Its memory does
 not grow with the image. Both have a gradient of the same form. Which of them is faster follows from a count
-of their operations in ``csrc/cross_correlation/cpu/cross_correlation_plan.cpp`` and, with the memory that they move, in
-``csrc/cross_correlation/cuda/cross_correlation_plan.h``.
+of their operations and, on CUDA, the memory that they move: ``cpu/cross_correlation_plan.cpp`` and
+``cuda/cross_correlation_plan.h`` in ``csrc/cross_correlation``.
 """
 
 from typing import Any, Literal

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from asnet.errors import WeightsError
 from asnet.networks.safetensors_files import read_safetensors, write_safetensors
+from asnet.networks.weights import check_fit
 
 FORMAT = "asnet-checkpoint-2"
 
@@ -82,13 +83,5 @@ def restore_module(module: nn.Module, prefix: str, tensors: dict[str, Tensor], p
         If names or shapes are not those of the module.
     """
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    expected = module.state_dict()
-    wrong = sorted(own.keys() ^ expected.keys()) + [
-        name for name in own.keys() & expected.keys() if own[name].shape != expected[name].shape
-    ]
-    if wrong:
-        raise WeightsError(
-            f"the checkpoint {path} was made with another network configuration; "
-            f"{len(wrong)} tensors differ, the first is {wrong[0]}"
-        )
+    check_fit(f"the checkpoint {path} was made with another network configuration: it", module, own)
     module.load_state_dict(own)

@@ -13,6 +13,33 @@ else:
     import tomli as tomllib
 
 
+#: Recipes that come with asnet.
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Read a recipe: one that comes with asnet, by its name, or a TOML file.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such recipe or file, or the file is not TOML.
+
+    Examples
+    --------
+    >>> read_recipe("compact")["model"]
+    'compact'
+    """
+    shipped = sorted(path.stem for path in RECIPES.glob("*.toml"))
+    if name in shipped:
+        return read_toml(RECIPES / f"{name}.toml")
+    if not Path(name).is_file():
+        raise ConfigurationError(
+            f"unknown recipe {name!r}: expected a TOML file or one of {', '.join(shipped)}"
+        )
+    return read_toml(Path(name))
+
+
 def merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
     """Merge tables; later ones win, tables within tables are merged alike."""
     result: dict[str, Any] = {}

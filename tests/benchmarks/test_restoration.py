@@ -157,9 +157,9 @@ def test_what_is_found_sharp_counts_as_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from asnet.deblurring.deblurrer import Deblurred, Deblurrer
-    from asnet.networks import load_network
+    from asnet.networks import DeblurNetwork, load_networks
 
-    network = load_network(small_weights)
+    network = load_networks(small_weights, DeblurNetwork)
     (example,) = examples(restoration, photographs, "small", "plain", "1")
     own = Deblurrer.deblur
 

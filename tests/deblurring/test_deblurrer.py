@@ -18,7 +18,7 @@ from asnet.deblurring import tiled_synthesis, tiles
 from asnet.deblurring.resampling import scale_kernel
 from asnet.deblurring.tiles import most_structured_window, tile_spans
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
-from asnet.networks import ASNetConfig, DeblurNetwork, load_network
+from asnet.networks import ASNetConfig, DeblurNetwork, load_networks
 from asnet.networks.iterated_analysis import KernelEstimate
 
 
@@ -109,7 +109,7 @@ def test_the_kernel_that_is_given_is_removed(small_weights: Path) -> None:
     kernel[2] = torch.tensor([0.1, 0.2, 0.3, 0.2, 0.2])
     blurred = blur(sharp[None], kernel[None])[0]
     truth = sharp[:, 2:-2, 2:-2]
-    network = load_network(small_weights)
+    network = load_networks(small_weights, DeblurNetwork)
     # Without its last convolution the U-Net adds nothing to the Wiener deconvolution.
     torch.nn.init.zeros_(network.synthesis.output.weight)
     result = Deblurrer(network, device="cpu").deblur(blurred, kernel * 40)
@@ -280,7 +280,7 @@ def test_strength_mixes_the_restoration_in(deblurrer: Deblurrer, scale: int) -> 
 
 
 def test_denoise_holds_noise_down(small_weights: Path) -> None:
-    network = load_network(small_weights)
+    network = load_networks(small_weights, DeblurNetwork)
     # Without its last convolution the U-Net adds nothing to the Wiener deconvolution.
     torch.nn.init.zeros_(network.synthesis.output.weight)
     deblurrer = Deblurrer(network, device="cpu", tile_size=None)
@@ -400,7 +400,7 @@ def test_a_sharp_photograph_comes_back_as_it_is(deblurrer: Deblurrer, name: str)
 def test_a_contradictory_estimate_is_used_only_where_it_changes_little(
     small_weights: Path, change: float
 ) -> None:
-    network = load_network(small_weights)
+    network = load_networks(small_weights, DeblurNetwork)
     with torch.no_grad():
         network.synthesis.output.weight.zero_()
         network.synthesis.output.bias.fill_(change)
@@ -508,7 +508,7 @@ def test_shipped_weights_make_a_texture_without_edges_no_worse() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_networks_that_are_given_stay_as_they_are(small_weights: Path, dtype: torch.dtype) -> None:
-    network = load_network(small_weights).train()
+    network = load_networks(small_weights, DeblurNetwork).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     rough = Deblurrer(network, device="cpu", dtype=dtype).deblur(scene(40, 30), box(3)).image
     exact = Deblurrer(network, device="cpu").deblur(scene(40, 30), box(3)).image
@@ -521,7 +521,7 @@ def test_networks_that_are_given_stay_as_they_are(small_weights: Path, dtype: to
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_a_converted_network_deblurs(small_weights: Path, dtype: torch.dtype) -> None:
-    network = load_network(small_weights).to(dtype)
+    network = load_networks(small_weights, DeblurNetwork).to(dtype)
     result = Deblurrer(network, device="cpu").deblur(blurred_scene(40, 30))
     assert result.image.dtype == result.kernel.dtype == torch.float32
     if dtype != torch.float64:

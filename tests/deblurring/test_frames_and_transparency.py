@@ -13,7 +13,7 @@ from asnet import Deblurrer
 from asnet.cli.main import main
 from asnet.data import blur
 from asnet.errors import InputError
-from asnet.networks import load_network
+from asnet.networks import DeblurNetwork, load_networks
 from asnet.networks.iterated_analysis import KernelEstimate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -155,7 +155,7 @@ def test_a_picture_without_anything_in_it_is_left_alone(deblurrer: Deblurrer) ->
 
 @pytest.mark.parametrize("status", ["unclear", "sharp"])
 def test_an_untrusted_estimate_leaves_a_cut_out_as_it_is(small_weights: Path, status: str) -> None:
-    network = load_network(small_weights)
+    network = load_networks(small_weights, DeblurNetwork)
     with torch.no_grad():
         network.synthesis.output.weight.zero_()
         network.synthesis.output.bias.fill_(1.0)
@@ -251,7 +251,7 @@ def test_a_horizon_under_a_clipped_sky_is_deblurred_like_the_rest(small_weights:
     sharp = torch.where(torch.arange(sharp.shape[1])[:, None] < roof, torch.tensor(1.0), sharp)
     kernel = torch.full((5, 5), 1 / 25)
     blurred = blur(sharp[None], kernel[None])[0]
-    network = load_network(small_weights)
+    network = load_networks(small_weights, DeblurNetwork)
     # The Wiener deconvolution alone.
     torch.nn.init.zeros_(network.synthesis.output.weight)
     result = Deblurrer(network, device="cpu").deblur(blurred, kernel).image

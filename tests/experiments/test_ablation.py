@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks, SizeClassifier, load_network
+from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks, SizeClassifier, load_networks
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -66,7 +66,7 @@ def ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     import measure
 
     (tmp_path / "tiny.toml").write_text(RECIPE)
-    monkeypatch.setattr(ablation, "RECIPES", {"reduced": tmp_path / "tiny.toml"})
+    monkeypatch.setattr(ablation, "RECIPES", {"reduced": str(tmp_path / "tiny.toml")})
     monkeypatch.setattr(measure, "RESULTS", tmp_path / "results")
     return ablation
 
@@ -100,9 +100,12 @@ def test_every_row_is_trained_and_scored(ablation: ModuleType, photographs: Path
     assert rows["random"]["runs"]["joint_random"]["steps"] == 4 + 2
     assert set(rows["after"]["runs"]) == {"analysis", "synthesis_both", "joint"}
     assert {"classifier", "joint_class_1", "joint_class_3"} < set(rows["scale"]["runs"])
-    guided = load_network(both).config.synthesis
+    guided = load_networks(both, DeblurNetwork).config.synthesis
     assert guided.guidance == "both"
-    assert load_network(output / "synthesis_none" / "last.safetensors").config.synthesis.guidance == "none"
+    assert (
+        load_networks(output / "synthesis_none" / "last.safetensors", DeblurNetwork).config.synthesis.guidance
+        == "none"
+    )
 
     text = (tmp_path / "results" / "ablation_reduced.md").read_text()
     for row in ablation.ROWS:
@@ -114,7 +117,7 @@ def test_every_row_is_trained_and_scored(ablation: ModuleType, photographs: Path
 def test_joint_training_starts_from_the_pretrained_networks(
     ablation: ModuleType, photographs: Path, tmp_path: Path
 ) -> None:
-    recipe = ablation.read_toml(ablation.RECIPES["reduced"])
+    recipe = ablation.read_recipe(ablation.RECIPES["reduced"])
     recipe |= {"data": str(photographs), "validation": str(photographs)}
     runs = ablation.Ablation(recipe, tmp_path, "cpu")
     config = runs.configuration("joint")
@@ -139,7 +142,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     assert "synthesis_none is not finished" in capsys.readouterr().err
     assert run(ablation, photographs, halves, "--rows", "none") == 0
     name = "synthesis_none/last.safetensors"
-    ours, theirs = load_network(halves / name).state_dict(), load_network(whole / name).state_dict()
+    ours, theirs = (
+        load_networks(halves / name, DeblurNetwork).state_dict(),
+        load_networks(whole / name, DeblurNetwork).state_dict(),
+    )
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
@@ -155,7 +161,7 @@ def test_runs_of_another_recipe_are_refused(
 def test_a_class_s_pair_gets_the_photographs_of_that_class(
     ablation: ModuleType, photographs: Path, tmp_path: Path
 ) -> None:
-    recipe = ablation.read_toml(ablation.RECIPES["reduced"])
+    recipe = ablation.read_recipe(ablation.RECIPES["reduced"])
     recipe |= {"data": str(photographs), "validation": str(photographs)}
     runs = ablation.Ablation(recipe, tmp_path, "cpu")
     classifier = SizeClassifier(runs.configuration("classifier").network)
@@ -182,7 +188,7 @@ def test_no_time_and_no_row_are_said(
 
 
 def test_the_full_size_is_the_paper_s(ablation: ModuleType, photographs: Path) -> None:
-    recipe = ablation.read_toml(ablation.SHIPPED / "paper.toml")
+    recipe = ablation.read_recipe("paper")
     runs = ablation.planned_runs(recipe | {"data": str(photographs)})
     classes = [runs[f"joint_class_{index}"].table["kernels"] for index in (1, 2, 3)]
     assert [(sizes["minimum_size"], sizes["maximum_size"]) for sizes in classes] == [

@@ -13,7 +13,7 @@ from asnet.networks import (
     DeblurNetwork,
     SynthesisConfig,
     SynthesisNetwork,
-    load_network,
+    load_networks,
     read_header,
     save_weights,
 )
@@ -31,7 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: Path) -> None:
 def test_a_joined_pair_has_the_analysis_of_one_file_and_the_synthesis_of_the_other(
     small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = load_network(small_weights)
+    first = load_networks(small_weights, DeblurNetwork)
     synthesis = replace(first.config.synthesis, kernel_size=11, channels=(3, 5))
     second = DeblurNetwork(ASNetConfig(first.config.analysis, synthesis, "other"))
     save_weights(tmp_path / "second.safetensors", second, training_data="more", revision="later")
@@ -42,7 +42,7 @@ def test_a_joined_pair_has_the_analysis_of_one_file_and_the_synthesis_of_the_oth
         tmp_path / "second.safetensors",
         tmp_path / "pair.safetensors",
     )
-    pair = load_network(tmp_path / "pair.safetensors")
+    pair = load_networks(tmp_path / "pair.safetensors", DeblurNetwork)
     assert pair.config == second.config
     for name, value in pair.state_dict().items():
         source = first if name.startswith("analysis.") else second
@@ -55,7 +55,7 @@ def test_a_joined_pair_has_the_analysis_of_one_file_and_the_synthesis_of_the_oth
 def test_a_mean_of_weights_lies_between_them(
     small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = load_network(small_weights)
+    first = load_networks(small_weights, DeblurNetwork)
     second = DeblurNetwork(first.config)
     save_weights(tmp_path / "second.safetensors", second, training_data="more", revision="later")
     arguments = [
@@ -66,7 +66,7 @@ def test_a_mean_of_weights_lies_between_them(
         tmp_path / "second.safetensors",
     ]
     run(monkeypatch, "average_weights.py", *arguments)
-    mean = load_network(tmp_path / "mean.safetensors").state_dict()
+    mean = load_networks(tmp_path / "mean.safetensors", DeblurNetwork).state_dict()
     for name, value in mean.items():
         torch.testing.assert_close(value, 0.25 * first.state_dict()[name] + 0.75 * second.state_dict()[name])
     header = read_header(tmp_path / "mean.safetensors")
@@ -92,7 +92,7 @@ def test_a_widened_network_restores_as_before(tmp_path: Path, monkeypatch: pytes
     torch.nn.init.normal_(old.synthesis.output.weight, std=0.1)
     save_weights(tmp_path / "old.safetensors", old, training_data="none", revision="first")
     run(monkeypatch, "distrust_estimates.py", tmp_path / "old.safetensors", tmp_path / "new.safetensors")
-    new = load_network(tmp_path / "new.safetensors")
+    new = load_networks(tmp_path / "new.safetensors", DeblurNetwork)
     assert new.config.synthesis.distrusts_estimates
     assert "first" in read_header(tmp_path / "new.safetensors").revision
     blurred, kernel = torch.rand(1, 3, 40, 40), torch.full((1, 3, 3), 1 / 9)

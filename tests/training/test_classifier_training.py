@@ -15,7 +15,7 @@ from torch import Tensor
 
 from asnet.cli import train
 from asnet.errors import ConfigurationError, WeightsError
-from asnet.networks import SizeClassifier, SizeClassifierConfig, load_classifier
+from asnet.networks import SizeClassifier, SizeClassifierConfig, load_networks
 from asnet.training import Processes, Trainer, TrainingConfig, make_examples, validate
 from asnet.training.trainer import BEST, CHECKPOINT, LAST, VISUALISATIONS
 
@@ -136,7 +136,7 @@ def test_the_command_trains_continues_and_starts_from_weights(
     messages = capsys.readouterr().err
     assert f"classifier stage done: weights in {folder / BEST}" in messages
     assert "accuracy" in messages
-    best = load_classifier(folder / BEST)
+    best = load_networks(folder / BEST, SizeClassifier)
     assert best.config.class_sizes == (3, 7, 11)
     steps = records(folder, "training")
     assert [record["step"] for record in steps] == list(range(1, 7))

@@ -1,10 +1,11 @@
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from asnet.errors import ConfigurationError
 from asnet.fields import convert
-from asnet.training.recipe_tables import merged, parse_assignment, read_toml
+from asnet.training.recipe_tables import merged, parse_assignment, read_recipe, read_toml
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,19 @@ def test_assignments_take_toml_values_or_plain_text() -> None:
         parse_assignment("channels")
 
 
-def test_unreadable_recipes_are_named(tmp_path: Any) -> None:
+def test_a_recipe_is_a_name_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_recipe("scale-31")["network"]["name"] == "scale-31"
+    Path("own.toml").write_text("crop = 7")
+    assert read_recipe("own.toml") == read_recipe(str(tmp_path / "own.toml")) == {"crop": 7}
+    for name in ("", "own", "absent.toml", ".", "../recipes/paper"):
+        with pytest.raises(
+            ConfigurationError, match=r"unknown recipe .*expected a TOML file or one of ablation, compact"
+        ):
+            read_recipe(name)
+
+
+def test_unreadable_recipes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot read .*missing\.toml: No such file"):
         read_toml(tmp_path / "missing.toml")
     (tmp_path / "broken.toml").write_text("crop = ")
