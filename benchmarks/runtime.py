@@ -24,9 +24,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from asnet.networks import DeblurNetwork, analysis, layers, preset, synthesis
+from asnet.networks import DeblurNetwork, analysis, layers, preset
 from asnet.networks.guidance import Modulation
 from asnet.networks.layers import Convolution, UnpoolConvolution, UpConvolution
+from asnet.networks.synthesis_levels import DecoderLevel
 from asnet.ops import modules
 from asnet.ops.transform_conv2d import torch_conv2d
 
@@ -116,7 +117,7 @@ def plain_conv2d(
     return F.relu(out) if relu else out
 
 
-def plain_join(level: synthesis.DecoderLevel, raised: Tensor, skip: Tensor, modulation: Modulation) -> Tensor:
+def plain_join(level: DecoderLevel, raised: Tensor, skip: Tensor, modulation: Modulation) -> Tensor:
     """The skip connection's convolution, concatenation, and the convolution of 1x1."""
     if level.skip is not None:
         skip = level.skip(skip)
@@ -149,7 +150,7 @@ def plain_torch() -> Iterator[None]:
         # Not in the iterated analysis: it amplifies rounding, and another order of sums gives another kernel.
         (modules, "guided_conv2d", plain_guided_conv2d),
         (layers, "conv2d", plain_conv2d),
-        (synthesis.DecoderLevel, "_join", plain_join),
+        (DecoderLevel, "_join", plain_join),
         (analysis.Projection, "forward", Convolution.forward),
         (UpConvolution, "forward", plain_up_convolution),
         (UnpoolConvolution, "forward", plain_unpool_convolution),

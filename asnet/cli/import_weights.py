@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from asnet.cli.destinations import Inputs, check_absent, check_outputs, make_folder
-from asnet.networks.config.topology import Boundary
+from asnet.networks.config import Boundary
 from asnet.networks.keras_weights import network_from_keras
 from asnet.networks.weights import save_weights
 

@@ -5,13 +5,11 @@ point, and the result is put together in the photograph's type.
 """
 
 import copy
-import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-import numpy
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,20 +17,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from asnet.deblurring.canvas import Canvas
+from asnet.deblurring.inputs import check_sides, checked_scale, photograph_of, planes_of
 from asnet.deblurring.kernel_search import KernelSearch, PlacedKernel, Scale, Status
 from asnet.deblurring.photographed_area import photographed_area
-from asnet.deblurring.resampling import SMALLEST_SIDE, downscale, resized_rows, scale_kernel
+from asnet.deblurring.resampling import downscale, resized_rows, scale_kernel
 from asnet.deblurring.tiled_synthesis import Part, TiledSynthesis, joined
 from asnet.deblurring.tiles import row_strips
 from asnet.devices import resolve_device
 from asnet.errors import ConfigurationError, InputError, WeightsError
 from asnet.imaging import (
-    Photograph,
     array_from_tensor,
-    check_range,
     fit_kernel,
-    photograph_from_picture,
-    planes_from_array,
 )
 from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks, SizeClassifier, load_networks
 from asnet.pretrained import find_weights
@@ -237,7 +232,7 @@ class Deblurrer:
         >>> result.image.shape, result.image.dtype
         ((48, 64, 3), dtype('float32'))
         """
-        scale = _checked_scale(scale)
+        scale = checked_scale(scale)
         for name, value in (("strength", strength), ("denoise", denoise)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name} must be from 0 to 1, got {value:g}")
@@ -245,10 +240,10 @@ class Deblurrer:
             raise InputError("a region cannot be combined with a given blur kernel")
         options = _Options(scale, region, strength, denoise, progress)
         if isinstance(image, Image.Image):
-            photograph = _photograph_with_its_own_alpha(image, alpha)
+            photograph = photograph_of(image, alpha)
             pixels, found = self._deblur_pixels(photograph.pixels, photograph.alpha, kernel, options)
             return Deblurred(replace(photograph, pixels=pixels).picture(), *found)
-        pixels, found = self._deblur_pixels(_planes(image), alpha, kernel, options)
+        pixels, found = self._deblur_pixels(planes_of(image), alpha, kernel, options)
         if isinstance(image, Tensor):
             return Deblurred(pixels, *found)
         return Deblurred(array_from_tensor(pixels, image.dtype).reshape(image.shape), *found)
@@ -279,13 +274,13 @@ class Deblurrer:
         InputError
             If the image, the scale, the region or the opacity is not as described.
         """
-        scale = _checked_scale(scale)
+        scale = checked_scale(scale)
         if isinstance(image, Image.Image):
-            photograph = _photograph_with_its_own_alpha(image, alpha)
+            photograph = photograph_of(image, alpha)
             planes, alpha = photograph.pixels, photograph.alpha
         else:
-            planes = _planes(image)
-        _check_sides(planes, alpha)
+            planes = planes_of(image)
+        check_sides(planes, alpha)
         estimate = self._search.estimate_in(planes, alpha, region, scale)
         return scale_kernel(estimate.kernel, estimate.scale).cpu()
 
@@ -298,7 +293,7 @@ class Deblurrer:
         options: _Options,
     ) -> tuple[Tensor, tuple[Tensor, int, Status]]:
         """Return the image, of the same type, and of `Deblurred` what follows it."""
-        _check_sides(pixels, alpha)
+        check_sides(pixels, alpha)
         area = photographed_area(pixels, alpha)
         if kernel is None:
             options.report("estimating", 0.0)
@@ -365,54 +360,6 @@ def _left_alone(pixels: Tensor, used: PlacedKernel) -> tuple[Tensor, tuple[Tenso
     # A copy, so that changing the result does not change the input.
     image = pixels.clamp(0, 1) if pixels.is_floating_point() else pixels.clone()
     return image, (single, used.scale, used.status)
-
-
-def _photograph_with_its_own_alpha(picture: Image.Image, alpha: Tensor | NDArray[Any] | None) -> Photograph:
-    if alpha is not None:
-        raise InputError("alpha goes with tensors and arrays: a picture has its own transparency")
-    return photograph_from_picture(picture)
-
-
-def _check_sides(pixels: Tensor, alpha: Tensor | NDArray[Any] | None) -> None:
-    height, width = pixels.shape[1:]
-    if min(height, width) < SMALLEST_SIDE:
-        raise InputError(
-            f"an image must have at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {width}x{height}"
-        )
-    if alpha is not None and tuple(alpha.shape) != (height, width):
-        raise InputError(f"alpha must be {(height, width)} like its image, got {tuple(alpha.shape)}")
-
-
-def _checked_scale(scale: Scale) -> Scale:
-    """Return a scale as Python's own number, or "auto"."""
-    if isinstance(scale, str) and scale == "auto":
-        return "auto"
-    try:
-        whole = operator.index(scale)
-    except TypeError:
-        whole = 0
-    if whole < 1 or isinstance(scale, bool):
-        raise InputError(f"scale must be 'auto' or a whole number of at least 1, got {scale!r}")
-    return whole
-
-
-def _planes(image: Tensor | NDArray[Any]) -> Tensor:
-    """Return an image (1 or 3, H, W), uint8, uint16 or floating point in [0, 1], after checking it."""
-    if isinstance(image, numpy.ndarray):
-        return planes_from_array(image)
-    if not isinstance(image, Tensor):
-        raise InputError(
-            f"an image must be a Pillow picture, an array or a tensor, got {image!r} of type "
-            f"{type(image).__name__}; asnet.imaging.read_photograph reads a file"
-        )
-    if image.dim() != 3 or image.shape[0] not in (1, 3):
-        raise InputError(f"an image tensor must be (3, H, W) or (1, H, W), got {tuple(image.shape)}")
-    if not image.is_floating_point() and image.dtype not in (torch.uint8, torch.uint16):
-        raise InputError(
-            f"an image tensor must be uint8, uint16 or floating point in [0, 1], got {image.dtype}"
-        )
-    check_range(image)
-    return image
 
 
 def _resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:

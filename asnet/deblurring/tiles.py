@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from asnet.deblurring.resampling import SMALLEST_SIDE
 from asnet.imaging.pixels import network_input
-from asnet.networks.config.topology import SynthesisConfig
+from asnet.networks.config import SynthesisConfig
 from asnet.networks.layers import round_up
 
 #: Aimed at by the size of tiles. It is fixed, so that a photograph gives the same result on every day.

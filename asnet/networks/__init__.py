@@ -2,8 +2,7 @@
 pair, and the size classifier that chooses between pairs."""
 
 from asnet.networks.analysis import AnalysisNetwork
-from asnet.networks.config.iterated_analysis import IteratedAnalysisConfig
-from asnet.networks.config.topology import AnalysisConfig, ASNetConfig, SynthesisConfig, preset
+from asnet.networks.config import AnalysisConfig, ASNetConfig, IteratedAnalysisConfig, SynthesisConfig, preset
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.pair import DeblurNetwork, DeblurResult, build_analysis
 from asnet.networks.scale_optimised import ScaleOptimisedConfig, ScaleOptimisedNetworks

@@ -24,7 +24,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from asnet.networks.config.iterated_analysis import IteratedAnalysisConfig
+from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.edge_steepness import REACH, edge_steepness
 from asnet.networks.kernel_grids import centred, fit_grid, rms_radius, similarity
 from asnet.networks.kernel_refiner import KernelRefiner

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from asnet.errors import InputError
 from asnet.networks.analysis import AnalysisNetwork
-from asnet.networks.config.iterated_analysis import IteratedAnalysisConfig
-from asnet.networks.config.topology import AnalysisConfig, ASNetConfig
+from asnet.networks.config import AnalysisConfig, ASNetConfig, IteratedAnalysisConfig
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.synthesis import SynthesisNetwork
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from asnet.errors import ConfigurationError, WeightsError
-from asnet.networks.config.topology import ASNetConfig
+from asnet.networks.config import ASNetConfig
 from asnet.networks.pair import DeblurNetwork
 from asnet.networks.safetensors_files import read_safetensors, write_safetensors
 from asnet.networks.scale_optimised import ScaleOptimisedConfig, ScaleOptimisedNetworks

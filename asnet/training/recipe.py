@@ -9,7 +9,7 @@ from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import DegradationConfig
 from asnet.errors import ConfigurationError
 from asnet.fields import convert, field_types, replaced
-from asnet.networks.config.topology import ASNetConfig, preset
+from asnet.networks.config import ASNetConfig, preset
 from asnet.networks.size_classifier import SizeClassifierConfig
 from asnet.training.losses import IMAGE_LOSSES, KERNEL_LOSSES
 from asnet.training.recipe_tables import merged

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from asnet.data.batches import Batch
 from asnet.data.blur_kernels import support_size
-from asnet.networks.config.topology import ASNetConfig
+from asnet.networks.config import ASNetConfig
 from asnet.networks.pair import DeblurNetwork
 from asnet.networks.size_classifier import SizeClassifier, SizeClassifierConfig
 from asnet.training.losses import IMAGE_LOSSES, KERNEL_LOSSES, class_cross_entropy

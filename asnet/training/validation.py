@@ -13,7 +13,7 @@ from asnet.data.examples import Example, blurred_examples
 from asnet.data.photograph_pool import Photographs
 from asnet.errors import InputError
 from asnet.evaluation.metrics import kernel_similarity, psnr, self_symmetry
-from asnet.networks.config.topology import ASNetConfig
+from asnet.networks.config import ASNetConfig
 from asnet.networks.pair import DeblurNetwork
 from asnet.networks.size_classifier import SizeClassifier
 from asnet.networks.wiener import wiener_deconvolution

@@ -11,7 +11,7 @@ from asnet.data.degradation import blur
 from asnet.errors import ConfigurationError
 from asnet.evaluation.metrics import kernel_similarity
 from asnet.networks import iterated_analysis
-from asnet.networks.config.iterated_analysis import IteratedAnalysisConfig
+from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.kernel_grids import rms_radius
 
