@@ -225,7 +225,7 @@ def channels_last(*shape: int) -> Tensor:
 @pytest.mark.parametrize("size", [1, 3, 7])
 @pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_convolve_is_conv2d_with_all_that_follows(size, gradient, layout):
+def test_conv2d_is_torch_s_with_all_that_follows(size, gradient, layout):
     torch.manual_seed(0)
     x = torch.randn(2, 64, 70, 66).to(memory_format=layout)
     weight, bias = torch.randn(24, 64, size, size) / (8 * size), torch.randn(24)
@@ -242,7 +242,7 @@ def test_convolve_is_conv2d_with_all_that_follows(size, gradient, layout):
 
 @pytest.mark.parametrize("stride", [1, (2, 2), (1, 2)])
 @pytest.mark.parametrize("padding", [(1, 1, 1, 1), (0, 1, 0, 1), (2, 0, 1, 3)])
-def test_convolve_with_stride_and_uneven_padding(stride, padding):
+def test_conv2d_with_stride_and_uneven_padding(stride, padding):
     torch.manual_seed(0)
     x, weight = channels_last(1, 64, 180, 190), torch.randn(64, 64, 3, 3)
     border = (*padding[2:], *padding[:2])
@@ -255,7 +255,7 @@ def test_convolve_with_stride_and_uneven_padding(stride, padding):
 @pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize("channels", [24, 64])
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_convolve_interleaved(gradient, channels, kernel):
+def test_conv2d_interleaved(gradient, channels, kernel):
     torch.manual_seed(0)
     x, weight = (
         channels_last(2, 48, 60, 70),
@@ -272,12 +272,12 @@ def test_convolve_interleaved(gradient, channels, kernel):
     assert (result - exact).std() < WINOGRAD_ERRORS * (by_torch - exact).std()
 
 
-def test_convolve_in_float64_stays_exact():
+def test_conv2d_in_float64_stays_exact():
     x, weight = channels_last(1, 64, 80, 90).double(), torch.randn(64, 64, 3, 3).double()
     assert torch.equal(conv2d(x, weight, None, padding=(1,) * 4), F.conv2d(x, weight, padding=1))
 
 
-def test_convolve_under_autocast():
+def test_conv2d_under_autocast():
     torch.manual_seed(0)
     x, weight, bias = channels_last(1, 64, 120, 130), torch.randn(64, 64, 3, 3), torch.randn(64)
     exact = F.conv2d(x.bfloat16().double(), weight.bfloat16().double(), bias.double(), padding=1)
@@ -287,7 +287,7 @@ def test_convolve_under_autocast():
     assert (result.double() - exact).abs().max() < 2 * torch.finfo(torch.bfloat16).eps * exact.abs().max()
 
 
-def test_compiled_convolve():
+def test_compiled_conv2d():
     x, weight = channels_last(1, 64, 80, 90), torch.randn(64, 64, 3, 3)
     with torch.no_grad():
         compiled = torch.compile(conv2d, backend="eager", fullgraph=True)
