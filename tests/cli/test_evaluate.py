@@ -93,7 +93,7 @@ def test_saved_images_score_the_same_as_given_results(tmp_path: Path, levin: Pat
     assert "| **images** |" in (second / "table.md").read_text()
 
 
-def test_given_twins_need_no_model(tmp_path: Path, levin: Path) -> None:
+def test_given_references_need_no_model(tmp_path: Path, levin: Path) -> None:
     results, references = tmp_path / "mine", tmp_path / "mine-with-true-kernels"
     for image in (1, 2):
         sharp = scene(48, 48, channels=1, seed=image)

@@ -152,7 +152,7 @@ def test_success_counts_ratios_at_the_limit() -> None:
     assert summary["error_ratio"] == pytest.approx(sum(ratios) / 8)
 
 
-def test_error_ratios_of_perfect_twins() -> None:
+def test_error_ratios_of_perfect_references() -> None:
     assert [error_ratio(3, 2), error_ratio(0, 2), error_ratio(0, 0), error_ratio(1, 0)] == [
         1.5,
         0,
