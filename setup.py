@@ -57,9 +57,9 @@ CXX_FLAGS = [
     "-Wextra",
 ]
 
-# Sources named *_kernels.cpp are compiled once for each of these; csrc/cpu/isa.h chooses among them at run
-# time. The order matters: of several copies of an inline function the linker keeps the first, the portable
-# one here.
+# Sources named *_kernels.cpp are compiled once for each of these; csrc/common/cpu/isa.h chooses among them at
+# run time. The order matters: of several copies of an inline function the linker keeps the first, the
+# portable one here.
 ISA_FLAGS = {"baseline": ["-DASNET_VECTOR_BYTES=16"]}
 if platform.machine().lower() in ("x86_64", "amd64"):
     AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2"]
@@ -174,7 +174,7 @@ def decide_cuda(torch: TorchInstallation, sources: list[str]) -> CudaDecision:
     if wanted == "0":
         return CudaDecision("not built: ASNET_CUDA=0", None)
     if not sources:
-        return CudaDecision("not built: csrc/cuda holds no sources", None)
+        return CudaDecision("not built: csrc holds no CUDA sources", None)
     if not wanted and torch.cuda is None:
         return CudaDecision(f"not built: the installed torch {torch.version} has no CUDA", None)
     nvcc = find_nvcc()
@@ -249,7 +249,7 @@ class BuildLibraries(build_ext):
         if platform.system() != "Linux":
             raise stop(f"asnet is built on Linux alone so far, this is {platform.system()}.")
         cxx = find_cxx()
-        cuda_sources = sources_in(CSRC / "cuda", "*.cu")
+        cuda_sources = sources_in(CSRC, "*/cuda/*.cu")
         cuda = decide_cuda(torch, cuda_sources)
         print(
             f"asnet: torch {torch.version}, compiler {shlex.join(cxx)}, "
@@ -275,7 +275,7 @@ class BuildLibraries(build_ext):
     def cpu_objects(self, cxx: list[str], torch: TorchInstallation, cuda: CudaDecision) -> list[Step]:
         """What compiles each object, in the order of linking."""
         base = [*cxx, *COMMON_FLAGS, *CXX_FLAGS, f"-I{CSRC}", f"-isystem{torch.include}"]
-        hosts = [*sources_in(CSRC, "*.cpp"), *sources_in(CSRC / "cpu", "*.cpp")]
+        hosts = [*sources_in(CSRC, "*.cpp"), *sources_in(CSRC, "*/cpu/*.cpp")]
         kernels = [source for source in hosts if source.endswith("_kernels.cpp")]
         information = f"torch {torch.version}, {' '.join(cxx)}; CUDA library {cuda.reason}".translate(
             {34: None, 92: None}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asnet import data, errors, imaging, networks, ops
-    from asnet.deblurrer import Deblurred, Deblurrer
+    from asnet.deblurring.deblurrer import Deblurred, Deblurrer
     from asnet.pretrained import load
 
 __version__ = "0.1.0"
@@ -33,7 +33,11 @@ __all__ = [
 ]
 
 _MODULES = ("data", "errors", "imaging", "networks", "ops")
-_MODULE_OF = {"Deblurred": "deblurrer", "Deblurrer": "deblurrer", "load": "pretrained"}
+_MODULE_OF = {
+    "Deblurred": "deblurring.deblurrer",
+    "Deblurrer": "deblurring.deblurrer",
+    "load": "pretrained",
+}
 
 
 def __getattr__(name: str) -> Any:

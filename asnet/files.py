@@ -1,4 +1,4 @@
-"""Files that are written in one step, and files of a folder that a person sees."""
+"""Atomic writes, and the visible files of a folder."""
 
 import os
 import tempfile
@@ -14,8 +14,8 @@ _CHARACTERS_OF_NAME = 50
 
 
 @contextmanager
-def replaced_in_one_step(path: Path, error: type[AsnetError]) -> Iterator[Path]:
-    """Give an empty file to fill, which takes the place of `path` when the block ends.
+def atomic_write(path: Path, error: type[AsnetError]) -> Iterator[Path]:
+    """Write a file atomically: yields a temporary file, which replaces `path` when the block ends.
 
     A block that raises, be it `KeyboardInterrupt`, leaves `path` as it was and no other file behind.
     What the block has written reaches the device before it takes the place of `path`, so that a power
@@ -41,7 +41,7 @@ def replaced_in_one_step(path: Path, error: type[AsnetError]) -> Iterator[Path]:
         here or in the block (`OSError`); the message names `path` and the cause.
     """
     if path.is_dir():
-        raise error(f"cannot write {path}: there is a folder of that name")
+        raise error(f"cannot write {path}: it is a folder")
     if path.exists() and not path.is_file():
         raise error(f"cannot write {path}: it is a device or a pipe, not a file")
     try:

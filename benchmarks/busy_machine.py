@@ -35,7 +35,7 @@ def serve(model: str, height: int, width: int) -> None:
     import torch
 
     from asnet.data import BlurKernelConfig, blur, sample_blur_kernels
-    from asnet.deblurrer import Deblurrer
+    from asnet.deblurring.deblurrer import Deblurrer
 
     generator = torch.Generator().manual_seed(0)
     kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=21, minimum_size=21), generator=generator)

@@ -21,7 +21,7 @@ from measure import save
 from torch import Tensor
 
 from asnet.networks import ASNetConfig, DeblurNetwork, DeblurResult, analysis, kernel_equations, synthesis
-from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
+from asnet.networks.config import IteratedAnalysisConfig
 from asnet.ops import (
     cross_correlation,
     guided_conv2d,

@@ -27,10 +27,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from asnet.data import DegradationConfig, degrade
+from asnet.deblurring.tiled_synthesis import Part, TiledSynthesis, joined
+from asnet.deblurring.tiles import FADE
 from asnet.imaging import Photograph, quantised, read_kernel, read_photograph, unit_range, write_photograph
-from asnet.imaging.tiled_synthesis import Part, TiledSynthesis, joined
-from asnet.imaging.tiles import FADE
-from asnet.networks import load_network
+from asnet.networks import DeblurNetwork, load_networks
 from asnet.pretrained import find_weights
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -118,7 +118,7 @@ def seams(width: int, height: int) -> dict[str, Any]:
     """Compare tiles with the whole."""
     blurred = large_photograph(width, height)[None]
     kernel = read_kernel(EXAMPLES / "kernel.png")
-    network = load_network(find_weights("compact")).synthesis
+    network = load_networks(find_weights("compact"), DeblurNetwork).synthesis
     parts = list(TiledSynthesis(network).parts(blurred, kernel))
     if len(parts) == 1:
         sys.exit(f"{width}x{height} pixels are a single block of tiles, which has no seams")

@@ -36,9 +36,9 @@ from asnet.data import (
     blurred_examples,
     sample_blur_kernels,
 )
+from asnet.deblurring.tiled_synthesis import TiledSynthesis
 from asnet.evaluation.metrics import psnr, ring_error
-from asnet.imaging.tiled_synthesis import TiledSynthesis
-from asnet.networks import load_network
+from asnet.networks import DeblurNetwork, load_networks
 from asnet.networks.wiener import Deconvolution
 from asnet.pretrained import find_weights
 
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="write no file")
     options = parser.parse_args()
 
-    network = load_network(find_weights(options.model))
+    network = load_networks(find_weights(options.model), DeblurNetwork)
     synthesis = TiledSynthesis(network.synthesis)
     photographs = Photographs(options.photographs)
     results = []

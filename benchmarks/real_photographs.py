@@ -1,6 +1,6 @@
 """How well blur kernels of real photographs are found: similarity to references, and sheets to look at.
 
-    python benchmarks/real_photographs.py --photographs FOLDER --output SHEETS [NAME ...]
+    python benchmarks/real_photographs.py --photographs FOLDER --output VISUALISATIONS [NAME ...]
 
 The reference of FOLDER/NAME.jpg is FOLDER/estimates/NAME_kernel.png; photographs without one are left out.
 References are what another method found and not truths: the sheets decide. A row of theirs shows photograph
@@ -24,7 +24,9 @@ from measure import save
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from asnet.deblurrer import Deblurrer
+from asnet.deblurring.deblurrer import Deblurrer
+from asnet.deblurring.resampling import kernel_extent
+from asnet.deblurring.tiles import most_structured_place
 from asnet.errors import AsnetError, ImageFileError, InputError
 from asnet.evaluation.metrics import kernel_similarity
 from asnet.imaging import (
@@ -37,8 +39,6 @@ from asnet.imaging import (
     unit_range,
     write_picture,
 )
-from asnet.imaging.resampling import kernel_extent
-from asnet.imaging.tiles import most_structured_place
 
 #: Similarities from which on an estimate counts as good, and as usable.
 GOOD, USABLE = 0.9, 0.7
@@ -65,11 +65,11 @@ class Scored:
 
     @property
     def caption(self) -> str:
-        """One line: name, similarity, finding, size of the estimate and of the reference, time."""
+        """One line: name, similarity, status, size of the estimate and of the reference, time."""
         row = self.row
         height, width = self.photograph.shape[1:]
         return (
-            f"{row['name']}  {width}x{height}   similarity {row['similarity']:.2f}   {row['finding']}   "
+            f"{row['name']}  {width}x{height}   similarity {row['similarity']:.2f}   {row['status']}   "
             f"kernel {row['kernel_size']}, reference {row['reference_size']}   "
             f"estimate {row['estimate_s']:.1f} s, all {row['deblur_s']:.1f} s"
         )
@@ -109,7 +109,7 @@ def score(deblurrer: Deblurrer, name: str, photograph: Path, reference: Path) ->
     row = {
         "name": name,
         "similarity": round(float(kernel_similarity(kernel[None], truth[None])), 4),
-        "finding": result.finding,
+        "status": result.status,
         "scale": result.scale,
         "kernel_size": kernel_extent(kernel),
         "reference_size": kernel_extent(truth),
@@ -127,7 +127,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "good": sum(similarity >= GOOD for similarity in similarities),
         "usable": sum(similarity >= USABLE for similarity in similarities),
         "mean_similarity": round(statistics.mean(similarities), 4),
-        "findings": dict(Counter(row["finding"] for row in rows)),
+        "statuses": dict(Counter(row["status"] for row in rows)),
         "median_estimate_s": statistics.median(row["estimate_s"] for row in rows),
         "median_deblur_s": statistics.median(row["deblur_s"] for row in rows),
     }

@@ -32,11 +32,11 @@ from restoration_cases import CLASSES, CONDITIONS, RestorationCase, chosen_cases
 from torch import Tensor
 
 from asnet.data import Example, Photographs
-from asnet.deblurrer import Deblurrer
+from asnet.deblurring.deblurrer import Deblurrer
 from asnet.errors import AsnetError
 from asnet.evaluation.alignment import fourier_shift, luma, sub_pixel_shift
 from asnet.evaluation.metrics import kernel_similarity, psnr, ring_error
-from asnet.networks import DeblurNetwork, load_network
+from asnet.networks import DeblurNetwork, load_networks
 from asnet.networks.wiener import wiener_deconvolution
 from asnet.pretrained import find_weights
 
@@ -95,7 +95,7 @@ def restore(deblurrer: Deblurrer, network: DeblurNetwork, example: Example) -> R
     result = deblurrer.deblur(photograph)
     seconds = time.perf_counter() - begin
     deblurred = result.image[None]
-    same = result.finding == "blurred" and result.scale == 1
+    same = result.status == "blurred" and result.scale == 1
     # A scale that is asked for overrules what speaks against an estimate.
     forced = result if same else deblurrer.deblur(photograph, scale=1)
     blind, found = forced.image[None], forced.kernel.to(kernel)[None]
@@ -111,7 +111,7 @@ def restore(deblurrer: Deblurrer, network: DeblurNetwork, example: Example) -> R
         "blind": score(blind, sharp),
         "blind_aligned": blind_aligned,
         "kernel_similarity": float(kernel_similarity(found, kernel)),
-        "finding": result.finding,
+        "status": result.status,
         "scale": result.scale,
         "deblurred": score(deblurred, sharp),
         "deblurred_aligned": blind_aligned if same else aligned_score(deblurred, sharp, largest),
@@ -154,7 +154,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
         "deblurred_gain_aligned": gain("deblurred_aligned"),
         "smallest_deblurred_gain": smallest("deblurred"),
         "deblurred_similarity": mean("deblurred_similarity"),
-        "findings": dict(Counter(row["finding"] for row in rows)),
+        "statuses": dict(Counter(row["status"] for row in rows)),
         **{
             name: mean(name)
             for name in ("ring_blurred", "ring_true_kernel", "ring_deblurred")
@@ -166,7 +166,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
 def _print_row(case: RestorationCase, row: Row) -> None:
     numbers = " ".join(f"{row[name]:>{max(6, len(name))}.2f}" for name in _SHOWN)
     print(
-        f"{case.name:14} {row['photograph']:14} {row['kernel_extent']:4} {numbers} {row['finding']:8} "
+        f"{case.name:14} {row['photograph']:14} {row['kernel_extent']:4} {numbers} {row['status']:8} "
         f"{row['seconds']:5.1f} s",
         flush=True,
     )
@@ -182,7 +182,7 @@ def _print_summaries(summaries: dict[str, dict[str, Any]]) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measure case after case and write each as it is finished."""
     cases = chosen_cases(options.classes, options.conditions)
-    network = load_network(find_weights(options.model))
+    network = load_networks(find_weights(options.model), DeblurNetwork)
     deblurrer = Deblurrer(network)
     photographs = Photographs(options.photographs)
     summaries: dict[str, dict[str, Any]] = {}

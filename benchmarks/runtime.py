@@ -34,11 +34,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from asnet.networks import DeblurNetwork, analysis, layers, preset, synthesis
+from asnet.networks import DeblurNetwork, analysis, layers, preset
 from asnet.networks.guidance import Modulation
 from asnet.networks.layers import Convolution, UnpoolConvolution, UpConvolution
+from asnet.networks.synthesis_levels import DecoderLevel
 from asnet.ops import modules
-from asnet.ops.transform_conv2d import convolve_by_torch
+from asnet.ops.transform_conv2d import torch_conv2d
 
 CONFIGURATIONS = ("paper", "official", "compact")
 #: The released topology and the shipped one.
@@ -112,7 +113,7 @@ def plain_guided_pointwise_conv2d(
     )
 
 
-def plain_convolve(
+def plain_conv2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -122,11 +123,11 @@ def plain_convolve(
     relu: bool = False,
 ) -> Tensor:
     """The convolution of torch, and a ReLU."""
-    out = convolve_by_torch(x, weight, bias, (stride, stride), padding)
+    out = torch_conv2d(x, weight, bias, (stride, stride), padding)
     return F.relu(out) if relu else out
 
 
-def plain_join(level: synthesis.DecoderLevel, raised: Tensor, skip: Tensor, modulation: Modulation) -> Tensor:
+def plain_join(level: DecoderLevel, raised: Tensor, skip: Tensor, modulation: Modulation) -> Tensor:
     """The skip connection's convolution, concatenation, and the convolution of 1x1."""
     if level.skip is not None:
         skip = level.skip(skip)
@@ -158,8 +159,8 @@ def plain_torch() -> Iterator[None]:
         (analysis, "cross_correlation", plain_cross_correlation),
         # Not in the iterated analysis: it amplifies rounding, and another order of sums gives another kernel.
         (modules, "guided_conv2d", plain_guided_conv2d),
-        (layers, "convolve", plain_convolve),
-        (synthesis.DecoderLevel, "_join", plain_join),
+        (layers, "conv2d", plain_conv2d),
+        (DecoderLevel, "_join", plain_join),
         (analysis.Projection, "forward", Convolution.forward),
         (UpConvolution, "forward", plain_up_convolution),
         (UnpoolConvolution, "forward", plain_unpool_convolution),

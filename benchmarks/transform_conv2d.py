@@ -3,7 +3,7 @@
     python benchmarks/transform_conv2d.py [--threads 1] [--repeats 9] [--only 7x7]
 
 Convolutions of the released topology and of `compact` at 1024x768, and some at the edge of where
-`asnet.ops.convolve` chooses the transforms, or on processors with AMX its matrix units.
+`asnet.ops.conv2d` chooses the transforms, or on processors with AMX its matrix units.
 """
 
 import itertools
@@ -14,8 +14,8 @@ import torch
 from measure import Case, Contender, arguments, convolutions, geometric_mean, measure, print_table, save
 from torch import Tensor
 
-from asnet.ops import convolve
-from asnet.ops.transform_conv2d import convolve_by_torch
+from asnet.ops import conv2d
+from asnet.ops.transform_conv2d import torch_conv2d
 
 #: Channels in and out, height, width, side of the kernel, stride, zeros at the left, right, top and bottom.
 CONVOLUTIONS = [
@@ -45,12 +45,12 @@ Padding = tuple[int, int, int, int]
 
 def by_asnet(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: Padding) -> list[Tensor]:
     """The convolution that the networks call."""
-    return [convolve(x, weight, bias, stride, padding, relu=True)]
+    return [conv2d(x, weight, bias, stride, padding, relu=True)]
 
 
 def by_torch(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: Padding) -> list[Tensor]:
     """What it falls back to."""
-    return [convolve_by_torch(x, weight, bias, (stride, stride), padding).relu_()]
+    return [torch_conv2d(x, weight, bias, (stride, stride), padding).relu_()]
 
 
 def cases() -> Iterator[Case]:

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "cpu/isa.h"
+#include "common/cpu/isa.h"
 
 namespace {
 

@@ -28,8 +28,8 @@ from asnet.imaging.containers import Chunk, Segment, with_chunks, with_segments
 from asnet.imaging.exif import RATIONAL, SHORT, Entry, Exif
 from asnet.networks import ASNetConfig, DeblurNetwork, IteratedAnalysisConfig, load_networks, save_weights
 from asnet.networks.keras_weights import read_keras_file
-from asnet.training.configuration import TrainingConfig
-from asnet.training.tables import read_toml
+from asnet.training.recipe import TrainingConfig
+from asnet.training.recipe_tables import read_toml
 
 #: Most seconds and bytes beyond what the process holds that one damaged file may take.
 LONGEST, LARGEST = 20.0, 2**31

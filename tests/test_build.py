@@ -106,7 +106,7 @@ def install_fake_nvcc(folder: Path, version: str = "13.0", architectures: str = 
         ("", None, ["a.cu"], "13.0", False, "the installed torch 2.12.0 has no CUDA"),
         ("", "13.0", ["a.cu"], None, False, "no nvcc"),
         ("", "13.0", ["a.cu"], "12.8", False, "is of CUDA 12.8 and torch 2.12.0 was built with CUDA 13.0"),
-        ("", "13.0", [], "13.0", False, "csrc/cuda holds no sources"),
+        ("", "13.0", [], "13.0", False, "csrc holds no CUDA sources"),
         ("0", "13.0", ["a.cu"], "13.0", False, "ASNET_CUDA=0"),
         ("1", None, ["a.cu"], "13.0", True, "ASNET_CUDA=1"),
     ],
@@ -208,7 +208,7 @@ def test_without_ninja_the_build_says_so_in_one_sentence(setup_script, monkeypat
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the other instruction sets are of x86-64")
 def test_the_processor_is_asked_for_every_feature_that_the_flags_allow(setup_script):
-    code = re.sub(r"//.*", "", (ROOT / "csrc" / "cpu" / "isa.cpp").read_text())
+    code = re.sub(r"//.*", "", (ROOT / "csrc" / "common" / "cpu" / "isa.cpp").read_text())
     flags = {flag for flags in setup_script.ISA_FLAGS.values() for flag in flags}
     features = {flag.removeprefix("-m") for flag in flags if re.fullmatch(r"-m[a-z0-9]+", flag)}
     assert {"avx2", "f16c", "avx512vl"} <= features

@@ -1,4 +1,4 @@
-"""A file that is written in one step is there whole, with the permissions of any other, or not at all."""
+"""Atomic writes: complete or absent, with ordinary permissions."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from asnet.errors import ImageFileError, WeightsError
-from asnet.files import replaced_in_one_step
+from asnet.files import atomic_write
 
 
 def write(path: Path, text: str = "new") -> None:
-    with replaced_in_one_step(path, WeightsError) as partial:
+    with atomic_write(path, WeightsError) as partial:
         partial.write_text(text)
 
 
@@ -30,7 +30,7 @@ def umask() -> Iterator[Callable[[int], None]]:
 def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("old")
-    with replaced_in_one_step(target, WeightsError) as partial:
+    with atomic_write(target, WeightsError) as partial:
         partial.write_text("new")
         assert target.read_text() == "old"
     assert target.read_text() == "new"
@@ -47,7 +47,7 @@ def test_a_block_that_raises_changes_nothing(
         target.write_text("old")
 
     def interrupted() -> None:
-        with replaced_in_one_step(target, WeightsError) as partial:
+        with atomic_write(target, WeightsError) as partial:
             partial.write_text("half of the new one")
             raise failure
 
@@ -68,7 +68,7 @@ def test_a_full_device_is_said_in_one_sentence(
     monkeypatch.setattr("os.fsync", full)
     with (
         pytest.raises(error, match=r"^cannot write .*/target: No space left on device$"),
-        replaced_in_one_step(tmp_path / "target", error),
+        atomic_write(tmp_path / "target", error),
     ):
         pass
     assert not list(tmp_path.iterdir())
@@ -78,7 +78,7 @@ def test_places_where_no_file_can_be_are_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"^cannot write .*/absent/target: No such file or directory$"):
         write(tmp_path / "absent" / "target")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(WeightsError, match=r"^cannot write .*/folder: there is a folder of that name$"):
+    with pytest.raises(WeightsError, match=r"^cannot write .*/folder: it is a folder$"):
         write(tmp_path / "folder")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
 

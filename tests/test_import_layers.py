@@ -16,12 +16,12 @@ LAYERS = (
     "web",
     "training",
     "evaluation",
-    "deblurrer",
+    "deblurring",
     "pretrained",
-    "imaging",
     "data",
     "networks",
     "ops",
+    "imaging",
     "devices",
     "fields",
     "files",
@@ -70,12 +70,12 @@ def test_the_check_sees_imports_of_every_kind(tmp_path: Path, monkeypatch: pytes
     module = tmp_path / "ops" / "module.py"
     module.parent.mkdir()
     module.write_text(
-        "import asnet.data.batches\nfrom asnet import deblurrer\nfrom asnet.imaging import files\n"
+        "import asnet.data.batches\nfrom asnet import deblurring\nfrom asnet.imaging import files\n"
         "from ..networks import pair\ndef late():\n    from asnet.cli import main\n"
     )
     monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
     layers = {layer_of(name) for name in imported_modules(module)}
-    assert layers == {"data", "deblurrer", "imaging", "networks", "cli", None} - {None} | (layers & {None})
+    assert layers == {"data", "deblurring", "imaging", "networks", "cli", None} - {None} | (layers & {None})
 
 
 def test_the_architecture_page_lists_the_layers_in_their_order() -> None:

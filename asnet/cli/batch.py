@@ -13,10 +13,11 @@ from tqdm import tqdm
 from asnet.cli.destinations import Destination, photograph_path
 from asnet.cli.messages import printable
 from asnet.cli.streams import is_standard
-from asnet.deblurrer import DTYPES, Deblurrer
+from asnet.deblurring.deblurrer import DTYPES, Deblurrer
+from asnet.deblurring.kernel_search import Scale
+from asnet.deblurring.regions import Region
 from asnet.errors import AsnetError, InputError, is_out_of_memory
-from asnet.imaging import MOST_PIXELS, Region
-from asnet.imaging.kernel_search import Scale
+from asnet.imaging import MOST_PIXELS
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -48,26 +49,26 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         "--region",
         type=option_value(Region.parse),
         metavar="L,T,R,B",
-        help="estimate the blur kernel from the pixels from left L and top T to before right R and bottom B",
+        help="estimate the blur kernel from this region (right and bottom exclusive)",
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace outputs that exist already")
     existing.add_argument(
         "--skip-existing",
         action="store_true",
-        help="pass over photographs whose outputs exist already, to go on with a run that was stopped",
+        help="skip photographs whose outputs exist, to resume an interrupted run",
     )
     parser.add_argument(
         "--recursive",
         action="store_true",
-        help="look into the subfolders of folders too, and mirror them in the output",
+        help="descend into subfolders and mirror them in the output",
     )
     parser.add_argument(
         "--jobs",
         type=whole_number,
         default=1,
         metavar="N",
-        help="work on N photographs at a time where memory allows (default: 1)",
+        help="process up to N photographs in parallel, as memory allows (default: 1)",
     )
     parser.add_argument(
         "--max-pixels",
@@ -90,13 +91,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=list(DTYPES),
         default="float32",
-        help="type in which the synthesis network computes (default: float32)",
+        help="dtype of the synthesis network (default: float32)",
     )
     parser.add_argument(
         "--tile-size",
         type=whole_number,
         metavar="PIXELS",
-        help="largest side of what is deblurred at once; smaller takes less memory",
+        help="largest tile side in pixels; smaller tiles take less memory",
     )
 
 
@@ -129,7 +130,8 @@ def not_done(
         item for item in items if not all(is_standard(path) or path.exists() for path in outputs(item))
     ]
     if len(missing) < len(items):
-        say(f"asnet: note: {len(items) - len(missing)} of {len(items)} photographs are done already")
+        skipped = len(items) - len(missing)
+        say(f"asnet: note: {skipped} of {len(items)} photographs skipped: their outputs exist")
     return missing
 
 
@@ -171,7 +173,7 @@ def work_through(
                 failed += not _processed(item, process, name(item))
                 progress.update()
     if failed and len(items) > 1:
-        say(f"asnet: {failed} of {len(items)} photographs could not be done")
+        say(f"asnet: {failed} of {len(items)} photographs failed")
     return 1 if failed else 0
 
 
@@ -200,7 +202,7 @@ def _side_by_side(
 
 
 def _processed(item: Item, process: Callable[[Item], Sequence[str]], name: Path) -> bool:
-    """Process an item, say what is to be said about it, and return whether it could be done."""
+    """Process an item, print its notes, and return whether it succeeded."""
     try:
         for note in process(item):
             say(f"asnet: note: {note}")
@@ -226,7 +228,7 @@ def _affordable_jobs(jobs: int) -> int:
         return jobs
     affordable = max(1, min(jobs, available // MEMORY_OF_PHOTOGRAPH))
     if affordable < jobs:
-        say(f"asnet: note: there is memory for {affordable} instead of {jobs} photographs at a time")
+        say(f"asnet: note: --jobs {jobs} reduced to {affordable} to fit in memory")
     return affordable
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from asnet.cli.destinations import Inputs, check_absent, check_outputs, make_folder
 from asnet.networks import (
+    DeblurNetwork,
     ScaleOptimisedNetworks,
-    load_classifier,
-    load_network,
+    SizeClassifier,
+    load_networks,
     read_header,
     save_weights,
 )
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(Inputs.of_files(paths), [arguments.output])
     check_absent([arguments.output], overwrite=arguments.overwrite)
     networks = ScaleOptimisedNetworks.join(
-        load_classifier(arguments.classifier), [load_network(path) for path in arguments.pairs]
+        load_networks(arguments.classifier, SizeClassifier),
+        [load_networks(path, DeblurNetwork) for path in arguments.pairs],
     )
     headers = [read_header(path) for path in paths]
     sizes = networks.config.classifier.class_sizes

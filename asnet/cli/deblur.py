@@ -23,15 +23,15 @@ from asnet.cli.streams import (
     write_photograph_to_stream,
     write_stream,
 )
-from asnet.deblurrer import Deblurrer, remarks
+from asnet.deblurring.comparison import comparison_picture
+from asnet.deblurring.deblurrer import Deblurrer, remarks
+from asnet.deblurring.line_kernels import parse_line
 from asnet.errors import InputError
 from asnet.imaging import (
     KERNEL_SUFFIXES,
     PHOTOGRAPH_SUFFIXES,
     check_fits,
     check_suffix,
-    comparison_picture,
-    parse_line,
     read_kernel,
     write_bytes,
     write_kernel,
@@ -90,7 +90,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--line",
         type=option_value(parse_line),
         metavar="LENGTH,ANGLE",
-        help="remove the blur of a steady motion over that many pixels, at degrees counter-clockwise from "
+        help="remove straight motion blur: length in pixels, angle in degrees counter-clockwise from "
         "the horizontal, instead of estimating it",
     )
     parser.add_argument(
@@ -98,14 +98,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=share,
         default=1.0,
         metavar="X",
-        help="how much of the restoration is mixed in, from 0 to 1 (default: 1)",
+        help="weight of the restored image in the blend with the input, 0 to 1 (default: 1)",
     )
     parser.add_argument(
         "--denoise",
         type=share,
         default=0.0,
         metavar="X",
-        help="how strongly noise is held down, at the cost of detail, from 0 to 1 (default: 0)",
+        help="noise suppression, at the cost of detail, 0 to 1 (default: 0)",
     )
     parser.add_argument(
         "--save-kernel",
@@ -122,11 +122,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Deblur the photographs; 0, or 1 if one could not be done."""
+    """Deblur the photographs; 0, or 1 if one failed."""
     tasks = _plan(arguments)
     kernel = arguments.line if arguments.kernel is None else read_kernel(arguments.kernel)
     if kernel is not None and arguments.region is not None:
-        raise InputError("--region is where the blur kernel is estimated, but the kernel is given")
+        raise InputError("--region cannot be combined with a given blur kernel")
     deblurrer = load_deblurrer(arguments)
     return work_through(
         tasks,
@@ -194,7 +194,7 @@ def _deblur(
     result_format = (
         photograph.own_format if is_standard(task.result) else PHOTOGRAPH_SUFFIXES[task.result.suffix.lower()]
     )
-    if deblurred.finding != "blurred" and result_format == photograph.format:
+    if deblurred.status != "blurred" and result_format == photograph.format:
         # Byte for byte: nothing is lost, and nothing is to be said of what reading would lose.
         notes = [note for note in notes if note not in photograph.notes]
         data = task.photograph.read_bytes() if data is None else data

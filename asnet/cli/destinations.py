@@ -165,10 +165,10 @@ class Inputs:
         if is_standard(path) or any(is_standard(photograph) for photograph in self.photographs):
             raise InputError("a stream is one photograph: it cannot go with a folder or several photographs")
         if path.is_file():
-            raise InputError(f"several photographs need a folder to go to, but {path} is a file")
+            raise InputError(f"several photographs need an output folder, but {path} is a file")
         if not destination.is_folder and path.suffix.lower() in (*PHOTOGRAPH_SUFFIXES, *KERNEL_SUFFIXES):
             raise InputError(
-                f"several photographs need a folder to go to, but {path} is named like a file; "
+                f"several photographs need an output folder, but {path} is named like a file; "
                 f"{path}{os.sep} would be a folder"
             )
 
@@ -203,7 +203,7 @@ def check_absent(outputs: Iterable[Path], *, overwrite: bool) -> None:
         if output.is_dir():
             raise ImageFileError(f"{output} is a folder; give the file to write")
         if output.exists() and not overwrite:
-            raise ImageFileError(f"{output} exists already; --overwrite replaces it")
+            raise ImageFileError(f"{output} exists; --overwrite replaces it")
 
 
 def make_folder(folder: Path) -> None:

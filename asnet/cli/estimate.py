@@ -8,7 +8,7 @@ from pathlib import Path
 from asnet.cli.batch import add_common_options, load_deblurrer, not_done, say, work_through
 from asnet.cli.destinations import Inputs, check_absent, check_outputs, make_folder
 from asnet.cli.streams import is_standard, read_source, write_stream
-from asnet.deblurrer import Deblurrer
+from asnet.deblurring.deblurrer import Deblurrer
 from asnet.imaging import KERNEL_SUFFIXES, check_suffix, kernel_picture, write_kernel
 
 _EPILOG = """examples:
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Estimate the kernels; 0, or 1 if one could not be done."""
+    """Estimate the kernels; 0, or 1 if one failed."""
     inputs = Inputs.find(arguments.photographs, recursive=arguments.recursive, outputs=[arguments.output])
     for note in inputs.notes:
         say(f"asnet: note: {note}")

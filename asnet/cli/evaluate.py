@@ -15,7 +15,7 @@ from tqdm import tqdm
 from asnet import __version__
 from asnet.cli.batch import add_model_options, add_scale_option, load_deblurrer, say, whole_number
 from asnet.cli.destinations import make_folder
-from asnet.deblurrer import Deblurrer
+from asnet.deblurring.deblurrer import Deblurrer
 from asnet.errors import InputError
 from asnet.evaluation.benchmark import Benchmark, Case
 from asnet.evaluation.error_ratios import ErrorRatioBenchmark
@@ -32,8 +32,8 @@ from asnet.evaluation.lai import Lai
 from asnet.evaluation.levin import Levin
 from asnet.evaluation.pairs import Pairs
 from asnet.evaluation.records import RunFolder
+from asnet.evaluation.reports import write_tables
 from asnet.evaluation.sun import Sun
-from asnet.evaluation.tables import write_tables
 from asnet.imaging import read_kernel
 from asnet.pretrained import find_weights
 
@@ -64,20 +64,20 @@ class Plan:
     #: Results of another method, results of its non-blind part with the true kernels, and blur kernels to
     #: remove, each by the case's name; None where not given.
     results: dict[str, Path] | None
-    twins: dict[str, Path] | None
+    references: dict[str, Path] | None
     kernels: dict[str, Path] | None
     largest_pixels: int
 
     @property
     def given(self) -> dict[str, dict[str, Path] | None]:
         """The files that are not the data set's, by what they are."""
-        return {"results": self.results, "twins": self.twins, "kernels": self.kernels}
+        return {"results": self.results, "references": self.references, "kernels": self.kernels}
 
     @property
     def uses_model(self) -> bool:
         """Whether anything is deblurred."""
         return self.results is None or (
-            isinstance(self.benchmark, ErrorRatioBenchmark) and self.twins is None
+            isinstance(self.benchmark, ErrorRatioBenchmark) and self.references is None
         )
 
 
@@ -107,7 +107,7 @@ def _add_options(parser: argparse.ArgumentParser, benchmark: Benchmark) -> None:
         type=Path,
         required=True,
         metavar="OUT",
-        help="folder for the scores; new, or that of a run to be continued",
+        help="folder for the scores: a new one, or that of a run to continue",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
@@ -130,14 +130,14 @@ def _add_options(parser: argparse.ArgumentParser, benchmark: Benchmark) -> None:
     )
     if isinstance(benchmark, ErrorRatioBenchmark):
         parser.add_argument(
-            "--twins",
+            "--references",
             type=Path,
             metavar="DIR",
-            help="with --results: what that method's non-blind part makes of the true kernels, for its error "
+            help="with --results: that method's non-blind results with the true kernels, for its error "
             "ratios (default: the model's synthesis network given the true kernels)",
         )
     else:
-        parser.set_defaults(twins=None)
+        parser.set_defaults(references=None)
     parser.add_argument(
         "--save-images", action="store_true", help=f"keep the deblurred images in OUT/{IMAGES}, as PNG"
     )
@@ -161,7 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
     images = arguments.output / IMAGES if arguments.save_images else None
     if images is not None:
         make_folder(images)
-    results, twins = _sources(arguments, plan, deblurrer, images)
+    results, references = _sources(arguments, plan, deblurrer, images)
     waiting = [
         case
         for case in plan.cases
@@ -171,7 +171,7 @@ def run(arguments: argparse.Namespace) -> int:
     jobs = arguments.jobs or default_jobs(plan.largest_pixels)
     failed = 0
     with (
-        closing(evaluate(plan.benchmark, waiting, results, folder, twins=twins, jobs=jobs)) as done,
+        closing(evaluate(plan.benchmark, waiting, results, folder, references=references, jobs=jobs)) as done,
         tqdm(
             total=len(plan.cases),
             initial=len(plan.cases) - len(waiting),
@@ -188,7 +188,7 @@ def run(arguments: argparse.Namespace) -> int:
     if failed:
         say(
             f"asnet: {failed} of {len(plan.cases)} images could not be scored, so there are no means; "
-            "the same command tries these again"
+            "run the same command again to retry"
         )
         return 1
     _report(arguments, plan, folder, identity)
@@ -204,13 +204,15 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         If any is missing or of the wrong size; the message names all of them.
     """
     benchmark: Benchmark = arguments.benchmark
-    if arguments.twins is not None and arguments.results is None:
-        raise InputError("--twins needs --results: deblurred images have twins by the same networks")
+    if arguments.references is not None and arguments.results is None:
+        raise InputError(
+            "--references needs --results: without them the same networks provide the references"
+        )
     if arguments.rotate_kernels and arguments.kernels is None:
         raise InputError("--rotate-kernels needs --kernels")
     if arguments.save_images and arguments.results is not None:
         raise InputError("--save-images keeps deblurred images, but --results deblurs none")
-    for folder in (arguments.data, arguments.results, arguments.kernels, arguments.twins):
+    for folder in (arguments.data, arguments.results, arguments.kernels, arguments.references):
         if folder is not None and not folder.is_dir():
             raise InputError(f"there is no folder {folder}")
     inventory = Inventory()
@@ -224,14 +226,14 @@ def _plan(arguments: argparse.Namespace) -> Plan:
             inventory.expect_size(found[case.name], case.blurred)
         return found
 
-    results, twins = images(arguments.results), images(arguments.twins)
+    results, references = images(arguments.results), images(arguments.references)
     kernels = None
     if arguments.kernels is not None:
         kernels = {case.name: benchmark.kernel_file(case, arguments.kernels, inventory) for case in cases}
     for note in inventory.check(benchmark.title):
         say(f"asnet: note: {note}")
     largest = max(inventory.pixels(case.blurred) for case in cases)
-    return Plan(benchmark, cases, results, twins, kernels, largest)
+    return Plan(benchmark, cases, results, references, kernels, largest)
 
 
 def _identity(arguments: argparse.Namespace, plan: Plan, deblurrer: Deblurrer | None) -> dict[str, Any]:
@@ -261,20 +263,20 @@ def _fingerprints(plan: Plan) -> dict[str, str]:
 def _sources(
     arguments: argparse.Namespace, plan: Plan, deblurrer: Deblurrer | None, images: Path | None
 ) -> tuple[Source, Source | None]:
-    """Where results and their twins come from."""
-    twins: Source | None = None
-    if plan.twins is not None:
-        twins = GivenResults(plan.twins, plan.benchmark)
+    """Where results and their references come from."""
+    references: Source | None = None
+    if plan.references is not None:
+        references = GivenResults(plan.references, plan.benchmark)
     elif isinstance(plan.benchmark, ErrorRatioBenchmark):
         assert deblurrer is not None
         true_kernel = plan.benchmark.true_kernel
-        twins = Deblurring(deblurrer, plan.benchmark, scale=arguments.scale, kernel=true_kernel)
+        references = Deblurring(deblurrer, plan.benchmark, scale=arguments.scale, kernel=true_kernel)
     if plan.results is not None:
-        return GivenResults(plan.results, plan.benchmark), twins
+        return GivenResults(plan.results, plan.benchmark), references
     assert deblurrer is not None
     kernel = None if plan.kernels is None else partial(_given_kernel, plan.kernels, arguments.rotate_kernels)
     own = Deblurring(deblurrer, plan.benchmark, scale=arguments.scale, kernel=kernel, folder=images)
-    return own, twins
+    return own, references
 
 
 def _given_kernel(files: Mapping[str, Path], rotate: bool, case: Case) -> Tensor:
@@ -313,14 +315,14 @@ def _description(arguments: argparse.Namespace, identity: Mapping[str, Any]) -> 
         )
     if arguments.results is not None:
         name = arguments.results.resolve().name
-        if arguments.twins is not None:
-            notes.append(
-                f"Results: the images in the folder {name}; twins: those in {arguments.twins.resolve().name}."
-            )
+        if arguments.references is not None:
+            references = arguments.references.resolve().name
+            notes.append(f"Results: the images in the folder {name}; references: those in {references}.")
         elif "weights" in identity:
             notes.append(
-                f"Results: the images in the folder {name}; their twins, however, are the synthesis network "
-                f"of {model} given the true blur kernels, not the method's own non-blind part."
+                f"Results: the images in the folder {name}; their references, however, come from the "
+                f"synthesis network of {model} given the true blur kernels, not from the method's own "
+                "non-blind part."
             )
         return name, notes
     if arguments.kernels is not None:

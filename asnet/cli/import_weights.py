@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from asnet.cli.destinations import Inputs, check_absent, check_outputs, make_folder
-from asnet.networks.configurations import Boundary
+from asnet.networks.config import Boundary
 from asnet.networks.keras_weights import network_from_keras
 from asnet.networks.weights import save_weights
 
@@ -35,8 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--boundary",
         choices=get_args(Boundary),
         default="circular",
-        help="what the correlation finds outside the photograph: its opposite side, as in the released code, "
-        "or nothing (default: circular)",
+        help="boundary of the correlation: circular as in the released code, or zero (default: circular)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists already")
 

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 if something could not be done, or 130 if interrupted. Wrong usage exits with 2.
+        0 on success, 1 on error, 130 if interrupted. Wrong usage exits with 2.
     """
     if arguments is None:
         keep_messages_apart()
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def set_wait_policy(environment: MutableMapping[str, str]) -> None:
-    """Make threads that wait for each other sleep, unless the environment says how they are to wait.
+    """Make waiting OpenMP threads sleep rather than spin, unless the environment decides.
 
     OpenMP's threads spin for milliseconds by default. Where another process computes, each parallel region
     then waits for a thread that has spun its share of a core away, and a deblurring of 1 s takes minutes.

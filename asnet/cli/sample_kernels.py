@@ -14,7 +14,7 @@ from asnet.imaging import (
     KERNEL_SUFFIXES,
     check_suffix,
     kernel_sheet,
-    write_in_one_step,
+    write_atomically,
     write_kernel,
     write_picture,
 )
@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="side of the grid in pixels, odd (default: 31, or the class's largest size)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="start of the random numbers (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist already")
 
 
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         for output, kernel in zip(outputs, kernels, strict=True):
             write_kernel(output, kernel)
     elif outputs[0].suffix.lower() == ".npy":
-        with write_in_one_step(outputs[0]) as file:
+        with write_atomically(outputs[0]) as file:
             numpy.save(file, kernels.numpy(), allow_pickle=False)
     else:
         write_picture(outputs[0], kernel_sheet(kernels))

@@ -17,16 +17,9 @@ from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import DegradationConfig
 from asnet.errors import ConfigurationError
 from asnet.fields import convert, field_types
-from asnet.training.configuration import (
-    TABLES,
-    TRAINABLE,
-    Stage,
-    TrainingConfig,
-    recipe_stages,
-    stage_table,
-)
 from asnet.training.distributed import Processes
-from asnet.training.tables import merged, parse_assignment, read_toml
+from asnet.training.recipe import TABLES, TRAINABLE, Stage, TrainingConfig, recipe_stages, stage_table
+from asnet.training.recipe_tables import merged, parse_assignment, read_recipe
 from asnet.training.trainer import BEST, CHECKPOINT, LAST, Outcome, Trainer, saved_table
 
 #: Command-line prefix of the fields of each table of a recipe that has a dataclass of its own.
@@ -49,7 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "stage", choices=[*TRAINABLE, "all"], help="what to train; all: analysis, synthesis, joint"
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="recipe: a TOML file with any of the options"
+        "--config",
+        metavar="RECIPE",
+        help="a recipe that comes with asnet (compact, paper, ...), or a TOML file with any of the options",
     )
     parser.add_argument("--output", type=Path, metavar="FOLDER", required=True, help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
@@ -93,7 +88,7 @@ def _run_all(arguments: argparse.Namespace, processes: Processes) -> int:
     """Analysis, synthesis, then both end to end from what these came to, in subfolders of the output."""
     started = time.monotonic()
     output: Path = arguments.output
-    stages = recipe_stages({} if arguments.config is None else read_toml(arguments.config))
+    stages = recipe_stages({} if arguments.config is None else read_recipe(arguments.config))
     for stage in stages:
         initial: dict[str, Any] = {}
         if stage == "joint":
@@ -134,7 +129,7 @@ def _run_stage(
             )
         tables.append(saved)
     if arguments.config is not None:
-        tables.append(stage_table(read_toml(arguments.config), stage))
+        tables.append(stage_table(read_recipe(arguments.config), stage))
     tables.append(_options(arguments))
     config = TrainingConfig.from_table(stage, merged(*tables))
     trainer = Trainer(config, folder, resume=resume, processes=processes, device=arguments.device)

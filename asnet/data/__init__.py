@@ -4,7 +4,7 @@ from asnet.data.batches import Batch, BatchSource
 from asnet.data.blur_kernels import KERNEL_CLASSES, BlurKernelConfig, sample_blur_kernels, support_size
 from asnet.data.degradation import DegradationConfig, blur, degrade, with_lights
 from asnet.data.examples import Example, blurred_examples
-from asnet.data.photographs import Photographs
+from asnet.data.photograph_pool import Photographs
 
 __all__ = [
     "KERNEL_CLASSES",

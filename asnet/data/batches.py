@@ -12,7 +12,7 @@ from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels, suppo
 from asnet.data.degradation import DegradationConfig, degrade, with_lights
 from asnet.data.kernel_errors import mistaken_kernels
 from asnet.data.kernel_estimates import KernelEstimates
-from asnet.data.photographs import Photographs
+from asnet.data.photograph_pool import Photographs
 from asnet.data.random_numbers import RandomNumbers
 from asnet.errors import InputError
 
@@ -93,9 +93,9 @@ class BatchSource:
         world_size: int = 1,
     ) -> None:
         if batch_size < 1 or crop < 1:
-            raise InputError(f"batch size and crop must be 1 or more, not {batch_size} and {crop}")
+            raise InputError(f"batch size and crop must be 1 or more, got {batch_size} and {crop}")
         if not 0 <= rank < world_size:
-            raise InputError(f"the rank must lie within 0 and {world_size - 1}, not {rank}")
+            raise InputError(f"the rank must lie within 0 and {world_size - 1}, got {rank}")
         self._wrong = round(wrong_share * batch_size)
         self._estimates = estimates
         self._unblurred_share = unblurred_share

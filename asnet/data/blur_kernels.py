@@ -87,7 +87,7 @@ class BlurKernelConfig:
     def __post_init__(self) -> None:
         if self.canvas < 1 or self.canvas % 2 == 0:
             raise ConfigurationError(
-                f"the canvas of a blur kernel must be odd and positive, not {self.canvas}"
+                f"the canvas of a blur kernel must be odd and positive, got {self.canvas}"
             )
         if self.maximum_size is None:
             object.__setattr__(self, "maximum_size", self.canvas)
@@ -100,17 +100,17 @@ class BlurKernelConfig:
         odd = all(size % 2 for size in self.class_sizes)
         if not odd or list(self.class_sizes) != sorted(set(self.class_sizes)):
             raise ConfigurationError(
-                f"the sizes of blur kernel classes must be odd and ascend, not {self.class_sizes}"
+                f"the sizes of blur kernel classes must be odd and ascend, got {self.class_sizes}"
             )
         for name in ("thin_probability", "tail_probability", "loop_probability"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigurationError(f"{name} must lie within [0, 1], not {getattr(self, name)}")
+                raise ConfigurationError(f"{name} must lie within [0, 1], got {getattr(self, name)}")
 
     @classmethod
     def of_class(cls, index: int, canvas: int | None = None) -> BlurKernelConfig:
         """Return the configuration of one of `KERNEL_CLASSES`, by default on a canvas of its largest size."""
         if not 0 <= index < len(KERNEL_CLASSES):
-            raise ConfigurationError(f"blur kernel class must be 0 to {len(KERNEL_CLASSES) - 1}, not {index}")
+            raise ConfigurationError(f"blur kernel class must be 0 to {len(KERNEL_CLASSES) - 1}, got {index}")
         smallest, largest = KERNEL_CLASSES[index]
         return cls(canvas=largest if canvas is None else canvas, minimum_size=smallest, maximum_size=largest)
 
@@ -181,7 +181,7 @@ def sample_blur_kernels(
         If `count` is negative.
     """
     if count < 0:
-        raise InputError(f"the number of blur kernels must be 0 or more, not {count}")
+        raise InputError(f"the number of blur kernels must be 0 or more, got {count}")
     draws = _draw(count, config, generator, torch.device(device))
     kernels = torch.empty((count, config.canvas, config.canvas), device=device, dtype=torch.float32)
     for start in range(0, count, _KERNELS_AT_ONCE):

@@ -120,13 +120,13 @@ class DegradationConfig:
                 and smallest <= limits[0] <= limits[1] <= largest
             ):
                 raise ConfigurationError(
-                    f"{name} must be a range (smallest, largest) within [{smallest}, {largest}], not {limits}"
+                    f"{name} must be a range (smallest, largest) within [{smallest}, {largest}], got {limits}"
                 )
             # A configuration file brings lists.
             object.__setattr__(self, name, tuple(limits))
         for name in ("gamma", "noise_exponent"):
             if not getattr(self, name) > 0.0:
-                raise ConfigurationError(f"{name} must be positive, not {getattr(self, name)}")
+                raise ConfigurationError(f"{name} must be positive, got {getattr(self, name)}")
         for name in (
             "noise_correlation_probability",
             "saturation_probability",
@@ -135,7 +135,7 @@ class DegradationConfig:
             "lights_probability",
         ):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigurationError(f"{name} must lie within [0, 1], not {getattr(self, name)}")
+                raise ConfigurationError(f"{name} must lie within [0, 1], got {getattr(self, name)}")
 
 
 def blur(sharp: Tensor, kernels: Tensor) -> Tensor:
@@ -307,11 +307,11 @@ def degrade(
 def _check_shapes(sharp: Tensor, kernels: Tensor) -> None:
     size = kernels.shape[-1]
     if kernels.ndim != 3 or kernels.shape[-2] != size or size % 2 == 0:
-        raise InputError(f"blur kernels must be (N, K, K) with K odd, not {tuple(kernels.shape)}")
+        raise InputError(f"blur kernels must be (N, K, K) with K odd, got {tuple(kernels.shape)}")
     if sharp.ndim != 4 or sharp.shape[0] != kernels.shape[0] or min(sharp.shape[-2:]) < size:
         raise InputError(
             f"sharp images for {kernels.shape[0]} blur kernels of {size}x{size} must be "
-            f"({kernels.shape[0]}, C, {size} or more, {size} or more), not {tuple(sharp.shape)}"
+            f"({kernels.shape[0]}, C, {size} or more, {size} or more), got {tuple(sharp.shape)}"
         )
 
 

@@ -48,7 +48,7 @@ def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
         If the shape is another one.
     """
     if kernels.ndim != 3 or kernels.shape[-1] != kernels.shape[-2] or kernels.shape[-1] % 2 == 0:
-        raise InputError(f"blur kernels must be (N, K, K) with K odd, not {tuple(kernels.shape)}")
+        raise InputError(f"blur kernels must be (N, K, K) with K odd, got {tuple(kernels.shape)}")
     if not len(kernels):
         return kernels.clone()
     draws = torch.rand((len(kernels), 14), generator=generator, device=generator.device).to(kernels.device)

@@ -25,7 +25,7 @@ class KernelEstimates:
     Parameters
     ----------
     path
-        A safetensors file, as `configurations/estimate_kernels.py` writes it, with the tensors `kernel` and
+        A safetensors file, as `experiments/estimate_kernels.py` writes it, with the tensors `kernel` and
         `estimate`, both (M, K, K), K odd, not negative, each kernel of sum 1, its estimate moved to where it
         lies.
     canvas

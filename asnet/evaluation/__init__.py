@@ -1,1 +1,1 @@
-"""How good an estimate is: image and blur-kernel metrics."""
+"""Benchmarks and metrics for images and blur kernels."""

@@ -96,7 +96,7 @@ class Benchmark(ABC):
 
     @abstractmethod
     def score(
-        self, case: Case, result: Tensor, twin: Tensor | None, proceed: Callable[[], None] = lambda: None
+        self, case: Case, result: Tensor, reference: Tensor | None, proceed: Callable[[], None] = lambda: None
     ) -> Scores:
         """Score one result.
 
@@ -106,7 +106,7 @@ class Benchmark(ABC):
             What it is the result of.
         result : Tensor
             (C, H, W), range [0, 1].
-        twin : Tensor, optional
+        reference : Tensor, optional
             The result of the same non-blind method given the true blur kernel, for benchmarks that compare
             with it.
         proceed : callable

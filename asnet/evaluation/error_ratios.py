@@ -1,4 +1,4 @@
-"""Benchmarks that compare a result with its twin: that of the same non-blind method given the true kernel."""
+"""Benchmarks that compare a result with a reference: the same non-blind method given the true kernel."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class ErrorRatioBenchmark(Benchmark):
     grey = True
     measures = (
         Measure("psnr", "PSNR (dB)", 2),
-        Measure("psnr_twin", "PSNR of the twin (dB)", 2),
+        Measure("psnr_reference", "PSNR of the reference (dB)", 2),
         Measure("ssd", "SSD", 3),
-        Measure("ssd_twin", "SSD of the twin", 3),
+        Measure("ssd_reference", "SSD of the reference", 3),
         Measure("error_ratio", "error ratio", 2),
     )
     summary = (
         Measure("psnr", "PSNR (dB)", 2),
-        Measure("psnr_twin", "PSNR of the twin (dB)", 2),
+        Measure("psnr_reference", "PSNR of the reference (dB)", 2),
         Measure("error_ratio", "mean error ratio", 2),
         *(Measure(f"success_{limit:g}", f"error ratio at most {limit:g} (%)", 1) for limit in SUCCESS_LIMITS),
     )
@@ -66,26 +66,26 @@ class ErrorRatioBenchmark(Benchmark):
         return rotated_to_match(read_kernel(case.kernel), sharp, centre_of(blurred, *sharp.shape))
 
     def score(
-        self, case: Case, result: Tensor, twin: Tensor | None, proceed: Callable[[], None] = lambda: None
+        self, case: Case, result: Tensor, reference: Tensor | None, proceed: Callable[[], None] = lambda: None
     ) -> Scores:
         """See `Benchmark`."""
-        if twin is None:
+        if reference is None:
             raise InputError(f"the error ratio of {case.name} needs a result with the true blur kernel")
         truth = self.read(case.ground_truth[0])[0].double()
         ssd, count = self.least_error(result[0].double(), truth)
-        ssd_twin, _ = self.least_error(twin[0].double(), truth)
+        ssd_reference, _ = self.least_error(reference[0].double(), truth)
         return {
             "psnr": decibels(ssd / count),
-            "psnr_twin": decibels(ssd_twin / count),
+            "psnr_reference": decibels(ssd_reference / count),
             "ssd": ssd,
-            "ssd_twin": ssd_twin,
-            "error_ratio": error_ratio(ssd, ssd_twin),
+            "ssd_reference": ssd_reference,
+            "error_ratio": error_ratio(ssd, ssd_reference),
         }
 
     def summarise(self, scores: Mapping[str, Scores]) -> Scores:
         """Means, and the percentages of cases at or below each of `SUCCESS_LIMITS`."""
         ratios = [values["error_ratio"] for values in scores.values()]
-        means = {key: mean(scores, key) for key in ("psnr", "psnr_twin", "error_ratio")}
+        means = {key: mean(scores, key) for key in ("psnr", "psnr_reference", "error_ratio")}
         return means | {
             f"success_{limit:g}": 100 * sum(ratio <= limit for ratio in ratios) / len(ratios)
             for limit in SUCCESS_LIMITS
@@ -128,8 +128,8 @@ def centre_of(image: Tensor, height: int, width: int) -> Tensor:
     return image[top : top + height, left : left + width]
 
 
-def error_ratio(error: float, twin_error: float) -> float:
-    """Return the error of a result over that of its twin; 1 if both are 0."""
-    if twin_error == 0.0:
+def error_ratio(error: float, reference_error: float) -> float:
+    """Return the error of a result over that of its reference; 1 if both are 0."""
+    if reference_error == 0.0:
         return 1.0 if error == 0.0 else float("inf")
-    return error / twin_error
+    return error / reference_error

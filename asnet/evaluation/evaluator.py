@@ -13,12 +13,12 @@ from threading import Event, Lock
 import torch
 from torch import Tensor
 
-from asnet.deblurrer import Deblurrer
+from asnet.deblurring.deblurrer import Deblurrer
+from asnet.deblurring.kernel_search import Scale
 from asnet.errors import AsnetError, InputError, is_out_of_memory
 from asnet.evaluation.benchmark import Benchmark, Case
 from asnet.evaluation.records import Record, RunFolder
 from asnet.imaging import picture_from_tensor, tensor_from_picture, write_picture
-from asnet.imaging.kernel_search import Scale
 
 #: Bytes that one image at a time takes: in any case, for each of its pixels, and at most, because large
 #: images are deblurred in tiles. `official()` needs about as much, the other configurations less.
@@ -124,7 +124,7 @@ def evaluate(
     results: Source,
     run: RunFolder,
     *,
-    twins: Source | None = None,
+    references: Source | None = None,
     jobs: int = 1,
 ) -> Generator[tuple[str, AsnetError | None], None, None]:
     """Score the cases and keep a record of each.
@@ -136,8 +136,8 @@ def evaluate(
     benchmark : Benchmark
         The protocol.
     cases : sequence of Case
-        Those that are to be done.
-    results, twins : callable
+        Cases to evaluate.
+    results, references : callable
         Give the result of a case and, for benchmarks with error ratios, its result with the true kernel.
     run : RunFolder
         Where records are kept.
@@ -160,9 +160,9 @@ def evaluate(
         proceed()
         result = results(case)
         proceed()
-        twin = None if twins is None else twins(case).image
+        reference = None if references is None else references(case).image
         proceed()
-        scores = benchmark.score(case, result.image, twin, proceed)
+        scores = benchmark.score(case, result.image, reference, proceed)
         run.write(case.name, Record(scores, result.scale))
 
     with _one_thread_each(), ThreadPoolExecutor(jobs) as pool:
@@ -197,7 +197,7 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def default_jobs(largest_pixels: int) -> int:
-    """Return how many images of so many pixels can be done at a time: one for each core, if they fit."""
+    """Return how many images of that many pixels to process in parallel: one per core, as memory allows."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:

@@ -131,7 +131,7 @@ class Koehler(Benchmark):
         return found
 
     def score(
-        self, case: Case, result: Tensor, twin: Tensor | None, proceed: Callable[[], None] = lambda: None
+        self, case: Case, result: Tensor, reference: Tensor | None, proceed: Callable[[], None] = lambda: None
     ) -> Scores:
         """See `Benchmark`."""
         return best_scores(result, case.ground_truth, self.read, proceed)

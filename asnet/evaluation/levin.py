@@ -30,8 +30,8 @@ class Levin(ErrorRatioBenchmark):
         f"Range [0, 1]. The ground truth loses a border of {BORDER} pixels; the result is shifted beneath it "
         f"by -{LARGEST_SHIFT} to {LARGEST_SHIFT} pixels in steps of {1 / STEPS_PER_PIXEL} along both axes, "
         "bilinearly interpolated, and the least sum of squared differences (SSD) counts; PSNR is that of "
-        "this SSD. The error ratio is the SSD over that of the twin: the result of the same non-blind method "
-        "given the true blur kernel."
+        "this SSD. The error ratio is the SSD over that of the reference: the result of the same non-blind "
+        "method given the true blur kernel."
     )
 
     def cases(self, folder: Path, inventory: Inventory) -> list[Case]:

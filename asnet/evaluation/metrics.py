@@ -70,7 +70,7 @@ def ssim(estimate: Tensor, ground_truth: Tensor, *, data_range: float = 1.0) -> 
     if min(estimate.shape[-2:]) < _SSIM_WINDOW:
         height, width = estimate.shape[-2:]
         raise InputError(
-            f"SSIM needs images of at least {_SSIM_WINDOW}x{_SSIM_WINDOW} pixels, not {width}x{height}"
+            f"SSIM needs images of at least {_SSIM_WINDOW}x{_SSIM_WINDOW} pixels, got {width}x{height}"
         )
     mean_x, mean_y = _window_mean(estimate), _window_mean(ground_truth)
     variance_x = _window_mean(estimate.square()) - mean_x.square()

@@ -70,7 +70,7 @@ def multiscale_ssim(estimate: Tensor, ground_truth: Tensor) -> float:
     if min(estimate.shape) < smallest:
         height, width = estimate.shape
         raise InputError(
-            f"multi-scale SSIM needs images of at least {smallest}x{smallest} pixels, not {width}x{height}"
+            f"multi-scale SSIM needs images of at least {smallest}x{smallest} pixels, got {width}x{height}"
         )
     pair = torch.stack((estimate, ground_truth))
     product = 1.0

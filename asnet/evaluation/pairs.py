@@ -54,7 +54,7 @@ class Pairs(Benchmark):
         return found
 
     def score(
-        self, case: Case, result: Tensor, twin: Tensor | None, proceed: Callable[[], None] = lambda: None
+        self, case: Case, result: Tensor, reference: Tensor | None, proceed: Callable[[], None] = lambda: None
     ) -> Scores:
         """See `Benchmark`."""
         estimate, truth = result.double(), self.read(case.ground_truth[0]).double()

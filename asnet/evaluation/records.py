@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asnet.errors import InputError
-from asnet.imaging import write_in_one_step
+from asnet.imaging import write_atomically
 
 #: What identifies the run, and the folder of records.
 RUN = "run.json"
@@ -77,7 +77,7 @@ class RunFolder:
             write_json(path, identity)
 
     def read(self, name: str) -> Record | None:
-        """Return the record of an image, None if it is still to be done.
+        """Return the record of an image, or None if there is none yet.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class RunFolder:
         return Record(scores, scale)
 
     def write(self, name: str, record: Record) -> None:
-        """Keep the record of an image, whole or not at all.
+        """Write the record of an image atomically.
 
         Raises
         ------
@@ -118,9 +118,9 @@ class RunFolder:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON in one step, infinite numbers, which it does not have, as "inf"."""
+    """Write JSON atomically; infinite numbers become "inf"."""
     text = json.dumps(_representable(content), indent=2, allow_nan=False, ensure_ascii=False)
-    with write_in_one_step(path) as file:
+    with write_atomically(path) as file:
         file.write(f"{text}\n".encode())
 
 

@@ -28,7 +28,7 @@ class Sun(ErrorRatioBenchmark):
         f"Range [0, 1]. The ground truth, cropped by {CROP} pixels in height and width, is compared with the "
         "result at every whole-pixel position at which it lies inside, and the least mean squared error "
         "counts, written as the sum of squared differences (SSD); PSNR is that of this error. The error "
-        "ratio is the SSD over that of the twin: the result of the same non-blind method given the true "
+        "ratio is the SSD over that of the reference: the result of the same non-blind method given the true "
         "blur kernel."
     )
 

@@ -28,7 +28,7 @@ from asnet.imaging.containers import (
     split_png,
 )
 from asnet.imaging.exif import ORIENTATION, read_exif
-from asnet.imaging.files import RAW_SUFFIXES
+from asnet.imaging.formats import RAW_SUFFIXES
 from asnet.imaging.metadata import (
     Metadata,
     info_metadata,

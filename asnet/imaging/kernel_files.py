@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asnet.errors import ImageFileError, InputError
 from asnet.imaging.decoding import read_samples
-from asnet.imaging.files import check_suffix, write_in_one_step, write_picture
+from asnet.imaging.formats import check_suffix, write_atomically, write_picture
 
 #: Suffixes that `write_kernel` knows; `read_kernel` takes every format of photographs besides.
 KERNEL_SUFFIXES = (".png", ".npy")
@@ -106,7 +106,7 @@ def write_kernel(path: str | Path, kernel: Tensor) -> None:
     check_suffix(path, KERNEL_SUFFIXES)
     kernel = kernel.detach().float().cpu()
     if path.suffix.lower() == ".npy":
-        with write_in_one_step(path) as file:
+        with write_atomically(path) as file:
             numpy.save(file, kernel.numpy(), allow_pickle=False)
     else:
         write_picture(path, kernel_picture(kernel, bits=16))

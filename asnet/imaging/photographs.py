@@ -14,7 +14,7 @@ from asnet.errors import ImageFileError, InputError
 from asnet.imaging.decoding import MOST_PIXELS, read_samples, reading_errors
 from asnet.imaging.encoding import as_bits, check_sides, encode
 from asnet.imaging.exif import PREFIX
-from asnet.imaging.files import PHOTOGRAPH_SUFFIXES, check_suffix, write_bytes
+from asnet.imaging.formats import PHOTOGRAPH_SUFFIXES, check_suffix, write_bytes
 from asnet.imaging.metadata import Metadata, picture_metadata
 from asnet.imaging.pixels import array_from_tensor, picture_from_tensor, planes_from_array
 from asnet.imaging.samples import Samples, samples_of_picture, upright_samples
@@ -123,7 +123,7 @@ def photograph_from_picture(picture: Image.Image) -> Photograph:
 
 
 def write_photograph(path: str | Path, photograph: Photograph) -> tuple[str, ...]:
-    """Write a photograph in the format that the suffix names, in one step.
+    """Write a photograph atomically, in the format of the suffix.
 
     Returns
     -------

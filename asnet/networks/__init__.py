@@ -2,17 +2,14 @@
 pair, and the size classifier that chooses between pairs."""
 
 from asnet.networks.analysis import AnalysisNetwork
-from asnet.networks.configurations import AnalysisConfig, ASNetConfig, SynthesisConfig, preset
+from asnet.networks.config import AnalysisConfig, ASNetConfig, IteratedAnalysisConfig, SynthesisConfig, preset
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
-from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 from asnet.networks.pair import DeblurNetwork, DeblurResult, build_analysis
 from asnet.networks.scale_optimised import ScaleOptimisedConfig, ScaleOptimisedNetworks
 from asnet.networks.size_classifier import SizeClassifier, SizeClassifierConfig
 from asnet.networks.synthesis import SynthesisNetwork
 from asnet.networks.weights import (
     WeightsHeader,
-    load_classifier,
-    load_network,
     load_networks,
     load_weights_into,
     read_header,
@@ -35,8 +32,6 @@ __all__ = [
     "SynthesisNetwork",
     "WeightsHeader",
     "build_analysis",
-    "load_classifier",
-    "load_network",
     "load_networks",
     "load_weights_into",
     "preset",

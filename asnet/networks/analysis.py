@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asnet.errors import InputError
-from asnet.networks.configurations import AnalysisConfig
+from asnet.networks.config import AnalysisConfig
 from asnet.networks.layers import (
     Convolution,
     DownConvolution,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asnet.errors import InputError
-from asnet.networks.configurations import SynthesisConfig
+from asnet.networks.config import SynthesisConfig
 from asnet.networks.layers import fill_normal, initialise_he
 from asnet.networks.wiener import REFERENCE_NOISE, transfer_function
 

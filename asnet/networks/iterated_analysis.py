@@ -24,8 +24,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.edge_steepness import REACH, edge_steepness
-from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 from asnet.networks.kernel_grids import centred, fit_grid, rms_radius, similarity
 from asnet.networks.kernel_refiner import KernelRefiner
 from asnet.networks.kernel_rounds import Iteration, Photographs, bell, grown, run_rounds

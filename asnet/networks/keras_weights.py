@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from asnet.errors import WeightsError
-from asnet.networks.configurations import AnalysisConfig, ASNetConfig, Boundary, SynthesisConfig
+from asnet.networks.config import AnalysisConfig, ASNetConfig, Boundary, SynthesisConfig
 from asnet.networks.pair import DeblurNetwork
 
 #: Convolutions (and guided convolutions) of a block of the released synthesis network.

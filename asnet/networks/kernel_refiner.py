@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
+from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.kernel_grids import EPSILON
 from asnet.networks.layers import initialise_he
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asnet.errors import InputError
-from asnet.ops import convolve, empty_maps
+from asnet.ops import conv2d, empty_maps
 
 #: Weights of R, G and B in the luma Y that the analysis works on.
 LUMA_WEIGHTS = (0.2989, 0.5870, 0.1140)
@@ -79,7 +79,7 @@ def pad_symmetric(image: Tensor, height: int, width: int) -> Tensor:
 def gather_inputs(parts: Sequence[Tensor], factor: int, dtype: torch.dtype) -> Tensor:
     """Concatenate images along their channels, move blocks of pixels into channels, and change the dtype.
 
-    One pass over memory instead of one for each step: at full resolution they cost as much as convolutions.
+    One image after the other, so that little more memory is needed than the result takes.
 
     Parameters
     ----------
@@ -99,13 +99,14 @@ def gather_inputs(parts: Sequence[Tensor], factor: int, dtype: torch.dtype) -> T
     batch, _, height, width = parts[0].shape
     rows, columns = height // factor, width // factor
     channels = sum(part.shape[1] for part in parts)
-    gathered = empty_maps(parts[0], (batch, rows, columns, channels, factor, factor), dtype)
+    gathered = empty_maps(parts[0], (batch, rows, columns, factor**2 * channels), dtype)
     start = 0
     for part in parts:
-        blocks = part.unflatten(3, (columns, factor)).unflatten(2, (rows, factor))  # type: ignore[no-untyped-call]
-        gathered[:, :, :, start : start + part.shape[1]] = blocks.permute(0, 2, 4, 1, 3, 5)
-        start += part.shape[1]
-    return gathered.flatten(3).permute(0, 3, 1, 2)
+        # To long rows first: copied at once, blocks come two numbers at a time, which takes twice as long.
+        blocks = F.pixel_unshuffle(part.to(dtype), factor)
+        gathered[..., start : start + blocks.shape[1]] = blocks.permute(0, 2, 3, 1)
+        start += blocks.shape[1]
+    return gathered.permute(0, 3, 1, 2)
 
 
 def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
     On CPUs the result takes the place of x: of the largest maps there is then one less.
     """
     if x.device.type != "cpu":
-        return convolve(x, weight, None)
+        return conv2d(x, weight, None)
     rows, columns = x.permute(0, 2, 3, 1).view(-1, x.shape[1]), weight[:, :, 0, 0].t().to(x.dtype)
     for pixels in torch.split(rows, PIXELS_AT_ONCE):
         pixels.copy_(pixels @ columns)
@@ -142,7 +143,7 @@ class Convolution(nn.Conv2d):
         self.relu = relu
 
     def forward(self, input: Tensor) -> Tensor:
-        return convolve(input, self.weight, self.bias, padding=self.border, relu=self.relu)
+        return conv2d(input, self.weight, self.bias, padding=self.border, relu=self.relu)
 
 
 class DownConvolution(nn.Conv2d):
@@ -159,7 +160,7 @@ class DownConvolution(nn.Conv2d):
             _same_padding(length, size)
             for length, size in zip(input.shape[:-3:-1], self.kernel_size[::-1], strict=True)
         )
-        return convolve(input, self.weight, self.bias, 2, (left, right, top, bottom))
+        return conv2d(input, self.weight, self.bias, 2, (left, right, top, bottom))
 
 
 def _same_padding(length: int, size: int) -> tuple[int, int]:
@@ -201,7 +202,7 @@ def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool =
     padded = F.pad(weight, (front, back, front, back))
     # Output channels in the order row phase, column phase, channel, which `interleave` asks for.
     phases = padded.reshape(*weight.shape[:2], taps, 2, taps, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
-    return convolve(
+    return conv2d(
         x,
         phases.reshape(-1, weight.shape[0], taps, taps),
         None if bias is None else bias.repeat(4),

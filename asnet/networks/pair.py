@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from asnet.errors import InputError
 from asnet.networks.analysis import AnalysisNetwork
-from asnet.networks.configurations import AnalysisConfig, ASNetConfig
+from asnet.networks.config import AnalysisConfig, ASNetConfig, IteratedAnalysisConfig
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
-from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 from asnet.networks.synthesis import SynthesisNetwork
 
 

@@ -1,4 +1,4 @@
-"""Safetensors files of tensors and a header of text, written in one step; nothing is ever unpickled."""
+"""Safetensors files of tensors and a header of text, written atomically; nothing is unpickled."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from asnet.errors import WeightsError
-from asnet.files import replaced_in_one_step
+from asnet.files import atomic_write
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and header to `path` in one step: the file is the old one or the whole new one.
+    """Write tensors and header to `path` atomically.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    with replaced_in_one_step(path, WeightsError) as partial:
+    with atomic_write(path, WeightsError) as partial:
         try:
             save_file(separate, partial, metadata=metadata)
         except SafetensorError as error:

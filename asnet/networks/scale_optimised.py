@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from asnet.errors import ConfigurationError
-from asnet.networks.configuration_fields import as_mapping, check_known
-from asnet.networks.configurations import ASNetConfig
+from asnet.networks.config import ASNetConfig
+from asnet.networks.config.fields import as_mapping, check_known
 from asnet.networks.pair import DeblurNetwork
 from asnet.networks.size_classifier import SizeClassifier, SizeClassifierConfig
 

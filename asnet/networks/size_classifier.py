@@ -9,14 +9,8 @@ from torch import Tensor, nn
 
 from asnet.errors import ConfigurationError
 from asnet.networks.analysis import INITIAL_KERNEL_BIAS, AnalysisNetwork
-from asnet.networks.configuration_fields import (
-    as_mapping,
-    check_known,
-    check_odd,
-    fields_from,
-    plain_fields,
-)
-from asnet.networks.configurations import AnalysisConfig, preset
+from asnet.networks.config import AnalysisConfig, preset
+from asnet.networks.config.fields import as_mapping, check_known, check_odd, fields_from, plain_fields
 from asnet.networks.layers import fill_normal, initialise_he
 
 #: Largest kernel size in pixels of each of the paper's classes, [0, 31], (31, 61] and (61, 85].

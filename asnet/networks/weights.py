@@ -8,13 +8,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 
 from asnet.errors import ConfigurationError, WeightsError
-from asnet.networks.configurations import ASNetConfig
+from asnet.networks.config import ASNetConfig
 from asnet.networks.pair import DeblurNetwork
 from asnet.networks.safetensors_files import read_safetensors, write_safetensors
 from asnet.networks.scale_optimised import ScaleOptimisedConfig, ScaleOptimisedNetworks
@@ -80,7 +80,7 @@ def save_weights(
     configuration_name: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write a network's weights, replacing the file there in one step.
+    """Write a network's weights atomically.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def save_weights(
     >>> from asnet.networks import SynthesisConfig, AnalysisConfig
     >>> config = ASNetConfig(AnalysisConfig(levels=1, kernel_size=7), SynthesisConfig(7, channels=(4, 8)))
     >>> save_weights("pair.safetensors", DeblurNetwork(config), training_data="nothing", revision="untrained")
-    >>> load_network("pair.safetensors").config == config
+    >>> load_networks("pair.safetensors", DeblurNetwork).config == config
     True
     """
     configuration = network.config.to_dict()
@@ -144,27 +144,44 @@ def read_header(path: str | Path) -> WeightsHeader:
     return _parse_header(Path(path), read_safetensors(Path(path), "weights file")[1])
 
 
-def load_networks(path: str | Path, *, device: str | torch.device = "cpu") -> Networks:
+@overload
+def load_networks(path: str | Path, *, device: str | torch.device = "cpu") -> Networks: ...
+
+
+@overload
+def load_networks(
+    path: str | Path, kind: type[AnyNetworks], *, device: str | torch.device = "cpu"
+) -> AnyNetworks: ...
+
+
+def load_networks(
+    path: str | Path, kind: type[nn.Module] | None = None, *, device: str | torch.device = "cpu"
+) -> Networks:
     """Build what a weights file describes, in evaluation mode with float32 parameters.
 
     Parameters
     ----------
     path : str or Path
         A file that `save_weights` wrote.
+    kind : type, optional
+        What the file must hold: `DeblurNetwork`, `SizeClassifier` or `ScaleOptimisedNetworks`; by
+        default any of them.
     device : str or torch.device
-        Where the networks are to live.
+        Device of the parameters.
 
     Raises
     ------
     WeightsError
-        If the file is missing, damaged, no weights file of asnet, or its tensors are not those of the
-        configuration that its header names.
+        If the file is missing, damaged, no weights file of asnet, or of another kind, or if its tensors are
+        not those of the configuration in its header.
 
     Examples
     --------
     >>> from asnet.pretrained import find_weights
     >>> type(load_networks(find_weights("compact"))).__name__
     'DeblurNetwork'
+    >>> load_networks(find_weights("compact"), DeblurNetwork).config.name
+    'compact'
     """
     path = Path(path)
     tensors, metadata = read_safetensors(path, "weights file")
@@ -172,53 +189,13 @@ def load_networks(path: str | Path, *, device: str | torch.device = "cpu") -> Ne
     with torch.device("meta"):
         # Whatever torch.set_default_dtype says.
         networks = _build(configuration).to(torch.float32)
+    if kind is not None and not isinstance(networks, kind):
+        raise WeightsError(f"{path} holds {DESCRIPTIONS[type(networks)]}, expected {DESCRIPTIONS[kind]}")
     # Before any memory is taken: a header may ask for more than there is.
-    _check_fit(path, networks, tensors)
+    check_fit(str(path), networks, tensors)
     networks.to_empty(device=device)
     networks.load_state_dict(tensors)
     return networks.eval()
-
-
-def load_network(path: str | Path, *, device: str | torch.device = "cpu") -> DeblurNetwork:
-    """Load a pair of networks; see `load_networks`.
-
-    Raises
-    ------
-    WeightsError
-        Also if the file holds something else.
-
-    Examples
-    --------
-    >>> from asnet.pretrained import find_weights
-    >>> load_network(find_weights("compact")).training
-    False
-    """
-    return _expected(path, load_networks(path, device=device), DeblurNetwork)
-
-
-def load_classifier(path: str | Path, *, device: str | torch.device = "cpu") -> SizeClassifier:
-    """Load a size classifier; see `load_networks`.
-
-    Raises
-    ------
-    WeightsError
-        Also if the file holds something else.
-
-    Examples
-    --------
-    >>> from asnet.networks import AnalysisConfig
-    >>> classifier = SizeClassifier(SizeClassifierConfig(AnalysisConfig(levels=1, kernel_size=31)))
-    >>> save_weights("classifier.safetensors", classifier, training_data="nothing", revision="untrained")
-    >>> load_classifier("classifier.safetensors").config.class_sizes
-    (31, 61, 85)
-    """
-    return _expected(path, load_networks(path, device=device), SizeClassifier)
-
-
-def _expected(path: str | Path, networks: Networks, kind: type[AnyNetworks]) -> AnyNetworks:
-    if not isinstance(networks, kind):
-        raise WeightsError(f"{path} holds {DESCRIPTIONS[type(networks)]}, expected {DESCRIPTIONS[kind]}")
-    return networks
 
 
 def _build(configuration: NetworksConfig) -> Networks:
@@ -270,7 +247,7 @@ def load_weights_into(
     if allow_extra:
         own = network.state_dict()
         chosen = {name: value for name, value in chosen.items() if name in own}
-    _check_fit(path, network, chosen)
+    check_fit(str(path), network, chosen)
     network.load_state_dict(chosen)
     return header
 
@@ -297,33 +274,36 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> WeightsHeader:
         raise WeightsError(f"the header of {path} holds an unusable configuration: {error}") from None
 
 
-def _check_fit(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Raise `WeightsError` unless names and shapes are the network's and all values finite numbers."""
+def check_fit(file: str, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `WeightsError` unless names, shapes and kinds of tensors are the network's and all values finite.
+
+    Messages begin with ``file``.
+    """
     own = network.state_dict()
     missing = [name for name in own if name not in tensors]
     unexpected = [name for name in tensors if name not in own]
     reshaped = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
     if missing:
-        raise WeightsError(f"{path} lacks {_first_of(missing)} of this network")
+        raise WeightsError(f"{file} lacks {_first_of(missing)} of this network")
     if unexpected:
-        raise WeightsError(f"{path} holds {_first_of(unexpected)}, which this network does not have")
+        raise WeightsError(f"{file} holds {_first_of(unexpected)}, which this network does not have")
     if reshaped:
         name = reshaped[0]
         raise WeightsError(
-            f"{path} does not fit this network: {_first_of(reshaped)} has the shape "
+            f"{file} does not fit this network: {_first_of(reshaped)} has the shape "
             f"{tuple(tensors[name].shape)}, expected {tuple(own[name].shape)}"
         )
     whole = [name for name in own if tensors[name].is_floating_point() != own[name].is_floating_point()]
     if whole:
         name = whole[0]
         raise WeightsError(
-            f"{path} does not fit this network: {_first_of(whole)} is of type {tensors[name].dtype}, "
+            f"{file} does not fit this network: {_first_of(whole)} is of type {tensors[name].dtype}, "
             f"expected {own[name].dtype}"
         )
     # As the network will hold them: what float64 can hold may be infinite in float32.
     infinite = [name for name in own if not bool(tensors[name].to(own[name].dtype).isfinite().all())]
     if infinite:
-        raise WeightsError(f"{path} is damaged: {_first_of(infinite)} holds infinite numbers or NaN")
+        raise WeightsError(f"{file} is damaged: {_first_of(infinite)} holds infinite numbers or NaN")
 
 
 def _first_of(names: list[str]) -> str:

@@ -200,11 +200,11 @@ class Deconvolution:
         images = []
         for strength in strengths.unbind(1):
             damping = self._power + strength[:, None, None] * prior
-            images.append(self._by_parts(partial(self._divided, damping[:, None])))
+            images.append(self._by_parts(partial(self._damped, damping[:, None].reciprocal())))
         return images
 
-    def _divided(self, damping: Tensor, part: slice) -> Tensor:
-        return self._image(self._matched[:, part] / damping)
+    def _damped(self, factor: Tensor, part: slice) -> Tensor:
+        return self._image(self._matched[:, part] * factor)
 
     def sparse(self, padded: Tensor, strength: Tensor, threshold: Tensor) -> Tensor:
         """Deconvolve towards the large differences of an image.
@@ -224,7 +224,8 @@ class Deconvolution:
             Padded images (N, C, ...).
         """
         weight = strength[:, None, None, None]
-        damping = self._power[:, None] + weight * self._difference_power
+        # Complex numbers are multiplied in less than half the time that their division takes.
+        factor = (self._power[:, None] + weight * self._difference_power).reciprocal()
         energies = []
         for part in self._parts:
             across, down = periodic_differences(padded[:, part])
@@ -245,7 +246,7 @@ class Deconvolution:
             del across, down
             spectrum = weight * torch.fft.rfft2(target)
             del target
-            return self._image((self._matched[:, part] + spectrum) / damping)
+            return self._image((self._matched[:, part] + spectrum) * factor)
 
         return self._by_parts(closest)
 

@@ -7,13 +7,13 @@ from asnet.ops.modules import CrossCorrelation2d, GuidedConv2d
 from asnet.ops.reused_memory import empty_maps, reused_memory
 from asnet.ops.sparse_latent import sparse_latent
 from asnet.ops.toeplitz_solve import toeplitz_solve
-from asnet.ops.transform_conv2d import convolve
+from asnet.ops.transform_conv2d import conv2d
 
 __all__ = [
     "CrossCorrelation2d",
     "GuidedConv2d",
     "append_flipped_pairs",
-    "convolve",
+    "conv2d",
     "cross_correlation",
     "empty_maps",
     "guided_conv2d",

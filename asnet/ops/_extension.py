@@ -24,8 +24,8 @@ def _load(name: str) -> None:
         torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
     except OSError as error:
         raise DeviceError(
-            f"The compiled operators in {library.name} cannot be loaded by torch {torch.__version__}: "
-            f"{error}; install asnet again with the torch that is to be used."
+            f"the compiled operators in {library.name} cannot be loaded by torch {torch.__version__}: "
+            f"{error}; reinstall asnet with this torch."
         ) from error
 
 
@@ -40,7 +40,7 @@ def load() -> None:
     """
     if not (_PACKAGE / "_C.so").is_file():
         raise DeviceError(
-            "The compiled operators of asnet are missing: install the package (pip install .) rather than "
+            "the compiled operators of asnet are missing: install the package (pip install .) rather than "
             "importing it from a source folder."
         )
     _load("_C")
@@ -82,13 +82,13 @@ def torch_has_matrix_units() -> bool:
     return bool(torch.cpu._is_amx_tile_supported())
 
 
-def refuse_derivative(*operators: str, instead: str) -> None:
-    """Have autograd say that operators for inference have no derivative, and that ``instead`` has or have."""
+def refuse_backward(*operators: str, instead: str) -> None:
+    """Make backward through inference-only operators an error that names ``instead``."""
     names = " and ".join(f"asnet::{operator}" for operator in operators)
-    has = "has" if len(operators) == 1 else "have"
+    verb = "is" if len(operators) == 1 else "are"
 
     def refuse(ctx: object, *gradients: Tensor) -> None:
-        raise AsnetError(f"{names} {has} no derivative, being for inference; {instead}.")
+        raise AsnetError(f"{names} {verb} inference-only; {instead}.")
 
     for operator in operators:
         # For one that changes its argument torch takes no derivative at all.

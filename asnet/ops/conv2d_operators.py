@@ -7,7 +7,7 @@
 import torch
 from torch import Tensor
 
-from asnet.ops._extension import refuse_derivative
+from asnet.ops._extension import refuse_backward
 
 #: Channels of a result that is interleaved as it is written are a multiple of this.
 _INTERLEAVED_CHANNELS = 16
@@ -25,7 +25,7 @@ def run_operator(
     onto: Tensor | None,
     interleave: bool,
 ) -> Tensor:
-    """Convolve by an operator of this name; the other parameters are those of `asnet.ops.convolve`."""
+    """Convolve by an operator of this name; the other parameters are those of `asnet.ops.conv2d`."""
     operands = (
         x.permute(0, 2, 3, 1),
         weight.permute(2, 3, 1, 0).float(),
@@ -64,7 +64,7 @@ def register(name: str) -> None:
     """Say what an operator of this name and its sibling return, and refuse their derivatives."""
     torch.library.register_fake(f"asnet::{name}", _fake)
     torch.library.register_fake(f"asnet::{name}_add_", _add_fake)
-    refuse_derivative(name, f"{name}_add_", instead="asnet.ops.convolve has")
+    refuse_backward(name, f"{name}_add_", instead="asnet.ops.conv2d has a backward")
 
 
 def _fake(

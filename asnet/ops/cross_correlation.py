@@ -3,8 +3,8 @@
 Two methods: the direct sum, and a spectral one that cuts the image into strips and tiles, adds up the cross
 spectra of their feature maps and transforms the sums back once, for the wanted lags alone. Its memory does
 not grow with the image. Both have a gradient of the same form. Which of them is faster follows from a count
-of their operations in ``csrc/cpu/cross_correlation_plan.cpp`` and, with the memory that they move, in
-``csrc/cuda/cross_correlation_plan.h``.
+of their operations and, on CUDA, the memory that they move: ``cpu/cross_correlation_plan.cpp`` and
+``cuda/cross_correlation_plan.h`` in ``csrc/cross_correlation``.
 """
 
 from typing import Any, Literal
@@ -37,7 +37,7 @@ def cross_correlation(
     the pairs i <= j in row-major upper-triangle order: (0, 0), (0, 1), .., (0, C - 1), (1, 1), .. The pairs
     i > j are these flipped in both axes (`append_flipped_pairs`).
 
-    Gradients reach `features`; there are no second derivatives. Devices without a kernel of asnet use Fourier
+    Differentiable in `features`; there is no double backward. Devices without a kernel of asnet use Fourier
     transforms of the whole image.
 
     Parameters
@@ -175,16 +175,14 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
     return gradient, None, None, None, None
 
 
-def _refuse_second_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-    raise AsnetError(
-        "asnet.ops.cross_correlation has no second derivative: its backward is not differentiable"
-    )
+def _refuse_double_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    raise AsnetError("asnet.ops.cross_correlation has no double backward")
 
 
 torch.library.register_fake("asnet::cross_correlation", _fake)
 torch.library.register_fake("asnet::cross_correlation_backward", _fake_backward)
 torch.library.register_autograd("asnet::cross_correlation", _backward, setup_context=_save)
-torch.library.register_autograd("asnet::cross_correlation_backward", _refuse_second_derivative)
+torch.library.register_autograd("asnet::cross_correlation_backward", _refuse_double_backward)
 # Sums over a whole image leave the range of float16 and the precision of bfloat16.
 for _device in ("cpu", "cuda"):
     torch.library.register_autocast("asnet::cross_correlation", _device, torch.float32)

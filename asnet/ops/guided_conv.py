@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.errors import InputError
-from asnet.ops._extension import devices_with_kernel, refuse_derivative
+from asnet.ops._extension import devices_with_kernel, refuse_backward
 from asnet.ops.guided_modulation import (
     Activation,
     check_maps,
@@ -19,7 +19,7 @@ from asnet.ops.guided_modulation import (
     parameter_tables,
 )
 from asnet.ops.reused_memory import empty_maps
-from asnet.ops.transform_conv2d import autocast, convolve, is_autocast, wants_gradient
+from asnet.ops.transform_conv2d import autocast, conv2d, is_autocast, wants_gradient
 
 _DEVICES_WITH_POINTWISE_KERNEL = devices_with_kernel("guided_pointwise_conv2d")
 
@@ -89,8 +89,8 @@ def guided_conv2d(
     border = (padding[1], padding[1], padding[0], padding[0])
     if all(guide is None or guide.shape[0] == 1 for guide in (multiplier, shift)):
         weight, bias = _fold(weight, bias, multiplier, shift)
-        return convolve(x, weight, bias, stride, border, relu=activation == "relu")
-    return modulate_in_place(convolve(x, weight, None, stride, border), multiplier, shift, bias, activation)
+        return conv2d(x, weight, bias, stride, border, relu=activation == "relu")
+    return modulate_in_place(conv2d(x, weight, None, stride, border), multiplier, shift, bias, activation)
 
 
 def guided_pointwise_conv2d(
@@ -248,4 +248,4 @@ def _pointwise_fake(
 
 
 torch.library.register_fake("asnet::guided_pointwise_conv2d", _pointwise_fake)
-refuse_derivative("guided_pointwise_conv2d", instead="the function of asnet.ops has one")
+refuse_backward("guided_pointwise_conv2d", instead="asnet.ops.guided_pointwise_conv2d has a backward")

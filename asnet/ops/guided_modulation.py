@@ -32,7 +32,7 @@ def guided_modulation(
 ) -> Tensor:
     """Modulate feature maps channel by channel: ``act((x + c) * (1 + m) + b)``, in one pass over memory.
 
-    Gradients reach every tensor argument; there are no second derivatives. Results have the same bits for any
+    Differentiable in every tensor argument; there is no double backward. Results have the same bits for any
     number of threads. A device without a kernel of asnet runs the operations of `asnet.ops.reference`.
 
     Parameters
@@ -235,12 +235,14 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-def _refuse_second_derivative(ctx: Any, *gradients: Tensor) -> None:
-    raise AsnetError("guided_modulation has no second derivative; asnet.ops.reference.guided_modulation has.")
+def _refuse_double_backward(ctx: Any, *gradients: Tensor) -> None:
+    raise AsnetError(
+        "guided_modulation has no double backward; asnet.ops.reference.guided_modulation has one."
+    )
 
 
 torch.library.register_fake("asnet::guided_modulation", _forward_fake)
 torch.library.register_fake("asnet::guided_modulation_", _forward_in_place_fake)
 torch.library.register_fake("asnet::guided_modulation_backward", _backward_fake)
 torch.library.register_autograd("asnet::guided_modulation", _backward, setup_context=_setup_context)
-torch.library.register_autograd("asnet::guided_modulation_backward", _refuse_second_derivative)
+torch.library.register_autograd("asnet::guided_modulation_backward", _refuse_double_backward)

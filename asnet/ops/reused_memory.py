@@ -1,4 +1,4 @@
-"""Memory that the layers of one inference on the CPU hand on to each other.
+"""Pooled memory for the feature maps of one inference on the CPU.
 
 A feature map of a large image is a block of memory that the system fills with zeros, page by page, at the
 first touch, which takes as long as a layer takes to write it; and it is given back when the map dies. Within
@@ -18,7 +18,7 @@ load()
 
 @contextmanager
 def reused_memory(x: Tensor) -> Iterator[None]:
-    """Keep the memory of feature maps that die for the next ones, and give all of it back at the end.
+    """Pool the memory of feature maps within a `with` block, and release it at the end.
 
     It concerns what `empty_maps` makes and the operators of asnet compute, from 8 MB on. No more memory is
     held than the maps have taken at one time. A map that outlives the scope keeps its memory. Scopes may be
@@ -47,7 +47,7 @@ def reused_memory(x: Tensor) -> Iterator[None]:
 
 
 def empty_maps(like: Tensor, size: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
-    """Return an uninitialised contiguous tensor, within `reused_memory` of memory that dead maps have left.
+    """Return an uninitialised contiguous tensor, within `reused_memory` from pooled memory.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from asnet.errors import InputError
 from asnet.ops import reference
-from asnet.ops._extension import devices_with_kernel, refuse_derivative
+from asnet.ops._extension import devices_with_kernel, refuse_backward
 
 _DEVICES_WITH_KERNEL = devices_with_kernel("sparse_latent")
 
@@ -34,7 +34,7 @@ def sparse_latent(
     with capital letters for Fourier transforms, grad for forward differences and D for their frequency
     response; then beta grows. Where the photograph is clipped, every step ends with y raised to k * x.
 
-    It is for inference and has no derivative. Devices without a kernel of asnet take up to twice the time of
+    Inference-only: there is no backward. Devices without a kernel of asnet take up to twice the time of
     operations of torch that are made for it (`asnet.ops.reference.sparse_latent`).
 
     Parameters
@@ -128,4 +128,4 @@ def _fake(
 
 
 torch.library.register_fake("asnet::sparse_latent", _fake)
-refuse_derivative("sparse_latent", instead="asnet.ops.reference.sparse_latent has")
+refuse_backward("sparse_latent", instead="asnet.ops.reference.sparse_latent has a backward")

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.errors import InputError
-from asnet.ops._extension import devices_with_kernel, refuse_derivative
+from asnet.ops._extension import devices_with_kernel, refuse_backward
 
 _DEVICES_WITH_KERNEL = devices_with_kernel("toeplitz_solve")
 
@@ -18,7 +18,7 @@ def toeplitz_solve(
     k and the right side are images, and ``(A k)(t) = sum over s of a(t - s) k(s)``. The first k is constant
     with sum 1. The steps are few where A holds noise: what takes more of them to be found is mostly that.
 
-    It is for inference and has no derivative.
+    Inference-only: there is no backward.
 
     Parameters
     ----------
@@ -105,4 +105,4 @@ def _fake(lags: Tensor, right: Tensor, support: Tensor | None, weight: float, st
 
 
 torch.library.register_fake("asnet::toeplitz_solve", _fake)
-refuse_derivative("toeplitz_solve", instead="asnet.ops.reference.toeplitz_solve has")
+refuse_backward("toeplitz_solve", instead="asnet.ops.reference.toeplitz_solve has a backward")

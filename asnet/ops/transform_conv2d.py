@@ -24,7 +24,7 @@ _THIN_MULTIPLICATIONS = (5e8, 2e9)
 _TORCH_HAS_MATRIX_UNITS = torch_has_matrix_units()
 
 
-def convolve(
+def conv2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -72,7 +72,7 @@ def convolve(
     Examples
     --------
     >>> x, weight = torch.rand(1, 3, 16, 16), torch.rand(8, 3, 3, 3)
-    >>> convolve(x, weight, None, padding=(1, 1, 1, 1), relu=True).shape
+    >>> conv2d(x, weight, None, padding=(1, 1, 1, 1), relu=True).shape
     torch.Size([1, 8, 16, 16])
     """
     if is_autocast(x):
@@ -80,7 +80,7 @@ def convolve(
         bias, onto = (None if tensor is None else tensor.to(x.dtype) for tensor in (bias, onto))
     steps = (stride, stride) if isinstance(stride, int) else stride
     if wants_gradient(x, weight, bias, onto):
-        out = convolve_by_torch(x, weight, bias, steps, padding)
+        out = torch_conv2d(x, weight, bias, steps, padding)
         out = out if onto is None else out + onto
         out = out.relu() if relu else out
         return interleave_channels(out) if interleave else out
@@ -92,14 +92,14 @@ def convolve(
     if _is_product(x, weight, steps, padding):
         out = _product(x, weight[:, :, 0, 0], bias)
     else:
-        out = convolve_by_torch(x, weight, bias, steps, padding)
+        out = torch_conv2d(x, weight, bias, steps, padding)
     if onto is not None:
         out.add_(onto)
     out = out.relu_() if relu else out
     return interleave_channels(out) if interleave else out
 
 
-def convolve_by_torch(
+def torch_conv2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,

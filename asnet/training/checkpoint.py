@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from asnet.errors import WeightsError
 from asnet.networks.safetensors_files import read_safetensors, write_safetensors
+from asnet.networks.weights import check_fit
 
-FORMAT = "asnet-checkpoint-1"
+FORMAT = "asnet-checkpoint-2"
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and state to `path`, replacing the file there in one step.
+    """Write tensors and state to `path` atomically.
 
     Raises
     ------
@@ -82,13 +83,5 @@ def restore_module(module: nn.Module, prefix: str, tensors: dict[str, Tensor], p
         If names or shapes are not those of the module.
     """
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    expected = module.state_dict()
-    wrong = sorted(own.keys() ^ expected.keys()) + [
-        name for name in own.keys() & expected.keys() if own[name].shape != expected[name].shape
-    ]
-    if wrong:
-        raise WeightsError(
-            f"the checkpoint {path} was made with another network configuration; "
-            f"{len(wrong)} tensors differ, the first is {wrong[0]}"
-        )
+    check_fit(f"the checkpoint {path} was made with another network configuration: it", module, own)
     module.load_state_dict(own)

@@ -50,7 +50,7 @@ class Processes:
         Raises
         ------
         DeviceError
-            If the environment of torchrun is incomplete or the processes do not find each other.
+            If the environment of torchrun is incomplete or distributed initialisation fails.
         """
         if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
             return Processes()
@@ -62,7 +62,7 @@ class Processes:
             if processes.count > 1 and not distributed.is_initialized():
                 distributed.init_process_group("nccl" if on_gpu else "gloo")
         except (RuntimeError, ValueError) as error:
-            raise DeviceError(f"the processes of the run do not find each other: {error}") from None
+            raise DeviceError(f"distributed initialisation failed: {error}") from None
         return processes
 
     def device(self, name: str) -> torch.device:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from asnet.errors import ConfigurationError, WeightsError
-from asnet.files import replaced_in_one_step
+from asnet.files import atomic_write
 
 
 class Progress:
@@ -173,5 +173,5 @@ def _cut_log(path: Path, step: int) -> None:
             continue  # the last line of a run that was killed
         if record.get("step", 0) <= step:
             kept.append(line + "\n")
-    with replaced_in_one_step(path, WeightsError) as partial:
+    with atomic_write(path, WeightsError) as partial:
         partial.write_text("".join(kept), encoding="utf-8")

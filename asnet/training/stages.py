@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 from asnet.data.batches import Batch
 from asnet.data.blur_kernels import support_size
-from asnet.networks.configurations import ASNetConfig
+from asnet.networks.config import ASNetConfig
 from asnet.networks.pair import DeblurNetwork
 from asnet.networks.size_classifier import SizeClassifier, SizeClassifierConfig
-from asnet.training.configuration import Stage, TrainingConfig
 from asnet.training.losses import IMAGE_LOSSES, KERNEL_LOSSES, class_cross_entropy
+from asnet.training.recipe import Stage, TrainingConfig
 
 #: What a run trains: a pair, in three stages, or a size classifier.
 TrainedNetworks = DeblurNetwork | SizeClassifier

@@ -12,9 +12,8 @@ from torch import Tensor
 from asnet.data.batches import Batch, BatchSource
 from asnet.data.examples import Example
 from asnet.data.kernel_estimates import KernelEstimates
-from asnet.data.photographs import Photographs
+from asnet.data.photograph_pool import Photographs
 from asnet.errors import ConfigurationError, InputError
-from asnet.training.averaging import WeightAverage
 from asnet.training.checkpoint import (
     load_checkpoint,
     module_tensors,
@@ -23,19 +22,20 @@ from asnet.training.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
-from asnet.training.configuration import TrainingConfig
 from asnet.training.distributed import Processes
-from asnet.training.products import load_initial_weights, source_revision, write_weights
+from asnet.training.ema import ExponentialMovingAverage
 from asnet.training.progress import Progress
+from asnet.training.recipe import TrainingConfig
+from asnet.training.run_weights import load_initial_weights, source_revision, write_weights
 from asnet.training.schedule import LearningRate
-from asnet.training.sheet import write_sheet
 from asnet.training.stages import TrainedNetworks, new_network, stage_losses, trained_module
 from asnet.training.validation import CRITERIA, is_better, make_examples, validate
+from asnet.training.visualisation import write_visualisation
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best.safetensors"
 LAST = "last.safetensors"
-SHEETS = "sheets"
+VISUALISATIONS = "visualisations"
 
 #: A killed run loses no more than this, even in the middle of a long epoch.
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
@@ -56,8 +56,8 @@ class Trainer:
     """One training run in a folder of its own.
 
     The folder holds "checkpoint.safetensors" (everything, to continue from), "last.safetensors" and
-    "best.safetensors" (weights of the whole pair, or of the classifier), "metrics.jsonl" and "sheets" (a
-    picture sheet for each validation that makes images).
+    "best.safetensors" (weights of the whole pair, or of the classifier), "metrics.jsonl" and
+    "visualisations" (a picture of each validation that makes images).
 
     After the initial weights, which come from the seed, all random numbers are those of the data, which are a
     function of the seed, the step and the process: a run that was stopped and continued has the bits of one
@@ -139,9 +139,9 @@ class Trainer:
             factor=config.factor,
         )
         # Validated and saved in place of the trained weights, if an average is kept.
-        self.judged = copy.deepcopy(self.network) if config.average_decay else self.network
-        self.average = WeightAverage(
-            self.trained, trained_module(config.stage, self.judged), config.average_decay
+        self.judged = copy.deepcopy(self.network) if config.ema_decay else self.network
+        self.average = ExponentialMovingAverage(
+            self.trained, trained_module(config.stage, self.judged), config.ema_decay
         )
 
         self.step = 0
@@ -295,8 +295,10 @@ class Trainer:
             means = result.means()
             progress.validation(self.step, means, result.per_photograph())
             if self.processes.leads and result.pictures:
-                (self.folder / SHEETS).mkdir(exist_ok=True)
-                write_sheet(self.folder / SHEETS / f"step-{self.step:08d}.png", result.pictures)
+                (self.folder / VISUALISATIONS).mkdir(exist_ok=True)
+                write_visualisation(
+                    self.folder / VISUALISATIONS / f"step-{self.step:08d}.png", result.pictures
+                )
             if is_better(means[CRITERIA[config.stage]], self.best):
                 self.best = means[CRITERIA[config.stage]]
                 self._write_weights(BEST, means)
@@ -330,7 +332,7 @@ class Trainer:
             "epoch_loss": self.epoch_loss,
         }
         if self.judged is not self.network:
-            tensors |= module_tensors(self.judged, "average.")
+            tensors |= module_tensors(self.judged, "ema.")
         state: dict[str, Any] = {
             "stage": self.config.stage,
             "configuration": self.config.to_table(),
@@ -352,7 +354,7 @@ class Trainer:
             )
         restore_module(self.network, "network.", tensors, path)
         if self.judged is not self.network:
-            restore_module(self.judged, "average.", tensors, path)
+            restore_module(self.judged, "ema.", tensors, path)
         restore_optimiser(self.optimiser, self.names, tensors)
         self.learning_rate.restore(state["learning_rate"])
         self.step = state["step"]

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from asnet.data.blur_kernels import sample_blur_kernels, support_size
 from asnet.data.examples import Example, blurred_examples
-from asnet.data.photographs import Photographs
+from asnet.data.photograph_pool import Photographs
 from asnet.errors import InputError
 from asnet.evaluation.metrics import kernel_similarity, psnr, self_symmetry
-from asnet.networks.configurations import ASNetConfig
+from asnet.networks.config import ASNetConfig
 from asnet.networks.pair import DeblurNetwork
 from asnet.networks.size_classifier import SizeClassifier
 from asnet.networks.wiener import wiener_deconvolution
-from asnet.training.configuration import Stage, TrainingConfig
 from asnet.training.distributed import Processes
 from asnet.training.losses import class_cross_entropy
+from asnet.training.recipe import Stage, TrainingConfig
 from asnet.training.stages import TrainedNetworks
 
 #: Regularisation strengths of the Wiener comparison where the synthesis network has none of its own.
@@ -47,13 +47,13 @@ MEASURES: dict[Stage, tuple[str, ...]] = {
     "classifier": ("accuracy", "cross_entropy"),
 }
 
-#: Photographs that appear in the picture sheet.
+#: Photographs that appear in the visualisation.
 SHEET_ROWS = 4
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One row of the picture sheet on the CPU: images (3, H, W), kernels (K, K)."""
+    """One row of the visualisation on the CPU: images (3, H, W), kernels (K, K)."""
 
     name: str
     blurred: Tensor
@@ -76,7 +76,7 @@ class Validation:
         For each measure one float64 value a photograph; PSNR in dB, cross entropy in nats, and as accuracy
         whether the class was right, 1 or 0.
     pictures : tuple of Picture
-        For the sheet; a size classifier makes none.
+        For the visualisation; a size classifier makes none.
     """
 
     names: tuple[str, ...]

@@ -19,9 +19,10 @@ from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 
 from asnet import __version__
-from asnet.deblurrer import Deblurrer, Progress
-from asnet.imaging import line_kernel, write_kernel
-from asnet.imaging.kernel_search import Finding
+from asnet.deblurring.deblurrer import Deblurrer, Progress
+from asnet.deblurring.kernel_search import Status
+from asnet.deblurring.line_kernels import line_kernel
+from asnet.imaging import write_kernel
 from asnet.web.deblurring import Outcome, deblur_upload
 from asnet.web.form import DeblurForm, check_fields
 from asnet.web.guard import Guard
@@ -86,7 +87,7 @@ class JobResult(BaseModel):
     scale: int = Field(
         description="Factor by which the photograph was downscaled, or at which it was judged."
     )
-    finding: Finding = Field(description="A photograph that is 'sharp' or 'unclear' is left as it is.")
+    status: Status = Field(description="A photograph that is 'sharp' or 'unclear' is left as it is.")
     notes: list[str] = Field(description="What could not be kept of the photograph's file, in sentences.")
 
 
@@ -150,7 +151,7 @@ class _Service:
                 kernel_size=outcome.kernel_size,
                 kernel_extent=outcome.kernel_extent,
                 scale=outcome.scale,
-                finding=outcome.finding,
+                status=outcome.status,
                 notes=list(outcome.notes),
             ),
         )
@@ -208,7 +209,7 @@ def _add_deblur(application: FastAPI, service: _Service) -> None:
                 "description": "The deblurred photograph in the uploaded one's format (JPEG of HEIC, AVIF).",
                 "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
                 "headers": {
-                    "X-Asnet-Finding": {
+                    "X-Asnet-Status": {
                         "description": "blurred, sharp or unclear",
                         "schema": {"type": "string"},
                     },
@@ -238,7 +239,7 @@ def _add_deblur(application: FastAPI, service: _Service) -> None:
             job.outcome.files["result"],
             filename=job.outcome.result_name,
             headers={
-                "X-Asnet-Finding": job.outcome.finding,
+                "X-Asnet-Status": job.outcome.status,
                 "X-Asnet-Scale": str(job.outcome.scale),
                 "X-Asnet-Notes": json.dumps([*job.outcome.notes, *job.outcome.remarks]),
             },

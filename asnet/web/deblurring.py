@@ -5,13 +5,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from asnet.deblurrer import Deblurrer, Progress, remarks
+from asnet.deblurring.deblurrer import Deblurrer, Progress, remarks
+from asnet.deblurring.kernel_search import Scale, Status
+from asnet.deblurring.regions import Region
+from asnet.deblurring.resampling import kernel_extent, shown_kernel
 from asnet.errors import InputError
 from asnet.imaging import (
     PHOTOGRAPH_SUFFIXES,
     READABLE_SUFFIXES,
     Photograph,
-    Region,
     kernel_picture,
     read_kernel,
     read_photograph,
@@ -21,8 +23,6 @@ from asnet.imaging import (
     write_picture,
 )
 from asnet.imaging.decoding import read_size
-from asnet.imaging.kernel_search import Finding, Scale
-from asnet.imaging.resampling import kernel_extent, shown_kernel
 
 #: Largest side in pixels of an uploaded blur kernel.
 LARGEST_KERNEL = 1024
@@ -65,12 +65,12 @@ class Outcome:
         Pixels of the photograph, upright.
     kernel_size, kernel_extent : int
         Side of the blur kernel's grid, and of what the kernel takes up of it.
-    scale, finding
-        See `asnet.deblurrer.Deblurred`.
+    scale, status
+        See `asnet.deblurring.deblurrer.Deblurred`.
     notes : tuple of str
         What could not be kept of the photograph's file, in sentences.
     remarks : tuple of str
-        What finding and scale mean, in sentences.
+        What status and scale mean, in sentences.
     """
 
     result_name: str
@@ -80,7 +80,7 @@ class Outcome:
     kernel_size: int
     kernel_extent: int
     scale: int
-    finding: Finding
+    status: Status
     notes: tuple[str, ...]
     remarks: tuple[str, ...]
 
@@ -101,7 +101,7 @@ def deblur_upload(
     previews : bool
         Also write photograph, result and the kernel without its empty borders as a browser can show them.
     progress : callable
-        See `asnet.deblurrer.Progress`.
+        See `asnet.deblurring.deblurrer.Progress`.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def deblur_upload(
     restored = replace(photograph, pixels=deblurred.image)
     result_name = _result_name(request.name, photograph.own_format)
     files = {"result": folder / f"result{Path(result_name).suffix}"}
-    if deblurred.finding != "blurred" and photograph.format == photograph.own_format:
+    if deblurred.status != "blurred" and photograph.format == photograph.own_format:
         # Byte for byte: nothing is lost, and nothing is to be said of what reading would lose.
         write_bytes(files["result"], request.photograph.read_bytes())
     else:
@@ -153,7 +153,7 @@ def deblur_upload(
         kernel_size=deblurred.kernel.shape[-1],
         kernel_extent=kernel_extent(deblurred.kernel),
         scale=deblurred.scale,
-        finding=deblurred.finding,
+        status=deblurred.status,
         notes=tuple(notes),
         remarks=tuple(remarks(deblurred, request.name, request.scale)),
     )

@@ -8,8 +8,9 @@ from typing import Annotated
 
 from fastapi import File, Form, Request, UploadFile
 
+from asnet.deblurring.line_kernels import parse_line
+from asnet.deblurring.regions import Region
 from asnet.errors import AsnetError, InputError
-from asnet.imaging import Region, parse_line
 from asnet.web.deblurring import DeblurRequest
 
 #: What a photograph may be.

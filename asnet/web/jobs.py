@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torch.overrides import TorchFunctionMode
 
-from asnet.deblurrer import Progress
+from asnet.deblurring.deblurrer import Progress
 from asnet.errors import AsnetError, is_out_of_memory
 from asnet.web.deblurring import DeblurRequest, Outcome
 
@@ -64,7 +64,7 @@ class Job:
     Parameters
     ----------
     request : DeblurRequest
-        What is to be done; the folder of its photograph is deleted with the job.
+        The request; the folder of its photograph is deleted with the job.
     previews : bool
         See `deblur_upload`.
     """

@@ -1,4 +1,4 @@
-"""What is answered to requests that cannot be done: a status and one sentence."""
+"""Error responses: a status and one sentence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +37,7 @@ _MEANINGS = {
 
 
 class Problem(BaseModel):
-    """Why a request could not be done."""
+    """Body of an error response."""
 
     detail: str = Field(description="One sentence fit to be shown.")
 
@@ -48,7 +48,7 @@ def described_problems(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 
 def add_problems(application: FastAPI) -> None:
-    """Let an application answer whatever fails with a `Problem`, in no library's own words."""
+    """Answer every failure of an application with a `Problem`."""
 
     @application.exception_handler(AsnetError)
     async def say(_: Request, error: AsnetError) -> JSONResponse:

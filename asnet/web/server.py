@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import uvicorn
 from fastapi import FastAPI
 
-from asnet.deblurrer import Deblurrer
+from asnet.deblurring.deblurrer import Deblurrer
 from asnet.errors import AsnetError
 from asnet.web.application import Limits, create_application
 

@@ -54,7 +54,7 @@ def test_every_photograph_is_scored_and_shown(
     assert all(0 < row["similarity"] <= 1 and row["reference_size"] == 5 for row in rows)
     good = sum(row["similarity"] >= 0.9 for row in rows)
     assert (content["summary"]["photographs"], content["summary"]["good"]) == (5, good)
-    assert sum(content["summary"]["findings"].values()) == 5
+    assert sum(content["summary"]["statuses"].values()) == 5
     first, second = (Image.open(sheets / f"sheet{number}.png") for number in (1, 2))
     assert first.width == second.width
     assert first.height > 3 * second.height
@@ -84,7 +84,7 @@ def test_a_true_kernel_is_similar_and_a_flipped_one_is_not(
             return torch.nn.functional.pad(crooked_kernel(0), (4, 2, 3, 3))
 
         def deblur(self, image: torch.Tensor) -> object:
-            from asnet.deblurrer import Deblurred
+            from asnet.deblurring.deblurrer import Deblurred
 
             return Deblurred(image, torch.ones(1, 1), 1, "sharp")
 

@@ -138,7 +138,7 @@ def test_every_case_is_measured_and_written(
     assert summary["blind_gain"] == pytest.approx(
         sum(row["blind"] - row["blurred"] for row in content["results"]) / 4
     )
-    assert sum(summary["findings"].values()) == 4
+    assert sum(summary["statuses"].values()) == 4
     text = json.loads((tmp_path / "results" / "restoration_small_small_text.json").read_text())
     assert len(text["results"]) == 6
     assert 0 < text["summary"]["ring_blurred"] < 1
@@ -156,10 +156,10 @@ def test_what_is_found_sharp_counts_as_left_alone(
     small_weights: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from asnet.deblurrer import Deblurred, Deblurrer
-    from asnet.networks import load_network
+    from asnet.deblurring.deblurrer import Deblurred, Deblurrer
+    from asnet.networks import DeblurNetwork, load_networks
 
-    network = load_network(small_weights)
+    network = load_networks(small_weights, DeblurNetwork)
     (example,) = examples(restoration, photographs, "small", "plain", "1")
     own = Deblurrer.deblur
 
@@ -170,7 +170,7 @@ def test_what_is_found_sharp_counts_as_left_alone(
 
     monkeypatch.setattr(Deblurrer, "deblur", sharp)
     row = restoration.restore(Deblurrer(network), network, example)
-    assert row["finding"] == "sharp"
+    assert row["status"] == "sharp"
     assert row["deblurred"] == pytest.approx(row["blurred"])
     assert row["blind"] != pytest.approx(row["blurred"])
     assert row["ring_deblurred"] == pytest.approx(row["ring_blurred"], nan_ok=True)

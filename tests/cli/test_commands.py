@@ -13,7 +13,8 @@ from PIL import ExifTags, Image
 
 from asnet import Deblurrer, __version__
 from asnet.cli.main import main
-from asnet.imaging import comparison_size, read_kernel
+from asnet.deblurring.comparison import comparison_size
+from asnet.imaging import read_kernel
 
 
 def picture(height: int = 33, width: int = 41, mode: str = "RGB", seed: int = 0) -> Image.Image:
@@ -116,7 +117,7 @@ def test_a_folder_is_done_but_for_its_broken_file(
     assert names(folder) == ["a.png", "b.jpg", "c.tif", "notes.txt"]
     errors = capsys.readouterr().err
     assert "b.jpg is truncated or damaged" in errors
-    assert "1 of 3 photographs could not be done" in errors
+    assert "1 of 3 photographs failed" in errors
     assert "deblurring" in errors
 
 
@@ -250,7 +251,7 @@ def test_unusable_photographs(
         ("photo.png", "inputs are never overwritten"),
         ("./sub/../photo.png", "inputs are never overwritten"),
         ("link.png", "inputs are never overwritten"),
-        ("taken.png", "exists already; --overwrite replaces it"),
+        ("taken.png", "exists; --overwrite replaces it"),
         ("sharp.gif", "must end with one of .jpg"),
         ("sharp", "must end with one of .jpg"),
         ("taken.png/sharp.png", "cannot make the folder"),
@@ -316,7 +317,7 @@ def test_several_photographs_need_separate_results(
     file = tmp_path / "file.png"
     file.write_bytes(b"")
     assert main(["deblur", str(folder), "-o", str(file), *model]) == 1
-    assert "need a folder to go to" in one_sentence(capsys)
+    assert "need an output folder" in one_sentence(capsys)
 
 
 def test_a_folder_without_photographs(
@@ -337,7 +338,7 @@ def test_a_folder_without_photographs(
         (["--kernel", "black.png"], "black.png holds no blur kernel"),
         (["--tile-size", "8"], "tile_size must be at least"),
         (["--region", "0,0,50,20"], "must lie in the image of 41x33 pixels"),
-        (["--region", "0,0,20,20", "--line", "5,3"], "but the kernel is given"),
+        (["--region", "0,0,20,20", "--line", "5,3"], "with a given blur kernel"),
     ],
 )
 def test_unusable_options(
@@ -388,7 +389,7 @@ def test_sampled_kernels_as_folder_and_sheet(tmp_path: Path, capsys: pytest.Capt
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == sheet.height > 2 * 90
     assert main(["sample-kernels", "4", "-o", str(tmp_path / "sheet.png")]) == 1
-    assert "exists already" in one_sentence(capsys)
+    assert "exists" in one_sentence(capsys)
     assert main(["sample-kernels", "4", "-o", str(tmp_path / "x.png"), "--canvas", "8"]) == 1
     assert "must be odd" in one_sentence(capsys)
     assert main(["sample-kernels", "0", "-o", str(tmp_path / "x.png")]) == 1

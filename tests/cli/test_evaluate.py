@@ -21,7 +21,7 @@ from benchmark_data import (
 from messages import one_sentence
 
 from asnet.cli.main import main
-from asnet.deblurrer import Deblurrer
+from asnet.deblurring.deblurrer import Deblurrer
 from asnet.evaluation.levin import Levin
 from asnet.imaging import write_kernel
 
@@ -71,7 +71,7 @@ def test_levin_is_deblurred_and_scored(
     scores = json.loads((out / "scores.json").read_text())
     for row, image in zip(rows, scores["images"], strict=True):
         assert float(row["error_ratio"]) == image["error_ratio"]
-        assert image["error_ratio"] == pytest.approx(image["ssd"] / image["ssd_twin"])
+        assert image["error_ratio"] == pytest.approx(image["ssd"] / image["ssd_reference"])
         assert row["scale"] == "1"
     mean = sum(image["psnr"] for image in scores["images"]) / 4
     assert scores["summary"]["psnr"] == pytest.approx(mean)
@@ -93,21 +93,21 @@ def test_saved_images_score_the_same_as_given_results(tmp_path: Path, levin: Pat
     assert "| **images** |" in (second / "table.md").read_text()
 
 
-def test_given_twins_need_no_model(tmp_path: Path, levin: Path) -> None:
-    results, twins = tmp_path / "mine", tmp_path / "mine-with-true-kernels"
+def test_given_references_need_no_model(tmp_path: Path, levin: Path) -> None:
+    results, references = tmp_path / "mine", tmp_path / "mine-with-true-kernels"
     for image in (1, 2):
         sharp = scene(48, 48, channels=1, seed=image)
         for kernel in (1, 2):
             # Saved in colour, as some methods do.
             save(results / f"im{image}_kernel{kernel}_img.png", 0.9 * sharp.expand(3, -1, -1))
-            save(twins / f"im{image}_kernel{kernel}_img.png", 0.95 * sharp)
+            save(references / f"im{image}_kernel{kernel}_img.png", 0.95 * sharp)
     out = tmp_path / "scores"
     command = ["evaluate", "levin", "--data", str(levin), "-o", str(out), "--model", "there is none"]
-    assert main([*command, "--results", str(results), "--twins", str(twins)]) == 0
+    assert main([*command, "--results", str(results), "--references", str(references)]) == 0
     scores = json.loads((out / "scores.json").read_text())
     assert scores["summary"]["error_ratio"] == pytest.approx(4, rel=0.15)
     assert "weights" not in scores["run"]
-    assert "twins: those in mine-with-true-kernels" in (out / "table.md").read_text()
+    assert "references: those in mine-with-true-kernels" in (out / "table.md").read_text()
 
 
 def test_kernels_may_be_given(tmp_path: Path, levin: Path, model: list[str], deblurred: list[bool]) -> None:
@@ -214,7 +214,7 @@ def test_other_results_are_not_mixed_in(
     for path in levin.glob("*.png"):
         save(results / path.name, scene(48, 48, channels=1))
     command = ["evaluate", "levin", "--data", str(levin), "-o", str(out), "--results", str(results)]
-    command += ["--twins", str(results)]
+    command += ["--references", str(results)]
     assert main(command) == 0
     before = contents(out)
     capsys.readouterr()
@@ -281,7 +281,7 @@ def test_missing_files_are_all_named_before_anything_runs(
     [
         (["--data", "nowhere"], "there is no folder nowhere"),
         (["--results", "nowhere"], "there is no folder nowhere"),
-        (["--twins", "."], "--twins needs --results"),
+        (["--references", "."], "--references needs --results"),
         (["--rotate-kernels"], "--rotate-kernels needs --kernels"),
         (["--results", "levin", "--save-images"], "--results deblurs none"),
         (["-o", "file"], "must be a folder, but it is a file"),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from asnet.cli import batch
 from asnet.cli.main import main
-from asnet.deblurrer import Deblurrer
+from asnet.deblurring.deblurrer import Deblurrer
 from asnet.imaging.containers import Chunk, joined_png
 
 
@@ -124,7 +124,7 @@ def test_a_run_that_was_stopped_goes_on(
     assert len(first) == 2
     assert main(arguments) == 0
     assert len(done) == 4
-    assert "2 of 3 photographs are done already" in capsys.readouterr().err
+    assert "2 of 3 photographs skipped: their outputs exist" in capsys.readouterr().err
     assert len(files(target)) == 3
     assert {name: (target / name).stat().st_mtime_ns for name in first} == first
     assert main(arguments) == 0
@@ -307,7 +307,7 @@ def test_several_at_a_time_give_what_one_at_a_time_gives(
     (folder / "broken.png").write_bytes(b"none")
     assert main(["deblur", str(folder), "-o", str(tmp_path / "one"), *model]) == 1
     assert main(["deblur", str(folder), "-o", str(tmp_path / "more"), "--jobs", "3", *model]) == 1
-    assert capsys.readouterr().err.count("1 of 6 photographs could not be done") == 2
+    assert capsys.readouterr().err.count("1 of 6 photographs failed") == 2
     assert files(tmp_path / "one") == files(tmp_path / "more")
     for name in files(tmp_path / "one"):
         pair = [numpy.asarray(Image.open(tmp_path / run / name)).astype(int) for run in ("one", "more")]
@@ -333,7 +333,7 @@ def test_jobs_are_fewer_where_memory_is_short(
     done = []
     assert batch.work_through(["a", "b"], lambda item: done.append(item) or [], Path, "doing", jobs=2) == 0
     assert done == ["a", "b"]
-    assert "memory for 1 instead of 2" in capsys.readouterr().err
+    assert "--jobs 2 reduced to 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

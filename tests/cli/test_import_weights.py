@@ -13,7 +13,7 @@ from torch import Tensor
 
 from asnet import Deblurrer
 from asnet.cli.main import main
-from asnet.networks import AnalysisConfig, ASNetConfig, DeblurNetwork, load_network, read_header
+from asnet.networks import AnalysisConfig, ASNetConfig, DeblurNetwork, load_networks, read_header
 
 h5py = pytest.importorskip("h5py")
 
@@ -122,7 +122,7 @@ def test_every_array_arrives_at_its_place(
 ) -> None:
     output = tmp_path / "new" / "released.safetensors"
     assert imported(*keras_files, "-o", output) == 0
-    loaded = load_network(output)
+    loaded = load_networks(output, DeblurNetwork)
     assert loaded.config == network.config
     torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
     assert read_header(output).revision == "imported from analysis_weights.h5 and synthesis_weights.h5"
@@ -272,7 +272,9 @@ def test_numbers_of_another_type_or_byte_order_are_converted(
         layer["kernel:0"] = values.astype(">f8")
     output = tmp_path / "released.safetensors"
     assert imported(*keras_files, "-o", output) == 0
-    torch.testing.assert_close(load_network(output).state_dict(), network.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(
+        load_networks(output, DeblurNetwork).state_dict(), network.state_dict(), rtol=0, atol=0
+    )
 
 
 def test_files_of_another_layout_are_named(

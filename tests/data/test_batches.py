@@ -11,7 +11,7 @@ from asnet.data.batches import BatchSource
 from asnet.data.blur_kernels import BlurKernelConfig, support_size
 from asnet.data.degradation import DegradationConfig, blur
 from asnet.data.kernel_estimates import KernelEstimates
-from asnet.data.photographs import Photographs
+from asnet.data.photograph_pool import Photographs
 from asnet.errors import InputError
 
 

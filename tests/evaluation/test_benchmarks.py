@@ -134,16 +134,16 @@ def test_levin_error_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     scores = benchmark.score(case, truth + 0.02, torch.roll(truth, (2, -4), (1, 2)) + 0.01)
     pixels = (48 - 30) ** 2
     assert scores["ssd"] == pytest.approx(pixels * 0.02**2, rel=1e-4)
-    assert scores["ssd_twin"] == pytest.approx(pixels * 0.01**2, rel=1e-4)
+    assert scores["ssd_reference"] == pytest.approx(pixels * 0.01**2, rel=1e-4)
     assert scores["error_ratio"] == pytest.approx(4, rel=1e-3)
     assert scores["psnr"] == pytest.approx(-20 * math.log10(0.02), abs=1e-3)
-    assert scores["psnr_twin"] == pytest.approx(40, abs=1e-3)
+    assert scores["psnr_reference"] == pytest.approx(40, abs=1e-3)
 
 
 def test_success_counts_ratios_at_the_limit() -> None:
     ratios = [0.5, 1.5, 1.6, 2.0, 2.5, 3.0, 3.1, 9.0]
     scores = {
-        str(index): {"psnr": 20.0 + index, "psnr_twin": 30.0, "error_ratio": ratio}
+        str(index): {"psnr": 20.0 + index, "psnr_reference": 30.0, "error_ratio": ratio}
         for index, ratio in enumerate(ratios)
     }
     summary = Levin().summarise(scores)
@@ -152,7 +152,7 @@ def test_success_counts_ratios_at_the_limit() -> None:
     assert summary["error_ratio"] == pytest.approx(sum(ratios) / 8)
 
 
-def test_error_ratios_of_perfect_twins() -> None:
+def test_error_ratios_of_perfect_references() -> None:
     assert [error_ratio(3, 2), error_ratio(0, 2), error_ratio(0, 0), error_ratio(1, 0)] == [
         1.5,
         0,
@@ -188,7 +188,7 @@ def test_sun_finds_the_cropped_ground_truth(tmp_path: Path, monkeypatch: pytest.
     # Eight bits round the ground truth.
     assert scores["ssd"] == pytest.approx(40 * 60 * 0.03**2, rel=0.02)
     assert scores["error_ratio"] == pytest.approx(9, rel=0.1)
-    assert scores["psnr_twin"] == pytest.approx(40, abs=0.3)
+    assert scores["psnr_reference"] == pytest.approx(40, abs=0.3)
     # A ground truth of the whole size is cropped here.
     save(folder / "img1_groundtruth_img.png", whole)
     assert benchmark.score(found(benchmark, folder)[0], whole + 0.03, whole + 0.01) == pytest.approx(

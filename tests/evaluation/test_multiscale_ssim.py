@@ -103,7 +103,7 @@ def test_the_order_of_the_images_does_not_matter() -> None:
 
 
 def test_images_that_cannot_be_compared() -> None:
-    with pytest.raises(InputError, match="161x161 pixels, not 200x160"):
+    with pytest.raises(InputError, match="161x161 pixels, got 200x160"):
         multiscale_ssim(*(torch.zeros(160, 200, dtype=torch.float64) for _ in range(2)))
     with pytest.raises(InputError, match=r"\(170, 170\) and \(170, 171\)"):
         multiscale_ssim(

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from asnet.deblurring.resampling import kernel_extent, scale_kernel
 from asnet.errors import ImageFileError, InputError
 from asnet.imaging import fit_kernel, kernel_sheet, read_kernel, write_kernel
-from asnet.imaging.resampling import kernel_extent, scale_kernel
 
 
 def spot(size: int = 7) -> torch.Tensor:

@@ -131,7 +131,7 @@ def key_of(command: Sequence[str], source: Path) -> str:
 
 
 def make(target: Path, command: Sequence[str], what: str) -> None:
-    """Runs a command that writes `target`, which appears whole or not at all; nothing if it is there."""
+    """Run a command that writes `target` atomically, unless `target` exists."""
     if not target.is_file():
         target.parent.mkdir(exist_ok=True)
         unfinished = target.with_suffix(f".{os.getpid()}")
@@ -210,7 +210,7 @@ def build_module() -> Path:
 
 
 def build_operators() -> Path:
-    """The host entries of csrc/cuda as a library of torch operators `asnet_cuda_on_cpu` for CPU tensors.
+    """The CUDA host entries of csrc as a library of torch operators `asnet_cuda_on_cpu` for CPU tensors.
 
     Raises
     ------
@@ -226,7 +226,7 @@ def build_operators() -> Path:
         f"-I{ROOT / 'csrc'}",
         f"-isystem{packages / 'include'}",
     ]
-    entries = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+    entries = sorted((ROOT / "csrc").glob("*/cuda/*.cu"))
     sources = [ROOT / "csrc" / "schemas.cpp", HEADER.parent / "library.cpp", *entries]
     libraries = [f"-L{packages / 'lib'}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu"]
     return link("asnet_cuda_on_cpu", sources, flags, libraries)

@@ -29,7 +29,7 @@ def kernels() -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="session")
 def cuda_operators() -> SimpleNamespace:
-    """``torch.ops.asnet_cuda_on_cpu``: the host entries of csrc/cuda for CPU tensors."""
+    """``torch.ops.asnet_cuda_on_cpu``: the CUDA host entries of csrc for CPU tensors."""
     import torch
 
     try:

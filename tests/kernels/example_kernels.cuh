@@ -1,7 +1,7 @@
 // The example of README.md: every row of an image reversed, through shared memory.
 #pragma once
 
-#include "cuda/device.cuh"
+#include "common/cuda/device.cuh"
 
 namespace asnet::cuda {
 

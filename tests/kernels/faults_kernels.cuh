@@ -1,7 +1,7 @@
 // Kernels with one fault each, and the same mended: proof that the checks find what they are for (test_faults.py).
 #pragma once
 
-#include "cuda/device.cuh"
+#include "common/cuda/device.cuh"
 
 namespace asnet::cuda {
 

@@ -18,7 +18,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-CUDA = Path(__file__).resolve().parents[2] / "csrc" / "cuda"
+CUDA = Path(__file__).resolve().parents[2] / "csrc"
 
 LIMIT_LINE = re.compile(r"// ptxas limits: registers (\d+), shared (\d+)(?:, stack (\d+))?")
 LAUNCH_BOUNDS = re.compile(r"__launch_bounds__\((?:[^()]|\([^()]*\))*\)")
@@ -61,8 +61,8 @@ def limits_in(source: str) -> dict[str, Limits | None]:
 
 
 def all_limits() -> dict[str, Limits | None]:
-    """Every kernel of csrc/cuda."""
-    sources = sorted([*CUDA.glob("*.cuh"), *CUDA.glob("*.cu")])
+    """Every CUDA kernel of csrc."""
+    sources = sorted([*CUDA.rglob("*.cuh"), *CUDA.rglob("*.cu")])
     return {kernel: limit for path in sources for kernel, limit in limits_in(path.read_text()).items()}
 
 

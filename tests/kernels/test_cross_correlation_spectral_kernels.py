@@ -1,7 +1,7 @@
 """The kernels of the spectral cross-correlation: each against NumPy, then all with its transforms between.
 
 Groups of tiles stand at the edges of images, whole and cut, of odd sizes; see the layouts in
-csrc/cuda/cross_correlation_spectral_layout.cuh.
+csrc/cross_correlation/cuda/cross_correlation_spectral_layout.cuh.
 """
 
 import itertools

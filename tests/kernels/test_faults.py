@@ -1,4 +1,4 @@
-"""The checks find what they are for: each kernel of faults_kernels.cuh is caught, its mended twin passes."""
+"""The checks find what they are for: each kernel of faults_kernels.cuh is caught, the fixed one passes."""
 
 import re
 from pathlib import Path

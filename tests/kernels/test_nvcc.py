@@ -132,7 +132,7 @@ def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     torch = setup.find_torch()
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ASNET_CUDA_ARCHITECTURES", raising=False)
-        steps = builder.cuda_objects(nvcc, [str(path) for path in sorted(CUDA.glob("*.cu"))], torch)
+        steps = builder.cuda_objects(nvcc, [str(path) for path in sorted(CUDA.rglob("*.cu"))], torch)
     commands = [step.command for step in steps]
     for command in commands:
         command[1:1] = ["-Xptxas", "-v", "-I", str(ROOT / "csrc")]
@@ -186,7 +186,7 @@ def test_without_a_device_one_sentence_says_so(tmp_path):
         pytest.skip("nothing asks for a device: no nvcc on PATH, in NVCC or under CUDA_HOME")
     source, program = tmp_path / "question.cu", tmp_path / "question"
     source.write_text(
-        '#include <cstdio>\n#include "cuda/host.h"\n'
+        '#include <cstdio>\n#include "common/cuda/host.h"\n'
         "int main() try { return asnet::cuda::multiprocessors(); }\n"
         "catch (const std::exception& error) { std::puts(error.what()); return 3; }\n"
     )

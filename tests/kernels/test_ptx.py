@@ -99,7 +99,7 @@ def emitted() -> dict[str, Path]:
         compiler()
     except BuildError as error:
         pytest.skip(f"PTX is not run: {error}")
-    sources = [ROOT / "csrc" / "cuda" / f"{operator}.cu" for operator in KERNELS]
+    sources = [ROOT / "csrc" / operator / "cuda" / f"{operator}.cu" for operator in KERNELS]
     with ThreadPoolExecutor(jobs()) as pool:
         return dict(zip(KERNELS, pool.map(emit_ptx, sources), strict=True))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
-from asnet.networks.configurations import LARGEST_DESCRIBED
+from asnet.networks.config import LARGEST_DESCRIBED
 from asnet.networks.guidance import (
     DESCRIPTION_WIDTH,
     RESOLUTIONS,

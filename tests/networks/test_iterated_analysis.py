@@ -11,8 +11,8 @@ from asnet.data.degradation import blur
 from asnet.errors import ConfigurationError
 from asnet.evaluation.metrics import kernel_similarity
 from asnet.networks import iterated_analysis
+from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
-from asnet.networks.iterated_analysis_configuration import IteratedAnalysisConfig
 from asnet.networks.kernel_grids import rms_radius
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sharp.jpg"

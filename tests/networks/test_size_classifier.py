@@ -17,8 +17,7 @@ from asnet.networks import (
     DeblurNetwork,
     SizeClassifier,
     SizeClassifierConfig,
-    load_classifier,
-    load_network,
+    load_networks,
     read_header,
     save_weights,
 )
@@ -78,7 +77,7 @@ def test_a_classifier_comes_back_from_its_file(tmp_path: Path) -> None:
     network = small_classifier()
     path = tmp_path / "classifier.safetensors"
     save_weights(path, network, training_data="noise", revision="1")
-    loaded = load_classifier(path)
+    loaded = load_networks(path, SizeClassifier)
     assert loaded.config == network.config
     torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
     assert read_header(path).configuration == network.config
@@ -91,11 +90,11 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"classifier\.safetensors holds a size classifier, expected a pair of networks"
     ):
-        load_network(classifier)
+        load_networks(classifier, DeblurNetwork)
     with pytest.raises(
         WeightsError, match=r"pair\.safetensors holds a pair of networks, expected a size classifier"
     ):
-        load_classifier(pair)
+        load_networks(pair, SizeClassifier)
     with pytest.raises(WeightsError, match="a size classifier alone, which deblurs nothing"):
         Deblurrer.from_pretrained(classifier)
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from small_networks import small_pair
 
 from asnet.errors import WeightsError
-from asnet.networks import DeblurNetwork, load_network, load_weights_into, read_header, save_weights
+from asnet.networks import DeblurNetwork, load_networks, load_weights_into, read_header, save_weights
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_network_comes_back_from_its_file(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     network = DeblurNetwork(small_pair(name)).to(memory_format=torch.channels_last)
     save_weights(tmp_path / "a.safetensors", network, training_data="photographs", revision="3")
-    loaded = load_network(tmp_path / "a.safetensors")
+    loaded = load_networks(tmp_path / "a.safetensors", DeblurNetwork)
     assert loaded.config == network.config
     assert not loaded.training
     expected = network.state_dict()
@@ -64,7 +64,7 @@ def test_half_precision_files_load_as_float32(tmp_path: Path, network: DeblurNet
     save_weights(
         path, network, training_data="noise", revision="1", configuration_name="tiny", dtype=torch.float16
     )
-    loaded = load_network(path)
+    loaded = load_networks(path, DeblurNetwork)
     assert loaded.config.name == "tiny"
     for name, value in loaded.state_dict().items():
         assert value.dtype == torch.float32
@@ -98,7 +98,7 @@ def test_a_part_can_be_filled_alone(weights: Path, network: DeblurNetwork) -> No
 def test_what_does_not_fit_is_said_first(weights: Path, change: dict[str, str], message: str) -> None:
     rewrite(weights, **change)
     with pytest.raises(WeightsError, match=message):
-        load_network(weights)
+        load_networks(weights, DeblurNetwork)
 
 
 def test_a_network_stays_as_it_was_when_its_file_does_not_fit(weights: Path, network: DeblurNetwork) -> None:
@@ -113,7 +113,7 @@ def test_a_network_stays_as_it_was_when_its_file_does_not_fit(weights: Path, net
 
 def test_files_that_hold_no_weights_are_named(tmp_path: Path, weights: Path) -> None:
     with pytest.raises(WeightsError, match=r"there is no weights file .*absent"):
-        load_network(tmp_path / "absent.safetensors")
+        load_networks(tmp_path / "absent.safetensors", DeblurNetwork)
     text = tmp_path / "text.safetensors"
     text.write_text("not weights at all, only text")
     truncated = tmp_path / "truncated.safetensors"
@@ -122,7 +122,7 @@ def test_files_that_hold_no_weights_are_named(tmp_path: Path, weights: Path) -> 
     empty.touch()
     for path in (text, truncated, empty):
         with pytest.raises(WeightsError, match=f"{path.stem}.* is damaged or not a safetensors file"):
-            load_network(path)
+            load_networks(path, DeblurNetwork)
 
 
 def test_an_unwritable_place_leaves_nothing_behind(tmp_path: Path, network: DeblurNetwork) -> None:
@@ -136,11 +136,11 @@ def test_an_unwritable_place_leaves_nothing_behind(tmp_path: Path, network: Debl
 
 def test_a_folder_and_a_keras_file_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is a folder, not a weights file"):
-        load_network(tmp_path)
+        load_networks(tmp_path, DeblurNetwork)
     keras = tmp_path / "analysis_weights.h5"
     keras.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
     with pytest.raises(WeightsError, match="`asnet import-weights` converts the Keras files"):
-        load_network(keras)
+        load_networks(keras, DeblurNetwork)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
@@ -153,7 +153,7 @@ def test_weights_that_are_no_numbers_are_refused(weights: Path, value: float) ->
     tensors[name].flatten()[3] = value
     save_file(tensors, weights, metadata=header)
     with pytest.raises(WeightsError, match=f"the tensor {name} holds infinite numbers or NaN"):
-        load_network(weights)
+        load_networks(weights, DeblurNetwork)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_file_cannot_ask_for_a_network_without_end(
     configuration[section][field] = value
     rewrite(weights, configuration=json.dumps(configuration))
     with pytest.raises(WeightsError, match=f"{section}.{field}") as error:
-        load_network(weights)
+        load_networks(weights, DeblurNetwork)
     assert "\n" not in str(error.value)
 
 
@@ -187,4 +187,4 @@ def test_a_file_cannot_ask_for_more_memory_than_its_own_tensors(weights: Path) -
     configuration["synthesis"]["guide_hidden"] = 4096
     rewrite(weights, configuration=json.dumps(configuration))
     with pytest.raises(WeightsError, match="lacks the tensor"):
-        load_network(weights)
+        load_networks(weights, DeblurNetwork)

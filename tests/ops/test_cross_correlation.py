@@ -237,7 +237,7 @@ def test_devices_without_a_kernel_get_the_same_result(monkeypatch):
 def test_second_derivative_is_refused_by_name():
     features = torch.randn(1, 2, 6, 6, requires_grad=True)
     (gradient,) = torch.autograd.grad(cross_correlation(features, 1).sum(), features, create_graph=True)
-    with pytest.raises(AsnetError, match="cross_correlation has no second derivative"):
+    with pytest.raises(AsnetError, match="cross_correlation has no double backward"):
         gradient.sum().backward()
 
 

@@ -289,7 +289,7 @@ def test_second_derivative_is_refused_by_name() -> None:
     x = torch.randn(1, 2, 3, 3, requires_grad=True)
     m = torch.randn(1, 2, requires_grad=True)
     (gradient,) = torch.autograd.grad(guided_modulation(x, m, None).sum(), x, create_graph=True)
-    with pytest.raises(AsnetError, match="guided_modulation has no second derivative"):
+    with pytest.raises(AsnetError, match="guided_modulation has no double backward"):
         gradient.sum().backward()
 
 

@@ -1,4 +1,4 @@
-"""Convolution on matrix units against the formula, and when `convolve` chooses it.
+"""Convolution on matrix units against the formula, and when `conv2d` chooses it.
 
 Processors without matrix units compute the same with vectors; so do those with them under ASNET_ISA=avx2, see
 test_instruction_sets.py.
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.errors import AsnetError
-from asnet.ops import _extension, convolve
+from asnet.ops import _extension, conv2d
 from asnet.ops.conv2d_operators import run_operator
 
 # Besides tiles and panels of the transforms: widths around a block of 256 pixels, around 16 and 32 of them,
@@ -165,7 +165,7 @@ def test_the_operator_prints_what_it_refuses(dtype, kernel, words):
 
 def test_a_derivative_of_the_operator_itself_is_refused_by_name():
     x = torch.randn(1, 4, 8, 8).bfloat16().requires_grad_()
-    with pytest.raises(AsnetError, match=r"matrix_conv2d and .* have no derivative"):
+    with pytest.raises(AsnetError, match=r"matrix_conv2d and .* are inference-only"):
         by_units(x, torch.ones(4, 4, 3, 3)).sum().backward()
 
 
@@ -191,6 +191,6 @@ def test_large_convolutions_in_bfloat16_go_to_matrix_units_where_they_are(monkey
             expected = run_operator(
                 f"{name}_conv2d", maps, taps, None, 1, border, relu=False, onto=None, interleave=False
             )
-        assert torch.equal(convolve(maps, taps, None, padding=border), expected), name
+        assert torch.equal(conv2d(maps, taps, None, padding=border), expected), name
     words = {"asnet": "kernels of asnet for AMX", "torch": "operations of torch", "none": "there is no AMX"}
     assert words[units] in _extension.describe()["convolutions in 16 bits"]

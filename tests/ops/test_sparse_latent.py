@@ -135,7 +135,7 @@ def test_empty_batch():
 def test_a_derivative_is_refused_by_name():
     padded, kernel, _, _ = problem((1, 8, 9), 3)
     latent, _ = solve(sparse_latent, padded.requires_grad_(), kernel)
-    with pytest.raises(AsnetError, match="asnet::sparse_latent has no derivative"):
+    with pytest.raises(AsnetError, match="asnet::sparse_latent is inference-only"):
         latent.sum().backward()
 
 

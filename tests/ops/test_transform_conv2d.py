@@ -1,4 +1,4 @@
-"""Convolution by transforms against the formula, and when `convolve` chooses it."""
+"""Convolution by transforms against the formula, and when `conv2d` chooses it."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.errors import AsnetError
-from asnet.ops import convolve
+from asnet.ops import conv2d
 
 # (N, C_in, C_out, H, W), kernel, stride, zeros at the top, bottom, left and right: sizes around tiles (4, 8
 # and 17 - kernel pixels), blocks of tiles, registers and panels of channels; single pixels and channels; more
@@ -225,13 +225,13 @@ def channels_last(*shape: int) -> Tensor:
 @pytest.mark.parametrize("size", [1, 3, 7])
 @pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_convolve_is_conv2d_with_all_that_follows(size, gradient, layout):
+def test_conv2d_is_torch_s_with_all_that_follows(size, gradient, layout):
     torch.manual_seed(0)
     x = torch.randn(2, 64, 70, 66).to(memory_format=layout)
     weight, bias = torch.randn(24, 64, size, size) / (8 * size), torch.randn(24)
     expected = F.conv2d(x, weight, bias)
     addend = torch.randn_like(expected)
-    result = convolve(x, weight.requires_grad_(gradient), bias, relu=True, onto=addend.clone())
+    result = conv2d(x, weight.requires_grad_(gradient), bias, relu=True, onto=addend.clone())
     assert result.requires_grad == gradient
     assert result.is_contiguous(memory_format=layout)
     assert (result - (expected + addend).relu()).abs().max() < 1e-5 * expected.abs().max()
@@ -242,20 +242,20 @@ def test_convolve_is_conv2d_with_all_that_follows(size, gradient, layout):
 
 @pytest.mark.parametrize("stride", [1, (2, 2), (1, 2)])
 @pytest.mark.parametrize("padding", [(1, 1, 1, 1), (0, 1, 0, 1), (2, 0, 1, 3)])
-def test_convolve_with_stride_and_uneven_padding(stride, padding):
+def test_conv2d_with_stride_and_uneven_padding(stride, padding):
     torch.manual_seed(0)
     x, weight = channels_last(1, 64, 180, 190), torch.randn(64, 64, 3, 3)
     border = (*padding[2:], *padding[:2])
     exact = formula(x, weight, None, stride, border)
     by_torch = F.conv2d(F.pad(x, padding), weight, None, stride)
-    result = convolve(x, weight, None, stride, padding)
+    result = conv2d(x, weight, None, stride, padding)
     assert (result - exact).std() < WINOGRAD_ERRORS * (by_torch - exact).std()
 
 
 @pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize("channels", [24, 64])
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_convolve_interleaved(gradient, channels, kernel):
+def test_conv2d_interleaved(gradient, channels, kernel):
     torch.manual_seed(0)
     x, weight = (
         channels_last(2, 48, 60, 70),
@@ -267,36 +267,36 @@ def test_convolve_interleaved(gradient, channels, kernel):
         return F.pixel_shuffle(squares, 2)
 
     exact, by_torch = interleaved(formula(x, weight)), interleaved(F.conv2d(x, weight))
-    result = convolve(x, weight, None, relu=True, interleave=True)
+    result = conv2d(x, weight, None, relu=True, interleave=True)
     assert result.requires_grad == gradient
     assert (result - exact).std() < WINOGRAD_ERRORS * (by_torch - exact).std()
 
 
-def test_convolve_in_float64_stays_exact():
+def test_conv2d_in_float64_stays_exact():
     x, weight = channels_last(1, 64, 80, 90).double(), torch.randn(64, 64, 3, 3).double()
-    assert torch.equal(convolve(x, weight, None, padding=(1,) * 4), F.conv2d(x, weight, padding=1))
+    assert torch.equal(conv2d(x, weight, None, padding=(1,) * 4), F.conv2d(x, weight, padding=1))
 
 
-def test_convolve_under_autocast():
+def test_conv2d_under_autocast():
     torch.manual_seed(0)
     x, weight, bias = channels_last(1, 64, 120, 130), torch.randn(64, 64, 3, 3), torch.randn(64)
     exact = F.conv2d(x.bfloat16().double(), weight.bfloat16().double(), bias.double(), padding=1)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        result = convolve(x, weight, bias, padding=(1,) * 4)
+        result = conv2d(x, weight, bias, padding=(1,) * 4)
     assert result.dtype == torch.bfloat16
     assert (result.double() - exact).abs().max() < 2 * torch.finfo(torch.bfloat16).eps * exact.abs().max()
 
 
-def test_compiled_convolve():
+def test_compiled_conv2d():
     x, weight = channels_last(1, 64, 80, 90), torch.randn(64, 64, 3, 3)
     with torch.no_grad():
-        compiled = torch.compile(convolve, backend="eager", fullgraph=True)
-        assert torch.equal(compiled(x, weight, None), convolve(x, weight, None))
+        compiled = torch.compile(conv2d, backend="eager", fullgraph=True)
+        assert torch.equal(compiled(x, weight, None), conv2d(x, weight, None))
 
 
 def test_a_derivative_of_the_operator_itself_is_refused_by_name():
     x = torch.randn(1, 8, 8, 4, requires_grad=True)
-    with pytest.raises(AsnetError, match=r"transform_conv2d and .* have no derivative"):
+    with pytest.raises(AsnetError, match=r"transform_conv2d and .* are inference-only"):
         torch.ops.asnet.transform_conv2d(
             x, torch.randn(3, 3, 4, 4), None, 1, 1, 8, 8, 1, 1, False
         ).sum().backward()

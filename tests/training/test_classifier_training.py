@@ -15,9 +15,9 @@ from torch import Tensor
 
 from asnet.cli import train
 from asnet.errors import ConfigurationError, WeightsError
-from asnet.networks import SizeClassifier, SizeClassifierConfig, load_classifier
+from asnet.networks import SizeClassifier, SizeClassifierConfig, load_networks
 from asnet.training import Processes, Trainer, TrainingConfig, make_examples, validate
-from asnet.training.trainer import BEST, CHECKPOINT, LAST, SHEETS
+from asnet.training.trainer import BEST, CHECKPOINT, LAST, VISUALISATIONS
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def records(folder: Path, kind: str) -> list[dict[str, Any]]:
 def test_a_run_that_was_stopped_and_continued_has_the_same_bits(
     table: dict[str, Any], tmp_path: Path
 ) -> None:
-    config = TrainingConfig.from_table("classifier", table | {"average_decay": 0.9})
+    config = TrainingConfig.from_table("classifier", table | {"ema_decay": 0.9})
     assert Trainer(config, tmp_path / "straight", device="cpu").run() == "finished"
     trainer = Trainer(config, tmp_path / "stopped", device="cpu")
     assert trainer.run(stopping=lambda: trainer.step == 2 and not trainer.validation_is_due) == "stopped"
@@ -66,8 +66,8 @@ def test_a_run_that_was_stopped_and_continued_has_the_same_bits(
         straight, continued = (load_file(tmp_path / run / name) for run in ("straight", "stopped"))
         assert straight.keys() == continued.keys()
         assert all(torch.equal(straight[key], continued[key]) for key in straight)
-    # A classifier makes no images that a sheet could show.
-    assert not (tmp_path / "straight" / SHEETS).exists()
+    # A classifier makes no images to show.
+    assert not (tmp_path / "straight" / VISUALISATIONS).exists()
 
 
 def always_first(image: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def test_the_command_trains_continues_and_starts_from_weights(
     messages = capsys.readouterr().err
     assert f"classifier stage done: weights in {folder / BEST}" in messages
     assert "accuracy" in messages
-    best = load_classifier(folder / BEST)
+    best = load_networks(folder / BEST, SizeClassifier)
     assert best.config.class_sizes == (3, 7, 11)
     steps = records(folder, "training")
     assert [record["step"] for record in steps] == list(range(1, 7))

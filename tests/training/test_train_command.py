@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from asnet.cli import train
+from asnet.cli.main import main
 from asnet.data import Batch, BatchSource, Photographs
 from asnet.errors import ConfigurationError, InputError
-from asnet.networks.weights import load_network
+from asnet.networks import DeblurNetwork
+from asnet.networks.weights import load_networks
 from asnet.training import Trainer, TrainingConfig
 from asnet.training.checkpoint import load_checkpoint
 from asnet.training.trainer import BEST, CHECKPOINT, LAST
@@ -87,7 +89,7 @@ def test_the_command_line_wins_over_the_recipe(recipe: Path, tmp_path: Path) -> 
     assert saved["kernels"]["maximum_size"] == 5
     assert saved["degradation"]["noise"] == [0.0, 0.01]
     assert saved["degradation"]["quantise"] is True
-    assert load_network(tmp_path / "run" / LAST).config.synthesis.channels == (4, 8)
+    assert load_networks(tmp_path / "run" / LAST, DeblurNetwork).config.synthesis.channels == (4, 8)
 
 
 def test_resume_needs_nothing_but_the_folder(recipe: Path, tmp_path: Path) -> None:
@@ -107,6 +109,15 @@ def test_a_run_that_cannot_start_leaves_nothing_behind(recipe: Path, tmp_path: P
     with pytest.raises(ConfigurationError, match="crop must be at least 1, got 0"):
         run("synthesis", "--config", recipe, "--output", tmp_path / "run", "--crop", "0")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_shipped_recipe_is_found_by_its_name_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "all", "--config", "compact", "--data", "absent", "--output", "run"]) == 1
+    assert "the folder of photographs absent does not exist" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -149,6 +160,7 @@ import argparse
 import sys
 
 from asnet.cli import train
+from asnet.cli.main import main
 
 parser = argparse.ArgumentParser()
 train.configure(parser)
@@ -221,7 +233,7 @@ def test_two_processes_train_as_one_with_the_double_batch(
     options = [
         "--device",
         "cpu",
-        "--average-decay",
+        "--ema-decay",
         "0.9",
         "--validation-count",
         "3",
@@ -242,7 +254,9 @@ def test_two_processes_train_as_one_with_the_double_batch(
     Trainer(config, tmp_path / "one", device="cpu", source=BothRanks(config)).run()
 
     for name in (LAST, BEST):
-        two, one = (load_network(tmp_path / folder / name).state_dict() for folder in ("two", "one"))
+        two, one = (
+            load_networks(tmp_path / folder / name, DeblurNetwork).state_dict() for folder in ("two", "one")
+        )
         for key in one:
             # Measured: 7.5e-9 at most, after six steps of up to 1e-4 each. Adam divides by the root of the
             # squared gradient, so where that is near 0 rounding errors weigh more.

@@ -8,10 +8,11 @@ from safetensors.torch import load_file
 
 from asnet.data import Batch, BatchSource, Photographs
 from asnet.errors import ConfigurationError, InputError, WeightsError
-from asnet.networks.weights import load_network, read_header
+from asnet.networks import DeblurNetwork
+from asnet.networks.weights import load_networks, read_header
 from asnet.training import Trainer, TrainingConfig
 from asnet.training.checkpoint import load_checkpoint
-from asnet.training.configuration import STAGES
+from asnet.training.recipe import STAGES
 from asnet.training.trainer import BEST, CHECKPOINT, LAST
 
 
@@ -33,7 +34,7 @@ def test_a_run_that_was_stopped_and_continued_has_the_same_bits(
     table |= {
         "patience": 1,
         "gradient_clip": 1.0,
-        "average_decay": 0.9,
+        "ema_decay": 0.9,
         "log_every": 4,
         "validation_crop": 24,
     }
@@ -50,7 +51,10 @@ def test_a_run_that_was_stopped_and_continued_has_the_same_bits(
     for name in straight:
         assert torch.equal(straight[name], continued[name]), name
     for name in (BEST, LAST):
-        one, other = (load_network(tmp_path / run / name).state_dict() for run in ("straight", "stopped"))
+        one, other = (
+            load_networks(tmp_path / run / name, DeblurNetwork).state_dict()
+            for run in ("straight", "stopped")
+        )
         assert all(torch.equal(one[key], other[key]) for key in one)
         assert read_header(tmp_path / "straight" / name) == read_header(tmp_path / "stopped" / name)
     assert load_checkpoint_state(tmp_path / "straight") == load_checkpoint_state(tmp_path / "stopped")
@@ -112,7 +116,7 @@ def test_a_stage_changes_its_own_part_alone(stage: Any, table: dict[str, Any], t
     trainer = Trainer(config, tmp_path / "run", device="cpu")
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     trainer.run()
-    after = load_network(tmp_path / "run" / LAST).state_dict()
+    after = load_networks(tmp_path / "run" / LAST, DeblurNetwork).state_dict()
     changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == ({"analysis", "synthesis"} if stage == "joint" else {stage})
 
@@ -124,15 +128,13 @@ def test_joint_starts_from_the_stages_before(table: dict[str, Any], tmp_path: Pa
     files = {f"init_{stage}": str(tmp_path / stage / LAST) for stage in ("analysis", "synthesis")}
     trainer = Trainer(TrainingConfig.from_table("joint", table | files), tmp_path / "joint", device="cpu")
     for stage in ("analysis", "synthesis"):
-        expected = getattr(load_network(tmp_path / stage / LAST), stage).state_dict()
+        expected = getattr(load_networks(tmp_path / stage / LAST, DeblurNetwork), stage).state_dict()
         actual = getattr(trainer.network, stage).state_dict()
         assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 def test_the_running_average_is_what_is_saved(table: dict[str, Any], tmp_path: Path) -> None:
-    config = TrainingConfig.from_table(
-        "synthesis", table | {"average_decay": 0.9, "epochs": 1, "validation": ""}
-    )
+    config = TrainingConfig.from_table("synthesis", table | {"ema_decay": 0.9, "epochs": 1, "validation": ""})
     trainer = Trainer(config, tmp_path / "run", device="cpu")
     name = "synthesis." + next(iter(trainer.network.synthesis.state_dict()))
     initial = trainer.network.state_dict()[name].clone()
@@ -149,7 +151,7 @@ def test_the_running_average_is_what_is_saved(table: dict[str, Any], tmp_path: P
     for step, weight in enumerate(weights, start=1):
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weight
-    saved = load_network(tmp_path / "run" / LAST).state_dict()[name]
+    saved = load_networks(tmp_path / "run" / LAST, DeblurNetwork).state_dict()[name]
     torch.testing.assert_close(saved, expected, rtol=1e-6, atol=1e-8)
     assert not torch.equal(saved, weights[-1])
 
@@ -168,7 +170,7 @@ def test_the_best_weights_are_those_of_the_best_validation(table: dict[str, Any]
     scores = {record["step"]: record["psnr"] for record in records(tmp_path / "run") if "psnr" in record}
     best = max(scores, key=lambda step: scores[step])
     assert f"step {best}, psnr {scores[best]:.4f}" in read_header(tmp_path / "run" / BEST).revision
-    assert len(list((tmp_path / "run" / "sheets").glob("*.png"))) == len(scores) == 4
+    assert len(list((tmp_path / "run" / "visualisations").glob("*.png"))) == len(scores) == 4
 
 
 def test_a_run_is_never_overwritten(table: dict[str, Any], tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from asnet.data import Photographs
 from asnet.errors import InputError
 from asnet.networks.pair import DeblurNetwork
 from asnet.training import Processes, TrainingConfig, Validation, make_examples, validate
-from asnet.training.configuration import STAGES
-from asnet.training.sheet import CAPTION, CELL, GAP, KERNEL_SIDE, write_sheet
+from asnet.training.recipe import STAGES
 from asnet.training.validation import MEASURES
+from asnet.training.visualisation import CAPTION, CELL, GAP, KERNEL_SIDE, write_visualisation
 
 FLOAT32 = torch.autocast("cpu", enabled=False)
 
@@ -125,7 +125,7 @@ def test_photographs_that_are_too_small_are_named(table: dict[str, Any]) -> None
 def test_the_sheet_shows_images_and_kernels(table: dict[str, Any], tmp_path: Path) -> None:
     config = TrainingConfig.from_table("joint", table | {"validation_crop": 32})
     result = run_validation(config, DeblurNetwork(config.network))
-    write_sheet(tmp_path / "sheet.png", result.pictures)
+    write_visualisation(tmp_path / "sheet.png", result.pictures)
     sheet = Image.open(tmp_path / "sheet.png")
     assert sheet.size == (3 * CELL + 4 * GAP, GAP + 2 * (CELL + CAPTION + GAP))
     pixels = numpy.asarray(sheet)

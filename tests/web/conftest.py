@@ -15,8 +15,8 @@ from serving import PIXELS, UPLOAD_BYTES, WAITING, Gate, Server, photograph
 from asnet import Deblurrer
 
 
-# Not for the package: tests in parallel run other files of the same process before the package ends, and meanwhile all
-# temporary files of the process lie in this folder.
+# Not for the package: in a parallel run the process tests other files before the package ends, and meanwhile
+# all its temporary files lie in this folder.
 @pytest.fixture(scope="module")
 def server(small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     application = pytest.importorskip("asnet.web.application", reason="the extra web is not installed")

@@ -15,7 +15,7 @@ from serving import UPLOAD_BYTES, WAITING, Gate, Server, photograph
 from torch import Tensor
 
 from asnet.cli.main import main
-from asnet.deblurrer import Deblurred
+from asnet.deblurring.deblurrer import Deblurred
 from asnet.web.deblurring import DeblurRequest, deblur_upload
 
 urllib3 = pytest.importorskip("urllib3", reason="the extra test is not installed")
@@ -55,7 +55,7 @@ def test_the_result_is_the_file_that_the_command_writes(
     assert response.status == 200
     assert response.data == (tmp_path / f"sharp.{suffix}").read_bytes()
     assert f'filename="photo.{suffix}"' in response.headers["Content-Disposition"]
-    assert response.headers["X-Asnet-Finding"] == "blurred"
+    assert response.headers["X-Asnet-Status"] == "blurred"
     server.assert_nothing_left()
 
 
@@ -135,7 +135,7 @@ def test_a_job_tells_how_far_it_is_and_hands_its_files_out(server: Server, gate:
     assert server.request("GET", f"{address}/result").status == 409
     gate.open()
     result = server.wait(status["id"])["result"]
-    assert (result["width"], result["height"], result["finding"]) == (80, 60, "blurred")
+    assert (result["width"], result["height"], result["status"]) == (80, 60, "blurred")
     formats = {"result": "WEBP", "before": "PNG", "after": "PNG", "kernel.png": "PNG"}
     for name, file_format in formats.items():
         data = server.request("GET", f"{address}/{name}").data
@@ -181,7 +181,7 @@ def test_a_job_tells_how_far_it_is_and_hands_its_files_out(server: Server, gate:
             {"line": "5,0", "kernel": ("k.png", b"")},
             "a kernel or a line, not both",
         ),
-        ("a.png", encoded(photograph()), {"line": "5,0", "region": "0,0,40,40"}, "but the kernel is given"),
+        ("a.png", encoded(photograph()), {"line": "5,0", "region": "0,0,40,40"}, "with a given blur kernel"),
         (
             "a.png",
             encoded(photograph()),
@@ -248,7 +248,7 @@ def test_what_is_lost_and_found_is_said(server: Server) -> None:
     steps = numpy.kron(numpy.random.default_rng(1).integers(0, 65536, (6, 8)), numpy.ones((10, 10)))
     data = encoded(Image.fromarray(steps.astype(numpy.uint16)))
     response = deblur(server, data, "deep.png")
-    assert response.headers["X-Asnet-Finding"] == "sharp"
+    assert response.headers["X-Asnet-Status"] == "sharp"
     notes = json.loads(response.headers["X-Asnet-Notes"])
     assert notes == ["deep.png shows no blur: it is left as it is; scale 1 deblurs it all the same"]
     picture = photograph()

@@ -12,7 +12,7 @@ from PIL import Image
 from serving import UPLOAD_BYTES, Gate, Server, photograph
 
 from asnet.cli.main import main
-from asnet.imaging.resampling import kernel_extent
+from asnet.deblurring.resampling import kernel_extent
 
 DONE = "Deblurred."
 
@@ -291,7 +291,7 @@ def test_an_unclear_blur_is_said(
     def unclear(*arguments: Any, **options: Any) -> Any:
         result = deblur(*arguments, **options)
         if options["scale"] == "auto":
-            object.__setattr__(result, "finding", "unclear")
+            object.__setattr__(result, "status", "unclear")
             object.__setattr__(result, "scale", 2)
         return result
 

@@ -217,9 +217,9 @@ function sayings(item) {
   if (state === "failed") return ["failed", named];
   if (state === "cancelled") return ["cancelled", "Cancelled."];
   if (state === "done") {
-    const { finding } = status.result;
-    if (finding === "sharp") return ["no blur", "This photograph shows no blur. It is left as it is."];
-    if (finding === "unclear") return ["unclear", "The blur cannot be estimated reliably. The photograph is left as it is."];
+    const { status: found } = status.result;
+    if (found === "sharp") return ["no blur", "This photograph shows no blur. It is left as it is."];
+    if (found === "unclear") return ["unclear", "The blur cannot be estimated reliably. The photograph is left as it is."];
     return ["done", "Deblurred."];
   }
   if (!status) return ["waiting", "Waiting."];
@@ -250,7 +250,7 @@ function refresh() {
     return;
   }
   // There is nothing to compare where the photograph is left as it is.
-  const compared = item.result && item.status.result.finding === "blurred";
+  const compared = item.result && item.status.result.status === "blurred";
   const urls = item.result ? [item.result.before, compared ? item.result.after : null] : [item.original, null];
   if (shownUrls !== urls.join()) {
     shownUrls = urls.join();
@@ -280,7 +280,7 @@ function showState(item) {
   $("progress").hidden = $("cancel").hidden = !active;
   if (item.status?.stage === "restoring" && item.status.share > 0) $("progress").value = item.status.share;
   else $("progress").removeAttribute("value");
-  $("anyway").hidden = !result || result.finding === "blurred";
+  $("anyway").hidden = !result || result.status === "blurred";
   $("notes").replaceChildren(...(result?.notes ?? []).map((note) => Object.assign(document.createElement("li"), { textContent: note })));
   $("save").hidden = !item.result;
   if (item.result) link($("save"), item.result.result, resultName(item));
@@ -290,7 +290,7 @@ function showState(item) {
 
 function showKernel(item) {
   const result = item.state === "done" ? item.status.result : null;
-  const shown = result?.finding === "blurred";
+  const shown = result?.status === "blurred";
   $("kernel-section").hidden = !shown;
   if (!shown) return;
   const picture = item.result["kernel-view.png"];

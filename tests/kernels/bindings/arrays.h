@@ -14,7 +14,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "cuda/device.cuh"
+#include "common/cuda/device.cuh"
 
 namespace py = pybind11;
 

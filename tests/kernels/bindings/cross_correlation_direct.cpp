@@ -1,5 +1,5 @@
 #include "bindings/arrays.h"
-#include "cuda/cross_correlation_direct_kernels.cuh"
+#include "cross_correlation/cuda/cross_correlation_direct_kernels.cuh"
 
 namespace {
 

@@ -4,8 +4,8 @@
 #include <complex>
 
 #include "bindings/arrays.h"
-#include "cuda/cross_correlation_plan.h"
-#include "cuda/cross_correlation_spectral_kernels.cuh"
+#include "cross_correlation/cuda/cross_correlation_plan.h"
+#include "cross_correlation/cuda/cross_correlation_spectral_kernels.cuh"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "cuda/guided_modulation_kernels.cuh"
+#include "guided_modulation/cuda/guided_modulation_kernels.cuh"
 
 #include <limits>
 

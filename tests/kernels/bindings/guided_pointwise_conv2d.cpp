@@ -1,4 +1,4 @@
-#include "cuda/guided_pointwise_conv2d_kernels.cuh"
+#include "guided_pointwise_conv2d/cuda/guided_pointwise_conv2d_kernels.cuh"
 
 #include "bindings/guided_tables.h"
 

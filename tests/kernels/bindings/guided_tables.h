@@ -2,7 +2,7 @@
 #pragma once
 
 #include "bindings/arrays.h"
-#include "cuda/guided_modulation_formula.cuh"
+#include "common/cuda/guided_modulation_formula.cuh"
 
 namespace asnet::bindings {
 

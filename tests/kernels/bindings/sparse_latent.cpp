@@ -1,4 +1,4 @@
-#include "cuda/sparse_latent_kernels.cuh"
+#include "sparse_latent/cuda/sparse_latent_kernels.cuh"
 
 #include "bindings/arrays.h"
 

@@ -1,4 +1,4 @@
-// Twins of the functions of csrc/cuda/device.cuh that hold PTX, with the layouts described there.
+// CPU counterparts of the functions of csrc/common/cuda/device.cuh that hold PTX, with the layouts described there.
 #pragma once
 
 #include "language.h"

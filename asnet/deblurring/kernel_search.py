@@ -1,0 +1,154 @@
+"""Where the blur kernel of a photograph comes from: which part, which scale and which pair of networks.
+
+An estimate looks at the most structured window of what is photographed, at the smallest scale at which the
+blur fits the networks' grid; a kernel that is given is brought onto that grid.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asnet.deblurring.photographed_area import PhotographedArea, photographed_area
+from asnet.deblurring.regions import region_slices
+from asnet.deblurring.resampling import SMALLEST_SIDE, downscale, kernel_extent, scale_kernel
+from asnet.deblurring.tiles import most_structured_window
+from asnet.errors import InputError
+from asnet.imaging.pixels import network_input
+from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks
+from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
+
+#: Downscaling factors that "auto" tries in turn.
+SCALES = (1, 2, 4)
+
+#: The blur kernel of a larger photograph is estimated from its most structured window of so many pixels.
+ESTIMATION_PIXELS = 1536 * 1024
+
+#: How far a blur must exceed the grid before half the resolution is the better choice. On 24 photographs this
+#: took 1 of 48 kernels of up to 31 pixels for larger than the grid of 31, and 21 of 24 from 41 to 61 pixels.
+EXCESS = 1.25
+
+#: Share of the grid's side that the estimate of a larger blur fills: with 41 to 61 pixels 17 of 20 did.
+FILLED = 0.6
+
+#: Share of a pixel that must be photographed, where a photograph is downscaled, for it to be used.
+FULLY = 0.999
+
+Scale = int | Literal["auto"]
+
+#: What the analysis finds in a photograph: a blur, none, or nothing that could be relied upon.
+Status = Literal["blurred", "sharp", "unclear"]
+
+
+class PlacedKernel(NamedTuple):
+    """A blur kernel (K, K) on a pair's grid, the pair's index, their scale, and what the analysis finds."""
+
+    kernel: Tensor
+    pair: int
+    scale: int
+    status: Status = "blurred"
+
+
+class KernelSearch:
+    """Estimates blur kernels with the analysis networks, and places kernels on the grids of the pairs.
+
+    Parameters
+    ----------
+    network : DeblurNetwork or ScaleOptimisedNetworks
+        On the device where it is to compute.
+    """
+
+    def __init__(self, network: DeblurNetwork | ScaleOptimisedNetworks) -> None:
+        self._network = network
+        if isinstance(network, DeblurNetwork):
+            self.pairs = [network]
+            self._largest_sizes: tuple[int, ...] = (network.config.analysis.kernel_size,)
+        else:
+            self.pairs = [network.pair(index) for index in range(len(network.pairs))]
+            self._largest_sizes = network.config.classifier.class_sizes
+        # Kernels that are given may be larger than any that the analysis would find.
+        self._given_sizes = (*self._largest_sizes[:-1], self.pairs[-1].config.synthesis.kernel_size)
+
+    @property
+    def kernel_size(self) -> int:
+        """Side of the largest grid on which kernels are estimated."""
+        return self._largest_sizes[-1]
+
+    def estimate_in(
+        self,
+        pixels: Tensor,
+        alpha: Tensor | NDArray[Any] | None,
+        region: tuple[int, int, int, int] | None,
+        scale: Scale,
+    ) -> PlacedKernel:
+        """Estimate the kernel from what is photographed in the region of (1 or 3, H, W), or in all of it."""
+        if region is not None:
+            rows, columns = region_slices(region, pixels, 1 if scale == "auto" else scale)
+            pixels = pixels[:, rows, columns]
+            alpha = None if alpha is None else alpha[rows, columns]
+        return self.estimate(photographed_area(pixels, alpha), scale)
+
+    @torch.no_grad()
+    def estimate(self, area: PhotographedArea, scale: Scale) -> PlacedKernel:
+        """Estimate the kernel at the smallest scale at which it fits the largest grid.
+
+        Of a blur larger than the grid an estimate shows some part, which fills much of the grid, as one does
+        that just fits. So the blur is then estimated at half the size too, and that estimate counts if it
+        clearly exceeds the grid of the larger size. A size classifier gives this away: its largest class
+        alone can be larger still.
+        """
+        blurred, usable = area.pixels[None], area.usable
+        if scale != "auto":
+            return self._estimate_at(blurred, scale, usable)._replace(status="blurred")
+        estimate = self._estimate_at(blurred, SCALES[0], usable)
+        for larger in SCALES[1:]:
+            may_exceed = kernel_extent(estimate.kernel) >= FILLED * self.kernel_size
+            if estimate.status == "sharp" or estimate.pair != len(self.pairs) - 1 or not may_exceed:
+                break
+            if min(blurred.shape[2:]) // larger < 4 * self.kernel_size:
+                break
+            candidate = self._estimate_at(blurred, larger, usable)
+            if kernel_extent(candidate.kernel) * larger <= EXCESS * self.kernel_size * estimate.scale:
+                break
+            estimate = candidate
+        return estimate
+
+    def _estimate_at(self, blurred: Tensor, factor: int, usable: Tensor | None) -> PlacedKernel:
+        if usable is not None and factor != 1:
+            usable = downscale(usable.float(), factor) > FULLY
+        window, usable = most_structured_window(downscale(blurred, factor), ESTIMATION_PIXELS, usable)
+        device = next(self._network.parameters()).device
+        window, usable = network_input(window, device), None if usable is None else usable.to(device)
+        pair = 0 if isinstance(self._network, DeblurNetwork) else self._network.classify(window)
+        analysis = self.pairs[pair].analysis
+        if not isinstance(analysis, IteratedAnalysisNetwork):
+            return PlacedKernel(analysis(window)[0].float(), pair, factor)
+        kernel, sharp, contradictory = (values[0] for values in analysis.estimate(window, usable))
+        # Downscaling makes edges steep.
+        status: Status = "sharp" if factor == 1 and sharp else "unclear" if contradictory else "blurred"
+        return PlacedKernel(kernel.float(), pair, factor, status)
+
+    def fit_to_grid(self, kernel: Tensor, size: Sequence[int], scale: Scale) -> PlacedKernel:
+        """Find the scale at which a given kernel fits the largest grid, and the pair for its size there.
+
+        Of an image of that height and width it must leave enough.
+        """
+        factor = 1 if scale == "auto" else scale
+        while True:
+            fitted = scale_kernel(kernel, 1 / factor)
+            for pair, largest in enumerate(self._given_sizes):
+                if fitted.shape[-1] <= largest:
+                    return PlacedKernel(fitted, pair, factor)
+            if scale != "auto":
+                raise InputError(
+                    f"a blur kernel of {kernel.shape[-1]} pixels does not fit the grid of "
+                    f"{self._given_sizes[-1]} at scale {scale}"
+                )
+            factor *= 2
+            if min(size) // factor < SMALLEST_SIDE:
+                raise InputError(
+                    f"a blur kernel of {kernel.shape[-1]} pixels is too large for an image of "
+                    f"{size[1]}x{size[0]}"
+                )

@@ -1,0 +1,179 @@
+// Pages that are kept between blocks. A block that fits into kept pages takes them where they are; where none are enough in
+// one place, pages are moved to new addresses without being copied (mremap). So no more memory is held than blocks in use
+// have taken at one time.
+#include "common/cpu/reused_memory.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <mutex>
+#include <new>
+#include <unordered_map>
+#include <vector>
+
+#include "common/cpu/workspace.h"
+
+namespace asnet {
+namespace {
+
+using torch::stable::Tensor;
+
+// Within one mapping of the system, which is as much as mremap takes.
+struct Pages {
+  char* begin;
+  std::size_t bytes;
+};
+
+class KeptPages {
+ public:
+  KeptPages() { pthread_atfork(&before_fork, &after_fork, &after_fork_in_child); }
+
+  void open() {
+    const std::lock_guard lock(mutex_);
+    ++open_;
+  }
+
+  void close() {
+    const std::lock_guard lock(mutex_);
+    if (open_ > 0 && --open_ == 0) free_kept();
+  }
+
+  bool is_open() {
+    const std::lock_guard lock(mutex_);
+    return open_ > 0;
+  }
+
+  void* acquire(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const std::size_t size = (bytes + large_page - 1) / large_page * large_page;
+    std::vector<Pages> parts;
+    char* block = nullptr;
+    std::size_t filled = 0;
+    while (filled < size && !kept_.empty()) {
+      const Pages part = take(size - filled);
+      if (part.bytes == size) {
+        block = part.begin;
+      } else {
+        if (!block) block = reserve(size);
+        void* const moved = mremap(part.begin, part.bytes, part.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, block + filled);
+        if (moved == MAP_FAILED) {  // too many mappings
+          munmap(part.begin, part.bytes);
+          continue;
+        }
+      }
+      parts.push_back({block + filled, part.bytes});
+      filled += part.bytes;
+    }
+    if (filled < size) {
+      if (!block) block = reserve(size);
+      char* const rest = block + filled;
+      if (mprotect(rest, size - filled, PROT_READ | PROT_WRITE) != 0) {
+        munmap(block, size);
+        throw std::bad_alloc();
+      }
+      madvise(rest, size - filled, MADV_HUGEPAGE);
+      parts.push_back({rest, size - filled});
+    }
+    blocks_.emplace(block, std::move(parts));
+    return block;
+  }
+
+  void release(void* block) {
+    const std::lock_guard lock(mutex_);
+    const auto parts = blocks_.extract(block);
+    for (const Pages& part : parts.mapped()) {
+      if (open_ > 0)
+        kept_.push_back(part);
+      else
+        munmap(part.begin, part.bytes);
+    }
+  }
+
+ private:
+  // Kept pages of at most so many bytes: of the smallest that are enough, or else the largest.
+  Pages take(std::size_t wanted) {
+    const auto found = std::min_element(kept_.begin(), kept_.end(), [&](const Pages& a, const Pages& b) {
+      const bool a_is_enough = a.bytes >= wanted, b_is_enough = b.bytes >= wanted;
+      if (a_is_enough != b_is_enough) return a_is_enough;
+      return a_is_enough ? a.bytes < b.bytes : a.bytes > b.bytes;
+    });
+    const Pages part{found->begin, std::min(found->bytes, wanted)};
+    found->begin += part.bytes;
+    found->bytes -= part.bytes;
+    if (found->bytes == 0) kept_.erase(found);
+    return part;
+  }
+
+  // Addresses without memory.
+  static char* reserve(std::size_t size) {
+    void* const mapped = mmap(nullptr, size + large_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped == MAP_FAILED) throw std::bad_alloc();
+    char* const begin = static_cast<char*>(mapped);
+    const std::size_t front = -reinterpret_cast<std::uintptr_t>(begin) % large_page;
+    if (front > 0) munmap(begin, front);
+    munmap(begin + front + size, large_page - front);
+    return begin + front;
+  }
+
+  void free_kept() {
+    for (const Pages& part : kept_) munmap(part.begin, part.bytes);
+    kept_.clear();
+  }
+
+  // Another thread's inference does not go on in a child, and would never close what it has opened.
+  static void before_fork();
+  static void after_fork();
+  static void after_fork_in_child();
+
+  std::mutex mutex_;
+  int64_t open_ = 0;
+  std::vector<Pages> kept_;
+  std::unordered_map<void*, std::vector<Pages>> blocks_;
+};
+
+KeptPages& kept_pages() {
+  static KeptPages& pages = *new KeptPages;  // tensors may die after static objects
+  return pages;
+}
+
+void KeptPages::before_fork() { kept_pages().mutex_.lock(); }
+void KeptPages::after_fork() { kept_pages().mutex_.unlock(); }
+void KeptPages::after_fork_in_child() {
+  kept_pages().open_ = 0;
+  kept_pages().free_kept();
+  kept_pages().mutex_.unlock();
+}
+
+}  // namespace
+
+void open_reused_memory() { kept_pages().open(); }
+void close_reused_memory() { kept_pages().close(); }
+
+void* acquire_large_block(std::size_t bytes) { return kept_pages().acquire(bytes); }
+void release_large_block(void* block) { kept_pages().release(block); }
+
+Tensor empty_maps(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  std::vector<int64_t> strides(sizes.size());
+  int64_t elements = 1;
+  for (std::size_t dim = sizes.size(); dim-- > 0; elements *= sizes[dim]) strides[dim] = elements;
+  const std::size_t bytes = static_cast<std::size_t>(elements) * like.element_size();
+  if (like.is_cpu() && bytes >= smallest_large_block && kept_pages().is_open())
+    return torch::stable::from_blob(acquire_large_block(bytes), sizes, strides, like.device(), like.scalar_type(),
+                                    &release_large_block);
+  Tensor out = torch::stable::new_empty(like, sizes);
+  if (like.is_cpu()) advise_large_pages(out.mutable_data_ptr(), bytes);
+  return out;
+}
+
+}  // namespace asnet
+
+// No kernels of a device: the first two take no tensor, and the third leaves to torch what is not on the CPU.
+STABLE_TORCH_LIBRARY_IMPL(asnet, CompositeExplicitAutograd, m) {
+  m.impl("open_reused_memory", TORCH_BOX(&asnet::open_reused_memory));
+  m.impl("close_reused_memory", TORCH_BOX(&asnet::close_reused_memory));
+  m.impl("empty_maps", TORCH_BOX(&asnet::empty_maps));
+}

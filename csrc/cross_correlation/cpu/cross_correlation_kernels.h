@@ -1,0 +1,137 @@
+// Kernels of the cross-correlation of all pairs of feature maps, for every instruction set.
+//
+//   out[p, Ry + t, Rx + s] = sum over y, x of f_i(y - t, x - s) f_j(y, x),   p = pair (i, j), i <= j, row-major
+//
+// and of its gradient
+//
+//   grad_a(y, x) = sum over b, t, s of K_ab(t, s) f_b(y - t, x - s),   K_ab(t, s) = G_ba(t, s) for b < a,
+//                  G_ab(-t, -s) for b > a, and the sum of both for b = a, G the gradient of out.
+#pragma once
+
+#include <cstdint>
+
+#include "common/cpu/fft_plan.h"
+#include "common/cpu/isa.h"
+
+namespace asnet {
+
+struct CrossCorrelationSizes {
+  int64_t channels, height, width, lag_y, lag_x;  // feature maps; largest lags
+  bool circular;
+
+  int64_t pairs() const { return channels * (channels + 1) / 2; }
+  int64_t lags_y() const { return 2 * lag_y + 1; }
+  int64_t lags_x() const { return 2 * lag_x + 1; }
+};
+
+// Index of the pair (i, j), i <= j.
+inline constexpr int64_t pair_index(int64_t i, int64_t j, int64_t channels) {
+  return i * channels - i * (i - 1) / 2 + j - i;
+}
+
+// Direct sums. `padded` holds the maps with a margin of the largest lags on every side (zeros or the opposite side):
+// [channel][height + 2 lag_y][row], row = width rounded up to registers + 2 lag_x.
+template <typename T>
+struct DirectArguments {
+  CrossCorrelationSizes sizes;
+  int64_t row;
+  const T* padded;
+  const T* weights;  // gradient: K as [b][t][s][a]
+  T* out;            // forward: [pair][t][s]; gradient: [channel][height][width]
+};
+
+// Spectral method. The image is cut into strips of rows and these into tiles of columns. `core` is what a strip or tile is
+// made of, `halo` the core and the largest lag on either side; both are transformed with size_y x size_x values. Where one
+// strip (tile) takes the whole image, padded by lag zeros or of a period that is the image's own, the core is its own halo
+// (`whole`).
+struct SpectralSizes {
+  int64_t size_y, core_y;  // of the transform along columns, of a strip
+  int64_t size_x, core_x;  // of the transform along rows, of a tile
+  bool whole_y, whole_x;
+  int64_t group;  // tiles whose column spectra are held at a time
+
+  int64_t frequencies_y() const { return size_y / 2 + 1; }
+};
+
+template <typename T>
+struct SpectralArguments {
+  CrossCorrelationSizes sizes;
+  SpectralSizes spectral;
+  Fft<T> fft_y, fft_x;
+  bool gradient;  // halos alone are transformed
+
+  // The strip begins at row y and has `rows` rows; the group begins at column x and has `tiles` tiles.
+  int64_t y, rows, x, tiles;
+
+  const T* features;  // [channel][height][width]
+  T* image;           // gradient with respect to features
+  // One block of `lanes` vertical frequencies of all columns: [block][sequence][column][re, im][lane]. A sequence is the core
+  // or the halo of a channel.
+  T* columns;
+  int64_t columns_per_sequence;  // a multiple of lanes
+  // Spectra of the tiles for one block: [horizontal frequency][tile][channel][core, halo][re, im][lane].
+  T* tiles_spectra;
+  // Spectra of the pairs for one block; forward: [pair][horizontal frequency], gradient: [horizontal frequency][pair].
+  T* pairs_spectra;
+  // Even and odd part in t of the correlation: [pair][s][even, odd][t = 0 .. lag_y, padded to lanes].
+  T* window;
+  int64_t window_row;  // lag_y + 1 rounded up to lanes
+  // cos and sin of 2 pi ky t / size_y; forward: [ky][cos, sin][t] with the weights of the inverse transform, gradient:
+  // [block][t][cos, sin][lane].
+  const T* waves;
+
+  int64_t sequences() const { return spectral.whole_y || gradient ? sizes.channels : 2 * sizes.channels; }
+  int64_t spectra_per_channel() const { return gradient || (spectral.whole_y && spectral.whole_x) ? 1 : 2; }
+  int64_t margin_x() const { return spectral.whole_x ? 0 : sizes.lag_x; }
+  int64_t margin_y() const { return spectral.whole_y ? 0 : sizes.lag_y; }
+};
+
+}  // namespace asnet
+
+ASNET_DECLARE_KERNELS(
+    // Number of values in a register; sizes of the buffers depend on it.
+    template <typename T> int64_t register_lanes();
+
+    // Tasks: (block of j, lag t).
+    template <typename T> int64_t direct_tasks(const CrossCorrelationSizes& sizes);
+    template <typename T> void direct_forward(const DirectArguments<T>& arguments, int64_t begin, int64_t end);
+    // Tasks: (block of channels, row).
+    template <typename T> int64_t direct_gradient_tasks(const CrossCorrelationSizes& sizes);
+    template <typename T> void direct_gradient(const DirectArguments<T>& arguments, int64_t begin, int64_t end);
+
+    // Tasks: (two sequences, register of columns). Scratch: 4 * size_y * lanes values.
+    template <typename T> int64_t column_tasks(const SpectralArguments<T>& arguments);
+    // The strips, along their columns, and back.
+    template <typename T>
+    void columns_to_spectra(const SpectralArguments<T>& arguments, T* scratch, int64_t begin, int64_t end);
+    template <typename T>
+    void spectra_to_columns(const SpectralArguments<T>& arguments, T* scratch, int64_t begin, int64_t end);
+    // Tasks: (tile, channel). Scratch: 4 * size_x * lanes values, for these and the two that follow.
+    template <typename T>
+    void tiles_to_spectra(const SpectralArguments<T>& arguments, int64_t block, T* scratch, int64_t begin, int64_t end);
+    template <typename T>
+    void spectra_to_tiles(const SpectralArguments<T>& arguments, int64_t block, T* scratch, int64_t begin, int64_t end);
+    // Tasks: pairs.
+    template <typename T>
+    void pairs_to_lags(const SpectralArguments<T>& arguments, int64_t block, T* scratch, int64_t begin, int64_t end);
+    template <typename T>
+    void lags_to_pairs(const SpectralArguments<T>& arguments, int64_t block, T* scratch, int64_t begin, int64_t end);
+    // Tasks: horizontal frequencies. Scratch of the gradient: 2 * lanes * channels * (tiles + 4) values.
+    template <typename T> void pair_products(const SpectralArguments<T>& arguments, int64_t begin, int64_t end);
+    template <typename T>
+    void pair_products_gradient(const SpectralArguments<T>& arguments, T* scratch, int64_t begin, int64_t end);)
+
+namespace asnet {
+
+// Distances in values; a further register keeps successive rows out of the same cache sets.
+template <typename T>
+int64_t tiles_spectra_stride(const SpectralArguments<T>& a, int64_t lanes) {
+  return (a.tiles * a.sizes.channels * a.spectra_per_channel() + 1) * 2 * lanes;
+}
+
+template <typename T>
+int64_t pairs_spectra_stride(const SpectralArguments<T>& a, int64_t lanes) {
+  return ((a.gradient ? a.sizes.pairs() : a.spectral.size_x) + 1) * 2 * lanes;
+}
+
+}  // namespace asnet

@@ -1,0 +1,115 @@
+// Method and layouts of the spectral cross-correlation
+//
+//   out[p, Ry + t, Rx + s] = sum over y, x of f_i(y - t, x - s) f_j(y, x),   p = pair (i, j), i <= j, row-major
+//
+// and of its gradient grad_a = sum over b of K_ab * f_b (convolution), K_ab(t, s) = G_ba(t, s) for b < a, G_ab(-t, -s) for
+// b > a and the sum of both for b = a, G the gradient of out.
+//
+// The maps are cut into strips of rows and these into tiles of columns. The core of a strip or tile is what it adds to the
+// sum, its halo the core and the largest lags on either side; zeros around the core keep both at one origin. Where one
+// strip (tile) takes the whole image, padded by zeros for the lags or of a period that is the image's own, the core is its
+// own halo and there is no margin. A group of tiles is transformed along its columns, which are kept; then one block of
+// vertical frequencies after the other along the rows of its tiles, multiplied pair by pair, added over the tiles,
+// transformed back and reduced to the wanted lags. The sums of the vertical inverse transform are a small matrix product:
+// of its size_y results only 2 Ry + 1 are wanted. The transforms between the kernels are those of torch.fft.
+//
+// Layouts, complex values as (real, imaginary), columns and pairs last so that lanes read neighbours:
+//   columns   [sequence][column][size_y], transformed [sequence][column][frequency]; a sequence is (image, channel, part),
+//             part 0 the halo and 1 the core, or one for both
+//   tiles     [frequency of the block][image][tile][part, channel][size_x]
+//   pairs     [frequency of the block][image][pair][size_x]
+//   waves     [frequency][t = 0 .. Ry, rounded up to lag_block], cos and sin of 2 pi frequency t / size_y
+//
+// Floors on an H100 for 32 maps of 768x1024, R = 42, in the plan of cross_correlation_plan.h: the features take 101 MB,
+// columns (size_y 810) 106 MB before and after their transform, all frequencies of tiles 374 MB and of pairs 343 MB (9 tiles,
+// size_x 200), of the gradient's tiles 160 MB and pairs 439 MB (6 tiles, size_x 256). A block of frequencies, at most 57 MB,
+// stays in the L2 cache from kernel to kernel as far as that reaches.
+#pragma once
+
+#include "cross_correlation/cuda/cross_correlation_sizes.h"
+
+namespace asnet::cuda {
+
+// A group of tiles, and what kernels need to know of the whole. Positions within an image fit into 32 bits.
+struct SpectralGroup {
+  int channels, height, width, lag_y, lag_x;
+  bool circular;
+  int size_y, size_x;      // of the transforms
+  int margin_y, margin_x;  // the largest lag, or 0 where the core is its own halo
+  int parts_y, parts;      // of columns and of tiles: 2 where the core differs from its halo and both are needed
+  int core_x;
+  int images;                 // of the batch
+  int y, rows;                // the strip
+  int x, tiles;               // first column of the first tile
+  int first_column, columns;  // that are kept; may lie outside of a circular image
+
+  __host__ __device__ int frequencies_y() const { return size_y / 2 + 1; }
+  __host__ __device__ int pairs() const { return channels * (channels + 1) / 2; }
+  __host__ __device__ int64_t sequences() const { return int64_t{images} * channels * parts_y; }
+  // Columns of the image that the tiles' cores cover.
+  __host__ __device__ int core_columns() const { return min(width - x, tiles * core_x); }
+  __host__ __device__ int core_of_tile(int tile) const { return min(width - x - tile * core_x, core_x); }
+};
+
+// Strides of (N, C, H, W) in elements.
+struct FeatureStrides {
+  int64_t n, c, y, x;
+};
+
+// The columns of the first sequences and those of the others are two pieces of memory: they are transformed one after the
+// other, which takes less at a time.
+template <typename T>
+struct ColumnSpectra {
+  T *first, *second;
+  int64_t sequences_of_first;
+
+  __device__ __forceinline__ T* at(const SpectralGroup& group, int64_t sequence, int64_t column) const {
+    T* const base = sequence < sequences_of_first ? first : second;
+    const int64_t local = sequence < sequences_of_first ? sequence : sequence - sequences_of_first;
+    return base + 2 * (local * group.columns + column) * group.frequencies_y();
+  }
+};
+
+// A block of vertical frequencies: the first, and how many.
+struct FrequencyBlock {
+  int begin, count;
+};
+
+template <typename T>
+using Complex = Pack<T, 2>;
+
+namespace spectral {
+
+template <typename T, typename E>
+__device__ __forceinline__ T to_computing(E value) {
+  if constexpr (std::is_same_v<E, double>)
+    return value;
+  else
+    return to_float(value);
+}
+
+template <typename E, typename T>
+__device__ __forceinline__ E from_computing(T value) {
+  if constexpr (std::is_same_v<E, double>)
+    return value;
+  else
+    return from_float<E>(value);
+}
+
+template <typename T>
+__device__ __forceinline__ Complex<T> load_complex(const T* from) {
+  return load_pack<T, 2>(from);
+}
+template <typename T>
+__device__ __forceinline__ void store_complex(T* to, T real, T imaginary) {
+  store_pack<T, 2>(to, Complex<T>{{real, imaginary}});
+}
+
+// Warps of 32 horizontal frequencies that together cover size_x.
+__host__ __device__ inline int row_blocks(const SpectralGroup& group) {
+  return static_cast<int>(ceil_divide(group.size_x, 32));
+}
+
+}  // namespace spectral
+
+}  // namespace asnet::cuda

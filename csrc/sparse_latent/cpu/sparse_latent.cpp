@@ -1,0 +1,230 @@
+// Latent images with few gradients, for given blur kernels; see sparse_latent_kernels.h for the formula.
+//
+// All steps of an image run here, so that between its transforms every value is touched once. Tasks are computed
+// independently and their size depends on the shape alone: the bits of the result are the same for any number of threads.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "common/cpu/fft_planning.h"
+#include "common/cpu/integers.h"
+#include "sparse_latent/cpu/sparse_latent_kernels.h"
+#include "common/cpu/workspace.h"
+#include "sparse_latent/sparse_latent_arguments.h"
+
+namespace asnet::sparse_latent {
+namespace {
+
+// Power response of the first difference along an axis, 4 sin^2(pi f), and 1 where a block goes on beyond the frequencies.
+template <typename T>
+std::vector<T> difference_power(int64_t length, int64_t frequencies, int64_t size) {
+  std::vector<T> power(size, T(1));
+  for (int64_t k = 0; k < frequencies; ++k) {
+    const double sine = std::sin(std::numbers::pi * static_cast<double>(k) / static_cast<double>(length));
+    power[k] = static_cast<T>(4 * sine * sine);
+  }
+  return power;
+}
+
+// One image of a batch, or of which there is none.
+template <typename T>
+struct Image {
+  const T *padded, *observed, *kernel;
+  const bool* clipped;
+  T *latent, *raised;
+};
+
+// The memory for one image at a time, and what depends on its size alone.
+template <typename T>
+class Steps {
+ public:
+  Steps(int64_t height, int64_t width, int64_t kernel_size, bool clips, const Splitting& splitting)
+      : splitting_(splitting),
+        kernel_size_(kernel_size),
+        lanes_(ASNET_DISPATCH(latent_lanes<T>())),
+        frequencies_(height / 2 + 1),
+        blocks_(ceil_divide(frequencies_, lanes_)),
+        columns_(ceil_divide(width, 2 * lanes_) * 2 * lanes_),
+        // An odd number of registers keeps successive rows out of the same cache sets.
+        row_(lanes_ * (columns_ / lanes_ + 3)),
+        fft_y_(height),
+        fft_x_(width),
+        prior_y_(difference_power<T>(height, frequencies_, blocks_ * lanes_)),
+        prior_x_(difference_power<T>(width, width, width)),
+        memory_((clips ? 3 : 1) * height * row_ + 3 * blocks_ * columns_ * 2 * lanes_) {
+    // One block of memory: large pages are for large blocks alone.
+    const int64_t spectra = blocks_ * columns_ * 2 * lanes_;
+    T* const transfer = memory_.data();
+    image_ = transfer + 3 * spectra + lanes_;
+    lowest_ = clips ? image_ + height * row_ : nullptr;
+    highest_ = clips ? lowest_ + height * row_ : nullptr;
+    a_ = {height,
+          width,
+          columns_,
+          row_,
+          columns_ * 2 * lanes_,
+          fft_y_.fft(),
+          fft_x_.fft(),
+          prior_y_.data(),
+          prior_x_.data(),
+          image_,
+          lowest_,
+          highest_,
+          transfer,
+          transfer + spectra,
+          transfer + 2 * spectra};
+  }
+
+  void run(const Image<T>& image) {
+    place_kernel(image.kernel);
+    to_columns(a_.transfer);
+    along_rows(
+        [&](T* scratch, int64_t begin, int64_t end) { ASNET_DISPATCH(transfer_spectra<T>(a_, scratch, begin, end)); });
+    if (image.clipped) place_limits(image);
+    place(image_, [&](int64_t at) { return image.observed[at]; });
+    to_columns(a_.observed);
+
+    double beta = splitting_.beta;
+    for (int64_t step = 0; step < splitting_.steps; ++step, beta *= splitting_.growth) {
+      const T threshold = static_cast<T>(splitting_.strength / beta), weight = static_cast<T>(beta);
+      const Observed observed = image.clipped ? Observed::image_to_predicted
+                                : step == 0   ? Observed::image_to_matched
+                                              : Observed::matched;
+      along_columns([&](T* scratch, int64_t begin, int64_t end) {
+        ASNET_DISPATCH(divergence_to_columns<T>(a_, threshold, scratch, begin, end));
+      });
+      along_rows([&](T* scratch, int64_t begin, int64_t end) {
+        ASNET_DISPATCH(latent_spectra<T>(a_, weight, observed, scratch, begin, end));
+      });
+      along_columns(
+          [&](T* scratch, int64_t begin, int64_t end) { ASNET_DISPATCH(columns_to_image<T>(a_, scratch, begin, end)); });
+      if (step + 1 == splitting_.steps) break;
+      wrap(image_);
+      if (image.clipped) raise_observed(false);
+    }
+    copy_image(image.latent);
+    if (image.clipped) {
+      raise_observed(true);
+      copy_image(image.raised);
+    }
+  }
+
+ private:
+  // function(scratch, begin, end)
+  template <typename Function>
+  void with_scratch(int64_t tasks, int64_t length, const Function& function) const {
+    torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+      Workspace<T> scratch(4 * length * lanes_);
+      function(scratch.data(), begin, end);
+    });
+  }
+  template <typename Function>
+  void along_columns(const Function& function) const {
+    with_scratch(columns_ / (2 * lanes_), a_.height, function);
+  }
+  template <typename Function>
+  void along_rows(const Function& function) const {
+    with_scratch(blocks_, a_.width, function);
+  }
+
+  void wrap(T* plane) const { ASNET_DISPATCH(wrap_rows<T>(a_, plane, 0, a_.height)); }
+
+  // Makes value(y * width + x) the pixels of a plane.
+  template <typename Value>
+  void place(T* plane, const Value& value) const {
+    for (int64_t y = 0; y < a_.height; ++y)
+      for (int64_t x = 0; x < a_.width; ++x) plane[y * row_ + x] = value(y * a_.width + x);
+    wrap(plane);
+  }
+
+  // The kernel as an image, its centre at the origin.
+  void place_kernel(const T* kernel) {
+    T* const image = image_;
+    for (int64_t y = 0; y < a_.height; ++y) std::fill_n(image + y * row_, a_.width, T(0));
+    const int64_t centre = kernel_size_ / 2;
+    for (int64_t y = 0; y < kernel_size_; ++y)
+      for (int64_t x = 0; x < kernel_size_; ++x)
+        image[(y - centre + a_.height) % a_.height * row_ + (x - centre + a_.width) % a_.width] =
+            kernel[y * kernel_size_ + x];
+    wrap(image);
+  }
+
+  void place_limits(const Image<T>& image) {
+    const T brightest = static_cast<T>(splitting_.brightest);
+    place(lowest_, [&](int64_t at) { return image.padded[at]; });
+    place(highest_, [&](int64_t at) { return image.clipped[at] ? brightest : image.padded[at]; });
+  }
+
+  void to_columns(T* spectra) {
+    along_columns([&](T* scratch, int64_t begin, int64_t end) {
+      ASNET_DISPATCH(plane_to_columns<T>(a_, image_, spectra, scratch, begin, end));
+    });
+  }
+
+  void raise_observed(bool at_the_end) {
+    along_columns([&](T* scratch, int64_t begin, int64_t end) {
+      ASNET_DISPATCH(predicted_to_observed<T>(a_, at_the_end, scratch, begin, end));
+    });
+  }
+
+  void copy_image(T* to) const {
+    for (int64_t y = 0; y < a_.height; ++y) std::copy_n(a_.image + y * row_, a_.width, to + y * a_.width);
+  }
+
+  Splitting splitting_;
+  int64_t kernel_size_, lanes_, frequencies_, blocks_, columns_, row_;
+  FftPlan<T> fft_y_, fft_x_;
+  std::vector<T> prior_y_, prior_x_;
+  Workspace<T> memory_;
+  T *image_, *lowest_, *highest_;
+  LatentArguments<T> a_;
+};
+
+template <typename T>
+void run(const Tensors& tensors, const Splitting& splitting, const Tensor& latent) {
+  const int64_t count = tensors.padded.size(0), height = tensors.padded.size(2), width = tensors.padded.size(3);
+  const int64_t size = tensors.kernel.size(1), pixels = height * width;
+  const auto images = [&](int64_t first, int64_t last) {
+    Steps<T> steps(height, width, size, tensors.clipped.has_value(), splitting);
+    for (int64_t n = first; n < last; ++n)
+      steps.run({const_pointer<T>(tensors.padded) + n * pixels, const_pointer<T>(tensors.observed) + n * pixels,
+                 const_pointer<T>(tensors.kernel) + n * size * size,
+                 tensors.clipped ? const_pointer<bool>(*tensors.clipped) + n * pixels : nullptr,
+                 pointer<T>(latent) + n * pixels, tensors.clipped ? pointer<T>(tensors.raised) + n * pixels : nullptr});
+  };
+  // Threads of an image wait for each other after each transform, those of several images do not.
+  if (count >= static_cast<int64_t>(torch::stable::get_num_threads()))
+    torch::stable::parallel_for(0, count, 1, images);
+  else
+    images(0, count);
+}
+
+std::tuple<Tensor, Tensor> sparse_latent(const Tensor& padded, const Tensor& observed, const OptionalTensor& clipped,
+                                         const Tensor& kernel, double strength, double beta, double growth, int64_t steps,
+                                         double brightest) {
+  const Splitting splitting{strength, beta, growth, steps, brightest};
+  check(padded, observed, clipped, kernel, splitting);
+  for (const int64_t dim : {2, 3})
+    STD_TORCH_CHECK(next_fft_size(padded.size(dim)) == padded.size(dim), kName, ": padded has ", padded.size(2), " x ",
+                    padded.size(3), " pixels, expected products of 2, 3 and 5");
+  const Tensors tensors = dense(padded, observed, clipped, kernel);
+  const Tensor latent = empty_images(padded);
+  if (padded.numel() > 0)
+    padded.scalar_type() == ScalarType::Double ? run<double>(tensors, splitting, latent)
+                                               : run<float>(tensors, splitting, latent);
+  return {latent, tensors.raised};
+}
+
+}  // namespace
+}  // namespace asnet::sparse_latent
+
+STABLE_TORCH_LIBRARY_IMPL(asnet, CPU, m) { m.impl("sparse_latent", TORCH_BOX(&asnet::sparse_latent::sparse_latent)); }

@@ -1,0 +1,134 @@
+"""The scripts beside the recipes: growing the synthesis of asnet 0.1, joining parts trained apart."""
+
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from asnet.networks import (
+    ASNetConfig,
+    DeblurNetwork,
+    SynthesisConfig,
+    SynthesisNetwork,
+    load_networks,
+    read_header,
+    save_weights,
+)
+from asnet.networks.guidance import GuidingUnit
+
+SCRIPTS = Path(__file__).parents[2] / "experiments"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: Path) -> None:
+    path = SCRIPTS / script
+    monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def test_a_joined_pair_has_the_analysis_of_one_file_and_the_synthesis_of_the_other(
+    small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_networks(small_weights, DeblurNetwork)
+    synthesis = replace(first.config.synthesis, kernel_size=11, channels=(3, 5))
+    second = DeblurNetwork(ASNetConfig(first.config.analysis, synthesis, "other"))
+    save_weights(tmp_path / "second.safetensors", second, training_data="more", revision="later")
+    run(
+        monkeypatch,
+        "join_pair.py",
+        small_weights,
+        tmp_path / "second.safetensors",
+        tmp_path / "pair.safetensors",
+    )
+    pair = load_networks(tmp_path / "pair.safetensors", DeblurNetwork)
+    assert pair.config == second.config
+    for name, value in pair.state_dict().items():
+        source = first if name.startswith("analysis.") else second
+        assert torch.equal(value, source.state_dict()[name])
+    header = read_header(tmp_path / "pair.safetensors")
+    assert header.training_data == "nothing, more"
+    assert header.revision == "analysis: test; synthesis: later"
+
+
+def test_a_mean_of_weights_lies_between_them(
+    small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_networks(small_weights, DeblurNetwork)
+    second = DeblurNetwork(first.config)
+    save_weights(tmp_path / "second.safetensors", second, training_data="more", revision="later")
+    arguments = [
+        tmp_path / "mean.safetensors",
+        Path("1"),
+        small_weights,
+        Path("3"),
+        tmp_path / "second.safetensors",
+    ]
+    run(monkeypatch, "average_weights.py", *arguments)
+    mean = load_networks(tmp_path / "mean.safetensors", DeblurNetwork).state_dict()
+    for name, value in mean.items():
+        torch.testing.assert_close(value, 0.25 * first.state_dict()[name] + 0.75 * second.state_dict()[name])
+    header = read_header(tmp_path / "mean.safetensors")
+    assert header.revision == "0.25 of (test) + 0.75 of (later)"
+
+
+def test_what_does_not_fit_together_is_said(
+    small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(monkeypatch, "join_pair.py", small_weights, tmp_path / "none", tmp_path / "pair.safetensors")
+    assert exit_.value.code == 1
+    assert "none" in capsys.readouterr().err
+    assert not (tmp_path / "pair.safetensors").exists()
+
+
+def test_a_widened_network_restores_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ASNetConfig.compact()
+    synthesis = replace(config.synthesis, channels=(4, 6), distrusts_estimates=False)
+    torch.manual_seed(0)
+    old = DeblurNetwork(replace(config, synthesis=synthesis)).eval()
+    # A network that was not trained adds nothing to its Wiener copy.
+    torch.nn.init.normal_(old.synthesis.output.weight, std=0.1)
+    save_weights(tmp_path / "old.safetensors", old, training_data="none", revision="first")
+    run(monkeypatch, "distrust_estimates.py", tmp_path / "old.safetensors", tmp_path / "new.safetensors")
+    new = load_networks(tmp_path / "new.safetensors", DeblurNetwork)
+    assert new.config.synthesis.distrusts_estimates
+    assert "first" in read_header(tmp_path / "new.safetensors").revision
+    blurred, kernel = torch.rand(1, 3, 40, 40), torch.full((1, 3, 3), 1 / 9)
+    for estimated in (False, True):
+        torch.testing.assert_close(
+            new.synthesis(blurred, kernel, estimated=estimated), old.synthesis(blurred, kernel)
+        )
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "distrust_estimates.py", tmp_path / "new.safetensors", tmp_path / "newer")
+    assert not (tmp_path / "newer").exists()
+
+
+def test_a_grown_network_keeps_the_old_u_net() -> None:
+    grow = runpy.run_path(str(SCRIPTS / "grow_compact.py"))
+    today = ASNetConfig.compact().synthesis
+    defaults = SynthesisConfig()
+    changes = {
+        name: getattr(defaults, name)
+        for name in (
+            "guide_input",
+            "adapts_to_noise",
+            "distrusts_estimates",
+            "sparse_strengths",
+            "sparse_thresholds",
+        )
+    }
+    old_config = replace(today, kernel_size=31, wiener_strengths=(0.004, 0.016, 0.06), **changes)
+    torch.manual_seed(0)
+    old = SynthesisNetwork(old_config)
+    new = grow["grown"](old).synthesis
+    guides = {name for name, module in new.named_modules() if isinstance(module, GuidingUnit)}
+    for name, value in old.state_dict().items():
+        if name == "stem.weight":
+            grown = new.state_dict()[name]
+            assert torch.equal(grown[:, : value.shape[1]], value)
+            # What the old network did not read counts for nothing.
+            assert not grown[:, value.shape[1] :].any()
+        elif name.rpartition(".hidden")[0] not in guides:
+            assert torch.equal(new.state_dict()[name], value)
