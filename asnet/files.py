@@ -75,7 +75,8 @@ def visible_files(
     """Return the files of a folder with one of the suffixes, in any case, sorted by their names.
 
     Files and folders whose names begin with a dot are passed over: other systems leave their own there, "._"
-    files of Macs among them, which bear the suffixes of photographs.
+    files of Macs among them, which bear the suffixes of photographs. Links that lead nowhere are returned:
+    whoever reads them says so.
 
     Parameters
     ----------
@@ -94,7 +95,8 @@ def visible_files(
         If a folder cannot be read.
     """
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    found = [entry for entry in entries if entry.suffix.lower() in suffixes and entry.is_file()]
+    named = [entry for entry in entries if entry.suffix.lower() in suffixes]
+    found = [entry for entry in named if entry.is_file() or (entry.is_symlink() and not entry.exists())]
     if recursive:
         for entry in entries:
             # A link may lead back to a folder above.

@@ -188,6 +188,14 @@ def environment() -> dict[str, Any]:
     return found
 
 
+def convolutions() -> dict[str, str]:
+    """What the CPU's convolutions run on, which the name of a processor does not always tell."""
+    from asnet.ops._extension import describe
+
+    described = describe()
+    return {name: described[name] for name in ("instruction set", "convolutions in 16 bits")}
+
+
 def _lines(path: str) -> list[str]:
     try:
         return Path(path).read_text().splitlines()

@@ -19,7 +19,17 @@ from typing import Any
 from unittest import mock
 
 import torch
-from measure import Case, Contender, arguments, check, measure, print_table, save, seconds_of
+from measure import (
+    Case,
+    Contender,
+    arguments,
+    check,
+    convolutions,
+    measure,
+    print_table,
+    save,
+    seconds_of,
+)
 from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
@@ -306,10 +316,12 @@ def main() -> None:
     facts: dict[str, Any] = {
         "size": f"{options.width}x{options.height}",
         "paper_seconds": PAPER_SECONDS,
+        **convolutions(),
     }
     results: list[dict[str, Any]] = []
     totals: list[dict[str, Any]] = []
     print(f"{facts['size']} pixels on {device}, {torch.get_num_threads()} threads of the CPU", flush=True)
+    print("; ".join(f"{name}: {words}" for name, words in convolutions().items()), flush=True)
     with torch.inference_mode():
         for configuration, network, dtype in selected(options.only, blurred):
             for case in cases(configuration, network, dtype, checked, plain=True):

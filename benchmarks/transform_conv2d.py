@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from measure import Case, Contender, arguments, geometric_mean, measure, print_table, save
+from measure import Case, Contender, arguments, convolutions, geometric_mean, measure, print_table, save
 from torch import Tensor
 
 from asnet.ops import conv2d
@@ -89,14 +89,14 @@ def main() -> None:
         for case in cases():
             if options.only in case.name:
                 results.append(measure(case, repeats=options.repeats, budget=options.budget))
-                print_table(results[-1:])
+                print_table(results[-1:], heads=len(results) == 1)
     summary = {}
     for precision in sorted({result["dtype"] for result in results}):
         ratios = [r["contenders"]["torch"]["ratio"] for r in results if r["dtype"] == precision]
         summary[precision] = {"least_ratio": min(ratios), "mean_ratio": round(geometric_mean(ratios), 2)}
         print(f"{precision}: torch takes {summary[precision]['mean_ratio']} times as long on average")
     name = "_".join(["transform_conv2d", *options.only.split()])
-    print("written to", save(name, results, goal=GOAL, summary=summary).name)
+    print("written to", save(name, results, goal=GOAL, **convolutions(), summary=summary).name)
 
 
 if __name__ == "__main__":

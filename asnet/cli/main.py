@@ -8,7 +8,7 @@ from collections.abc import MutableMapping, Sequence
 from importlib import import_module
 
 from asnet import __version__
-from asnet.cli.messages import printable
+from asnet.cli.messages import keep_messages_apart, printable
 from asnet.errors import AsnetError
 
 _EXAMPLES = """examples:
@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0 on success, 1 on error, 130 if interrupted. Wrong usage exits with 2.
     """
+    if arguments is None:
+        keep_messages_apart()
     if "torch" not in sys.modules:
         set_wait_policy(os.environ)
     give_memory_back()

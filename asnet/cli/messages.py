@@ -1,6 +1,12 @@
-"""Messages of the command: one line each, whatever the names of files hold."""
+"""Messages of the command: one line each, whatever the names of files hold and decoders print."""
 
+import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import TextIO
 
 #: What would break a line or steer a terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -9,3 +15,47 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def printable(message: str) -> str:
     """Return a message with its control characters spelled out."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), message)
+
+
+_STANDARD_ERROR = 2
+_decoding = Lock()
+#: Where Python's messages go once they are kept apart.
+_own: TextIO | None = None
+
+
+def keep_messages_apart() -> None:
+    """Give Python's messages a descriptor of their own, so that `quiet_decoders` takes none of them.
+
+    Where standard error is replaced or closed, nothing is done.
+    """
+    global _own
+    stream = sys.stderr
+    if stream is None or stream is not sys.__stderr__:
+        return
+    try:
+        own = os.dup(_STANDARD_ERROR)
+    except OSError:
+        return
+    stream.flush()
+    sys.stderr = _own = os.fdopen(own, "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
+
+
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Keep off the terminal what libraries in C print of a damaged file: the exception says it in a sentence.
+
+    One thread at a time: they share the descriptor.
+    """
+    if _own is None or sys.stderr is not _own:
+        yield
+        return
+    with _decoding:
+        kept = os.dup(_STANDARD_ERROR)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, _STANDARD_ERROR)
+        try:
+            yield
+        finally:
+            os.dup2(kept, _STANDARD_ERROR)
+            os.close(kept)
+            os.close(nowhere)

@@ -4,6 +4,7 @@ import sys
 from io import BytesIO
 from pathlib import Path
 
+from asnet.cli.messages import quiet_decoders
 from asnet.errors import ImageFileError
 from asnet.imaging import Photograph, encoded_photograph, read_photograph
 
@@ -19,10 +20,11 @@ def is_standard(path: Path) -> bool:
 
 def read_source(path: Path, max_pixels: int) -> tuple[Photograph, bytes | None]:
     """Read a photograph from a file or standard input; of the latter return the bytes too."""
-    if path is not STANDARD_INPUT:
-        return read_photograph(path, max_pixels=max_pixels), None
-    data = sys.stdin.buffer.read()
-    return read_photograph(BytesIO(data), name=str(path), max_pixels=max_pixels), data
+    data = sys.stdin.buffer.read() if path is STANDARD_INPUT else None
+    with quiet_decoders():
+        if data is None:
+            return read_photograph(path, max_pixels=max_pixels), None
+        return read_photograph(BytesIO(data), name=str(path), max_pixels=max_pixels), data
 
 
 def write_stream(data: bytes | memoryview) -> None:

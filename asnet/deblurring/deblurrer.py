@@ -7,6 +7,7 @@ point, and the result is put together in the photograph's type.
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from asnet.deblurring.canvas import Canvas
-from asnet.deblurring.inputs import check_sides, checked_scale, photograph_of, planes_of
+from asnet.deblurring.inputs import check_sides, checked_scale, kernel_values, photograph_of, planes_of
 from asnet.deblurring.kernel_search import KernelSearch, PlacedKernel, Scale, Status
 from asnet.deblurring.photographed_area import photographed_area
 from asnet.deblurring.resampling import downscale, resized_rows, scale_kernel
@@ -234,8 +235,8 @@ class Deblurrer:
         """
         scale = checked_scale(scale)
         for name, value in (("strength", strength), ("denoise", denoise)):
-            if not 0 <= value <= 1:
-                raise InputError(f"{name} must be from 0 to 1, got {value:g}")
+            if not (isinstance(value, Real) and 0 <= value <= 1):
+                raise InputError(f"{name} must be from 0 to 1, got {value!r}")
         if region is not None and kernel is not None:
             raise InputError("a region cannot be combined with a given blur kernel")
         options = _Options(scale, region, strength, denoise, progress)
@@ -305,7 +306,7 @@ class Deblurrer:
                 return _left_alone(pixels, used)
             shown = scale_kernel(used.kernel, used.scale)
         else:
-            shown = fit_kernel(torch.as_tensor(kernel).cpu()).to(self.device)
+            shown = fit_kernel(kernel_values(kernel)).to(self.device)
             used = self._search.fit_to_grid(shown, area.pixels.shape[1:], options.scale)
         options.report("restoring", 0.0)
         is_unclear = used.status == "unclear"

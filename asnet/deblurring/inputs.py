@@ -1,6 +1,7 @@
 """Checks of what `Deblurrer` is given: images in their several types, opacity, scale."""
 
 import operator
+import reprlib
 from typing import Any
 
 import numpy
@@ -27,8 +28,14 @@ def check_sides(pixels: Tensor, alpha: Tensor | NDArray[Any] | None) -> None:
         raise InputError(
             f"an image must have at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {width}x{height}"
         )
-    if alpha is not None and tuple(alpha.shape) != (height, width):
+    if alpha is None:
+        return
+    if not isinstance(alpha, Tensor | numpy.ndarray):
+        raise InputError(f"alpha must be an array or a tensor, got {_shown(alpha)}")
+    if tuple(alpha.shape) != (height, width):
         raise InputError(f"alpha must be {(height, width)} like its image, got {tuple(alpha.shape)}")
+    if not (alpha.isfinite() if isinstance(alpha, Tensor) else numpy.isfinite(alpha)).all():
+        raise InputError("alpha must hold finite numbers, got infinite ones or NaN")
 
 
 def checked_scale(scale: Scale) -> Scale:
@@ -50,8 +57,8 @@ def planes_of(image: Tensor | NDArray[Any]) -> Tensor:
         return planes_from_array(image)
     if not isinstance(image, Tensor):
         raise InputError(
-            f"an image must be a Pillow picture, an array or a tensor, got {image!r} of type "
-            f"{type(image).__name__}; asnet.imaging.read_photograph reads a file"
+            f"an image must be a Pillow picture, an array or a tensor, got {_shown(image)}; "
+            "asnet.imaging.read_photograph reads a file"
         )
     if image.dim() != 3 or image.shape[0] not in (1, 3):
         raise InputError(f"an image tensor must be (3, H, W) or (1, H, W), got {tuple(image.shape)}")
@@ -59,5 +66,31 @@ def planes_of(image: Tensor | NDArray[Any]) -> Tensor:
         raise InputError(
             f"an image tensor must be uint8, uint16 or floating point in [0, 1], got {image.dtype}"
         )
+    if image.layout != torch.strided or image.is_meta:
+        raise InputError(
+            f"an image tensor must be dense and hold its values, got {image.layout} on {image.device}"
+        )
     check_range(image)
     return image
+
+
+def kernel_values(kernel: Tensor | NDArray[Any]) -> Tensor:
+    """Return the numbers of a blur kernel that is given, on the CPU."""
+    if isinstance(kernel, numpy.ndarray):
+        # torch knows neither other byte orders nor steps backwards.
+        kernel = numpy.ascontiguousarray(kernel, kernel.dtype.newbyteorder("="))
+    try:
+        values = torch.as_tensor(kernel)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"a blur kernel must be an array or a tensor (K, K), got {_shown(kernel)}; "
+            "asnet.imaging.read_kernel reads a file"
+        ) from None
+    if values.is_complex():
+        raise InputError(f"a blur kernel must hold real numbers, got {values.dtype}")
+    return values.cpu()
+
+
+def _shown(value: object) -> str:
+    """Return what was given instead of an array, on one line."""
+    return f"{' '.join(reprlib.repr(value).split())} of type {type(value).__name__}"

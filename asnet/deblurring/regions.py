@@ -1,5 +1,6 @@
 """Regions of photographs: the part from which a blur kernel is estimated."""
 
+import operator
 from typing import NamedTuple
 
 from torch import Tensor
@@ -40,7 +41,12 @@ def region_slices(region: tuple[int, int, int, int], image: Tensor, scale: int =
         If the region leaves the image, or a side is too small for being downscaled by `scale`.
     """
     height, width = image.shape[-2:]
-    left, top, right, bottom = region
+    try:
+        left, top, right, bottom = map(operator.index, region)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"a region must be (left, top, right, bottom) in whole pixels, got {region!r}"
+        ) from None
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise InputError(
             f"the region {left},{top},{right},{bottom} must lie in the image of {width}x{height} pixels, "

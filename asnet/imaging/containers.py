@@ -14,6 +14,9 @@ LARGEST_SEGMENT = 65533
 
 _START_OF_SCAN = 0xDA
 
+#: What copies and transmissions leave behind a file's end.
+_FILL_BYTES = b"\0\xff\r\n"
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -65,6 +68,11 @@ def split_jpeg(data: bytes) -> tuple[list[Segment], bytes] | None:
     return None
 
 
+def behind_jpeg(scan: bytes) -> bytes:
+    """Return what stands behind the end of a JPEG picture, fill bytes left out; `scan` is of `split_jpeg`."""
+    return _behind(scan, JPEG_END)
+
+
 def joined_jpeg(segments: Iterable[Segment], scan: bytes) -> bytes:
     """Undo `split_jpeg`."""
     return JPEG_START + b"".join(segment.to_bytes() for segment in segments) + scan
@@ -109,6 +117,16 @@ def split_png(data: bytes) -> tuple[list[Chunk], bool]:
             break
         place += 12 + length
     return chunks, damaged
+
+
+def behind_png(data: bytes) -> bytes:
+    """Return what stands behind the end of a PNG file, fill bytes left out."""
+    return _behind(data, Chunk(b"IEND", b"").to_bytes())
+
+
+def _behind(data: bytes, end: bytes) -> bytes:
+    place = data.find(end)
+    return b"" if place < 0 else data[place + len(end) :].strip(_FILL_BYTES)
 
 
 def joined_png(chunks: Iterable[Chunk]) -> bytes:

@@ -20,6 +20,8 @@ from asnet.imaging.containers import (
     PNG_SIGNATURE,
     Chunk,
     Segment,
+    behind_jpeg,
+    behind_png,
     joined_jpeg,
     joined_png,
     split_jpeg,
@@ -37,6 +39,7 @@ from asnet.imaging.metadata import (
 from asnet.imaging.samples import Samples, samples_of_picture, upright_samples, with_full_range
 from asnet.imaging.tiff_files import (
     count_pictures,
+    further_channels,
     is_deep,
     is_grey_or_rgb,
     is_raw,
@@ -57,7 +60,7 @@ _RAW_ADVICE = (
 )
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_RAW_STARTS = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILM", b"\0MRM", b"FOVb")
+_RAW_STARTS = (b"II*\0\x10\0\0\0CR", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILM", b"\0MRM", b"FOVb")
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
@@ -205,9 +208,10 @@ def _read_jpeg(data: bytes, name: str, max_pixels: int) -> Samples:
         if segment.marker not in (0xE1, 0xED, 0xFE) and not segment.data.startswith(b"MPF\0")
     ]
     plain = joined_jpeg(needed, scan)
+    found = jpeg_metadata(segments, behind_jpeg(scan))
     frame = next((segment for segment in segments if segment.marker in _FRAMES), None)
     if frame is not None and len(frame.data) >= 5 and (frame.data[0] != 8 or frame.marker == _LOSSLESS):
-        return _read_deep_jpeg(plain, frame, jpeg_metadata(segments), name, max_pixels)
+        return _read_deep_jpeg(plain, frame, found, name, max_pixels)
     if JPEG_END in scan:
         picture = _decoded(BytesIO(plain), name, "JPEG", max_pixels)
     else:
@@ -219,7 +223,7 @@ def _read_jpeg(data: bytes, name: str, max_pixels: int) -> Samples:
         if whole is None:
             raise ImageFileError(f"{name} is truncated or damaged: its last part is missing")
         picture = whole
-    metadata = replace(jpeg_metadata(segments), icc_profile=picture.info.get("icc_profile") or None)
+    metadata = replace(found, icc_profile=picture.info.get("icc_profile") or None)
     return samples_of_picture(picture, metadata, "JPEG")
 
 
@@ -259,9 +263,11 @@ def _without_end(data: bytes, name: str, max_pixels: int) -> Image.Image | None:
 
 def _read_png(data: bytes, name: str, max_pixels: int) -> Samples:
     chunks, damaged = split_png(data)
+    if chunks and chunks[0].name == b"CgBI":
+        raise ImageFileError(f"{name} is PNG as Apple's tools pack it into apps, which asnet does not read")
     if not chunks or chunks[0].name != b"IHDR" or len(chunks[0].data) != 13:
         raise ImageFileError(f"{name} is truncated or damaged: it has no header")
-    metadata = png_metadata(chunks, damaged)
+    metadata = png_metadata(chunks, damaged, behind_png(data))
     needed = [chunk for chunk in chunks if chunk.is_critical or chunk.name == b"tRNS"]
     if needed[-1].name != b"IEND":
         needed.append(Chunk(b"IEND", b""))
@@ -300,12 +306,17 @@ def _read_tiff(file: BinaryIO, name: str, max_pixels: int) -> Samples:
         )
     else:
         file.seek(0)
-        picture = _decoded(file, name, "TIFF", max_pixels)
+        try:
+            picture = _decoded(file, name, "TIFF", max_pixels)
+        except UnidentifiedImageError:
+            raise ImageFileError(
+                f"{name} is damaged, or TIFF of a kind that asnet does not read: neither grey nor RGB"
+            ) from None
         if deep:
             metadata = _with_problem(metadata, _EIGHT_BITS)
         unused = 0 if exif is None else (exif.number(277) or 0) - len(picture.getbands())
         if unused > 0:
-            metadata = _with_problem(metadata, f"has {unused} further channels, which are left out")
+            metadata = _with_problem(metadata, further_channels(unused))
         # Of TIFF alone Pillow turns the pixels itself.
         samples = replace(samples_of_picture(picture, metadata, "TIFF"), is_upright=True)
     if count_pictures(file) > 1:

@@ -89,7 +89,7 @@ def as_bits(array: NDArray[Any], bits: int) -> NDArray[Any]:
 
 def _jpeg(values: NDArray[Any], alpha: NDArray[Any] | None, metadata: Metadata) -> Encoded:
     notes = _without_depth(values, "JPEG")
-    if alpha is not None:
+    if alpha is not None and (alpha < numpy.iinfo(alpha.dtype).max).any():
         notes += ("is opaque, because JPEG cannot hold transparency",)
     segments: list[Segment] = []
     if metadata.exif is not None:

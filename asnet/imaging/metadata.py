@@ -46,6 +46,9 @@ _SRGB_CODES = b"\x01\x0d"
 #: Texts larger than this when decompressed are not looked into.
 _LARGEST_TEXT = 2**24
 
+#: Said of what telephones put behind a photograph, or into the same container.
+_FILM = "holds a film, of which only the photograph is taken"
+
 #: Photoshop's resources that tell of the file as it was: resolution and thumbnails.
 _STALE_RESOURCES = (1005, 1033, 1036)
 _IPTC_RESOURCE = 1028
@@ -99,6 +102,8 @@ class Metadata:
         out.
         """
         problems = self.problems
+        if self.xmp is not None and b"MotionPhoto" in self.xmp and _FILM not in problems:
+            problems += (_FILM,)
         resolution = self.resolution
         if resolution is not None and not all(0 < value < 1e9 for value in resolution):
             problems += ("has a resolution that cannot be used, which is left out",)
@@ -136,14 +141,18 @@ class Metadata:
         return True
 
 
-def jpeg_metadata(segments: Iterable[Segment]) -> Metadata:
-    """Return what the segments of a JPEG file carry, but for the profile, which Pillow reads."""
+def jpeg_metadata(segments: Iterable[Segment], behind: bytes) -> Metadata:
+    """Return what the segments of a JPEG file carry, but for the profile, which Pillow reads.
+
+    And what is lost of that which stands behind the picture.
+    """
     exif: bytes | None = None
     xmp: bytes | None = None
     photoshop = b""
     comments: list[bytes] = []
     problems: list[str] = []
     density: tuple[float, float] | None = None
+    has_several = False
     for segment in segments:
         data = segment.data
         if segment.marker == 0xE0 and data.startswith(b"JFIF\0") and len(data) >= 12:
@@ -158,6 +167,7 @@ def jpeg_metadata(segments: Iterable[Segment]) -> Metadata:
         elif segment.marker == 0xE1 and data.startswith(_LONG_XMP):
             problems.append("has further XMP outside of its packet, which is not kept")
         elif segment.marker == 0xE2 and data.startswith(_SEVERAL_PICTURES):
+            has_several = True
             problems.append(
                 "holds further pictures, such as a gain map or a second view, and only the first is taken"
             )
@@ -165,8 +175,8 @@ def jpeg_metadata(segments: Iterable[Segment]) -> Metadata:
             photoshop += data[len(_PHOTOSHOP) :]
         elif segment.marker == 0xFE:
             comments.append(data)
-    if xmp is not None and b"MotionPhoto" in xmp:
-        problems.append("holds a film, of which only the photograph is taken")
+    if not has_several:
+        problems += _lost_behind(behind)
     block = None if exif is None else parse_exif(exif)
     return Metadata(
         exif=block,
@@ -178,9 +188,10 @@ def jpeg_metadata(segments: Iterable[Segment]) -> Metadata:
     )
 
 
-def png_metadata(chunks: Sequence[Chunk], damaged: bool) -> Metadata:
-    """Return what the optional chunks of a PNG file carry."""
-    found = Metadata(problems=("has a damaged optional chunk, which is left out",) if damaged else ())
+def png_metadata(chunks: Sequence[Chunk], damaged: bool, behind: bytes) -> Metadata:
+    """Return what the optional chunks of a PNG file carry, and what is lost of that behind the picture."""
+    problems = ["has a damaged optional chunk, which is left out"] if damaged else []
+    found = Metadata(problems=(*problems, *_lost_behind(behind)))
     kept: list[Chunk] = []
     for chunk in chunks:
         if chunk.name == b"eXIf":
@@ -308,6 +319,12 @@ def _exif_resolution(exif: Exif | None) -> tuple[float, float] | None:
     factor = _CENTIMETRES_PER_INCH if unit == 3 else 1.0
     horizontal, vertical = ((exif.ratio(tag) or 0.0) * factor for tag in (X_RESOLUTION, Y_RESOLUTION))
     return horizontal, vertical
+
+
+def _lost_behind(data: bytes) -> list[str]:
+    if b"ftyp" in data:
+        return [_FILM]
+    return [f"has {len(data)} bytes behind its picture, which are not kept"] if data else []
 
 
 def _unreadable_exif(data: Any, block: Exif | None) -> list[str]:

@@ -40,7 +40,7 @@ def planes_from_array(array: NDArray[Any]) -> Tensor:
         array = array.astype(numpy.float32, copy=False)
         if not numpy.isfinite(array).all():
             raise InputError("an image array must hold finite numbers, got infinite ones or NaN")
-    elif array.dtype not in (numpy.uint8, numpy.uint16):
+    elif array.dtype.newbyteorder("=") not in (numpy.uint8, numpy.uint16):
         raise InputError(f"an image array must be of type uint8, uint16 or float, got {array.dtype}")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):

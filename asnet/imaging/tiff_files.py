@@ -14,8 +14,9 @@ from asnet.imaging.exif import Entry, Exif
 from asnet.imaging.metadata import Metadata
 from asnet.imaging.samples import Samples, with_full_range
 
-# tifffile logs what it repairs; the library says what matters in exceptions and notes.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+# They log what they repair or refuse; the library says what matters in exceptions and notes.
+for _name in ("tifffile", "imagecodecs"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 _BITS, _PHOTOMETRIC, _SUBFILE, _SUBDIRECTORIES, _SAMPLE_FORMAT, _DNG_VERSION = 258, 262, 254, 330, 339, 50706
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
@@ -120,10 +121,14 @@ def read_by_tifffile(file: BinaryIO, metadata: Metadata) -> Samples:
     if photometric == _WHITE_IS_ZERO:
         values = _inverted(values)
     if unused:
-        metadata = replace(
-            metadata, problems=(*metadata.problems, f"has {unused} further channels, which are left out")
-        )
+        metadata = replace(metadata, problems=(*metadata.problems, further_channels(unused)))
     return Samples(values[..., 0] if colours == 1 else values, alpha, metadata, "TIFF")
+
+
+def further_channels(count: int) -> str:
+    """Say that channels beyond colours and opacity are lost."""
+    channels = "a further channel, which is" if count == 1 else f"{count} further channels, which are"
+    return f"has {channels} left out"
 
 
 def tiff_bytes(

@@ -1,8 +1,10 @@
 """How people give files to the command: folders in folders, streams, runs that are stopped, wrong names."""
 
 import io
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy
@@ -13,6 +15,7 @@ from PIL import Image
 from asnet.cli import batch
 from asnet.cli.main import main
 from asnet.deblurring.deblurrer import Deblurrer
+from asnet.imaging.containers import Chunk, joined_png
 
 
 def picture(seed: int = 0, height: int = 33, width: int = 41) -> Image.Image:
@@ -215,6 +218,39 @@ def test_links_are_followed_and_stay(tmp_path: Path, model: list[str]) -> None:
     assert main(["deblur", str(tmp_path / "photo.png"), "-o", str(link), "--overwrite", *model]) == 0
     assert link.is_symlink()
     assert real.read_bytes() != b"old"
+
+
+def test_links_that_lead_nowhere_are_said_and_cost_themselves_alone(
+    tmp_path: Path, tree: Path, model: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tree / "gone.jpg").symlink_to(tmp_path / "another disk" / "gone.jpg")
+    assert main(["deblur", str(tree), "-o", str(tmp_path / "out"), *model]) == 1
+    assert f"there is no file {tree / 'gone.jpg'}" in capsys.readouterr().err
+    assert files(tmp_path / "out") == ["a.png"]
+
+
+@pytest.mark.parametrize("kind", ["LZW", "16 bits"])
+def test_decoders_in_c_add_nothing_to_the_sentence(tmp_path: Path, model: list[str], kind: str) -> None:
+    """In a process of its own, whose descriptors they write to."""
+    path = tmp_path / ("photo.tif" if kind == "LZW" else "photo.png")
+    values = numpy.random.default_rng(0).integers(0, 65536, (40, 50, 3), dtype=numpy.uint16)
+    if kind == "LZW":
+        Image.fromarray(values.astype(numpy.uint8)).save(path, compression="tiff_lzw")
+        data = bytearray(path.read_bytes())
+        for place in range(100, 3000, 97):
+            data[place] ^= 0x5A
+    else:
+        # No compression has this number.
+        header = struct.pack(">IIBBBBB", 50, 40, 16, 2, 7, 0, 0)
+        content = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in values))
+        chunks = (Chunk(b"IHDR", header), Chunk(b"IDAT", content), Chunk(b"IEND", b""))
+        data = bytearray(joined_png(chunks))
+    path.write_bytes(data)
+    command = [sys.executable, "-m", "asnet", "deblur", str(path), "-o", str(tmp_path / "out.png"), *model]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith(f"asnet: {path} is truncated or damaged: ")
+    assert finished.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])

@@ -252,6 +252,9 @@ def test_a_region_is_without_its_own_frame_and_transparency(deblurrer: Deblurrer
         ((40, 0, 40, 50), "left before right"),
         ((0, 60, 40, 50), "top before bottom"),
         ((0, 0, 40, 15), "at least 16x16 pixels, got 40x15"),
+        ((0, 0, 40), r"must be \(left, top, right, bottom\) in whole pixels, got \(0, 0, 40\)"),
+        ((0.5, 0, 40, 50), "in whole pixels"),
+        ("0,0,40,50", "in whole pixels, got '0,0,40,50'"),
     ],
 )
 def test_unusable_regions_are_refused(
@@ -311,9 +314,9 @@ def test_a_network_without_deconvolution_has_no_noise_to_hold_down() -> None:
 
 
 @pytest.mark.parametrize("name", ["strength", "denoise"])
-@pytest.mark.parametrize("value", [-0.1, 1.01, float("nan")])
-def test_shares_are_from_0_to_1(deblurrer: Deblurrer, name: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"{name} must be from 0 to 1, got {value:g}"):
+@pytest.mark.parametrize("value", [-0.1, 1.01, float("nan"), "1", None])
+def test_shares_are_from_0_to_1(deblurrer: Deblurrer, name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"{name} must be from 0 to 1, got {value!r}"):
         deblurrer.deblur(scene(40, 40), box(3), **{name: value})
 
 
@@ -434,6 +437,8 @@ def test_a_small_blur_is_not_looked_for_at_half_size(
         (torch.zeros(3, 20, 20, dtype=torch.int32), "got torch.int32"),
         (torch.full((3, 20, 20), 200.0), "range .0, 1., got 200 to 200"),
         (torch.full((3, 20, 20), torch.nan), "range"),
+        (torch.zeros(3, 20, 20).to_sparse(), "dense and hold its values, got torch.sparse_coo"),
+        (torch.zeros(3, 20, 20, device="meta"), "dense and hold its values, got .* on meta"),
         (numpy.zeros((20, 20, 4), dtype=numpy.uint8), r"\(20, 20, 4\)"),
         (numpy.zeros((20, 20), dtype=numpy.int32), "got int32"),
     ],
@@ -569,6 +574,42 @@ def test_what_is_no_image_is_refused_in_a_sentence(deblurrer: Deblurrer, image: 
 def test_values_outside_of_the_range_are_refused(deblurrer: Deblurrer, image: Any) -> None:
     with pytest.raises(InputError, match=r"range \[0, 1\], got"):
         deblurrer.deblur(image)
+
+
+@pytest.mark.parametrize("name", [">u2", ">f4", "<f8"])
+def test_arrays_may_have_any_byte_order_and_run_backwards(deblurrer: Deblurrer, name: str) -> None:
+    values = numpy.random.default_rng(0).integers(0, 65536, (20, 24, 3)).astype("u2")
+    image = values if name.endswith("u2") else values / numpy.float32(65535)
+    kernel = numpy.arange(9.0).reshape(3, 3)
+    expected = deblurrer.deblur(image, kernel)
+    result = deblurrer.deblur(image.astype(name)[::-1][::-1], kernel.astype(">f8")[::-1, ::-1][::-1, ::-1])
+    assert result.image.dtype == name
+    numpy.testing.assert_allclose(result.image, expected.image, atol=1e-6)
+    assert torch.equal(result.kernel, expected.kernel)
+
+
+@pytest.mark.parametrize("kernel", ["kernel.png", Path("kernel.npy"), Image.new("L", (3, 3), 9), [["a"]]])
+def test_what_is_no_kernel_is_refused_in_a_sentence(deblurrer: Deblurrer, kernel: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"a blur kernel must be an array or a tensor .*read_kernel reads a file"
+    ):
+        deblurrer.deblur(scene(20, 20), kernel)
+    with pytest.raises(InputError, match=r"a blur kernel must hold real numbers, got torch\.complex128"):
+        deblurrer.deblur(scene(20, 20), 1j * numpy.ones((3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("alpha", "words"),
+    [
+        ("opaque.png", "must be an array or a tensor, got 'opaque.png' of type str"),
+        (numpy.full((20, 20), numpy.nan), "finite numbers"),
+        (torch.full((20, 20), torch.inf), "finite numbers"),
+        (numpy.ones((20, 21)), r"must be \(20, 20\) like its image, got \(20, 21\)"),
+    ],
+)
+def test_unusable_opacities_are_refused(deblurrer: Deblurrer, alpha: Any, words: str) -> None:
+    with pytest.raises(InputError, match=f"alpha .*{words}"):
+        deblurrer.deblur(scene(20, 20), box(3), alpha=alpha)
 
 
 def test_a_scale_may_be_any_whole_number(deblurrer: Deblurrer) -> None:

@@ -450,11 +450,94 @@ def test_a_jpeg_whose_last_part_is_zeros_is_refused() -> None:
 
 
 @pytest.mark.parametrize("dtype", [numpy.uint8, numpy.uint16])
-def test_channels_beyond_colour_and_opacity_are_named(dtype: Any) -> None:
-    values = numpy.dstack([COLOUR, COLOUR[..., :2]]).astype(dtype)
-    photograph = read_photograph(BytesIO(tiff(values, photometric="rgb")), name="many.tif")
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(1, "a further channel, which is left out"), (2, "2 further channels, which are left out")],
+)
+def test_channels_beyond_colour_and_opacity_are_named(dtype: Any, count: int, words: str) -> None:
+    values = numpy.dstack([COLOUR, COLOUR[..., :count]]).astype(dtype)
+    data = tiff(values, photometric="rgb", extrasamples=["unspecified"] * count)
+    photograph = read_photograph(BytesIO(data), name="many.tif")
     assert numpy.array_equal(array(photograph), COLOUR)
-    assert photograph.notes == ("many.tif has 2 further channels, which are left out",)
+    assert photograph.notes == (f"many.tif has {words}",)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "lzw", "webp", "jpegxl", "lerc", "png"])
+def test_tiff_of_8_bits_is_read_in_every_byte_order_and_compression(order: str, compression: Any) -> None:
+    lossless = {"compressionargs": {"lossless": True}} if compression in ("webp", "jpegxl") else {}
+    options: dict[str, Any] = {"byteorder": order, "compression": compression, **lossless}
+    for bigtiff in (False, True):
+        data = tiff(COLOUR, photometric="rgb", bigtiff=bigtiff, **options)
+        assert numpy.array_equal(array(read_photograph(BytesIO(data), name="photo.tif")), COLOUR)
+        with pytest.raises(ImageFileError, match="truncated or damaged"):
+            read_photograph(BytesIO(data[:-200]), name="cut.tif")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_colours_of_tiff_that_are_not_read_are_not_called_damaged_alone(order: str) -> None:
+    for values, photometric in ((DEEP, "cielab"), (numpy.dstack([COLOUR, COLOUR[..., 0]]), "separated")):
+        data = tiff(values, photometric=photometric, byteorder=order, bigtiff=True)
+        if photometric == "separated" and order == "<":
+            assert array(read_photograph(BytesIO(data), name="print.tif")).shape == COLOUR.shape
+        else:
+            with pytest.raises(ImageFileError, match=r"odd\.tif is .*neither grey nor RGB"):
+                read_photograph(BytesIO(data), name="odd.tif")
+
+
+FILM = struct.pack(">I", 24) + b"ftypmp42\0\0\0\0mp42isom" + bytes(range(1, 200))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+@pytest.mark.parametrize(
+    ("behind", "words"),
+    [
+        (b"", None),
+        (b"\0" * 5000, None),
+        (FILM, "holds a film, of which only the photograph is taken"),
+        (b"\0\0\1\n Image_UTC_Data1700000000000SEFT", "has 34 bytes behind its picture, which are not kept"),
+    ],
+)
+def test_what_stands_behind_a_picture_is_not_lost_without_a_word(
+    kind: str, behind: bytes, words: str | None
+) -> None:
+    data = jpeg() if kind == "jpeg" else png()
+    photograph = read_photograph(BytesIO(data + behind), name="phone")
+    assert photograph.notes == (() if words is None else (f"phone {words}",))
+    assert numpy.array_equal(array(photograph), array(read_photograph(BytesIO(data), name="plain")))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_a_film_in_the_container_is_named() -> None:
+    buffer = BytesIO()
+    Image.fromarray(COLOUR).save(buffer, "AVIF", xmp=b'<rdf:Description GCamera:MotionPhoto="1"/>')
+    photograph = read_photograph(BytesIO(buffer.getvalue()), name="phone.avif")
+    assert photograph.notes == ("phone.avif holds a film, of which only the photograph is taken",)
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+@pytest.mark.parametrize("lowest", [255, 254])
+def test_only_transparency_that_is_there_is_said_to_be_lost(tmp_path: Path, depth: str, lowest: int) -> None:
+    alpha = numpy.full((20, 30), 255, numpy.uint8)
+    alpha[3, 4] = lowest
+    values = numpy.dstack([COLOUR, alpha]).astype(depth) * (257 if depth == "uint16" else 1)
+    _, notes = passed_on(tmp_path, png(values=values), ".jpg")
+    assert any("is opaque, because JPEG cannot hold transparency" in note for note in notes) == (lowest < 255)
+
+
+def test_an_animation_without_transparency_loses_none(tmp_path: Path) -> None:
+    buffer = BytesIO()
+    frames = [Image.fromarray(COLOUR), Image.fromarray(255 - COLOUR)]
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    _, notes = passed_on(tmp_path, buffer.getvalue(), ".jpg")
+    assert notes == ("source holds several pictures, only the first is taken",)
+
+
+def test_png_files_that_apple_packs_into_apps_are_named() -> None:
+    data = png()
+    data = data[:8] + Chunk(b"CgBI", b"\x50\0\x20\2").to_bytes() + data[8:]
+    with pytest.raises(ImageFileError, match=r"icon\.png is PNG as Apple's tools pack it into apps"):
+        read_photograph(BytesIO(data), name="icon.png")
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "TIFF", "WEBP"])
@@ -564,9 +647,20 @@ def test_raw_files_are_named_with_the_way_out(tmp_path: Path, suffix: str) -> No
         read_photograph(path)
 
 
-def test_a_raw_file_by_another_name_is_recognised(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff(COLOUR, extratags=[(50706, 1, 4, b"\1\4\0\0", True)]),
+        # Canon's, whose first directory is a small preview.
+        b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 100,
+        b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + b"\0" * 100,
+        b"FUJIFILMCCD-RAW 0201" + b"\0" * 100,
+    ],
+    ids=["DNG", "CR2", "CR3", "RAF"],
+)
+def test_a_raw_file_by_another_name_is_recognised(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "photo.tif"
-    path.write_bytes(tiff(COLOUR, extratags=[(50706, 1, 4, b"\1\4\0\0", True)]))
+    path.write_bytes(data)
     with pytest.raises(ImageFileError, match="raw file"):
         read_photograph(path)
 
