@@ -6,7 +6,7 @@
 // are for each output pixel all numbers of its window, one after the other ("unfolded").
 #include "matrix_conv2d/cpu/matrix_conv2d_kernels.h"
 
-#include "common/cpu/integers.h"
+#include "common/integers.h"
 #include "common/cpu/vector_elements.h"
 
 #if defined(ASNET_COMPILER_KNOWS_AMX) && defined(__AVX512F__)
