@@ -87,7 +87,7 @@ def visible_files(
     recursive : bool
         Look into its folders too, after its files.
     without : collection of Path
-        Folders that are passed over, resolved.
+        Folders to skip, resolved.
 
     Raises
     ------
@@ -109,7 +109,7 @@ _umask_lock = Lock()
 
 
 def _umask() -> int:
-    """What new files are not permitted; it can only be read by setting it, which all threads share."""
+    """The umask, which can only be read by setting it, for all threads."""
     with _umask_lock:
         mask = os.umask(0o077)
         os.umask(mask)

@@ -75,7 +75,7 @@ class Deblurred(Generic[ImageType]):
 
 
 class _Options(NamedTuple):
-    """What `Deblurrer.deblur` is given beside image and kernel."""
+    """Options of `Deblurrer.deblur`."""
 
     scale: Scale
     region: tuple[int, int, int, int] | None
@@ -204,7 +204,7 @@ class Deblurrer:
             Left, top, right and bottom, as Pillow's `crop` takes them, of the part of the upright image from
             which the kernel is estimated; its most structured part by default. Not with a kernel.
         strength : float
-            How much of the restoration is mixed in: 0 leaves the image as it is, 1 gives the restored one.
+            Weight of the restored image in the blend: 0 leaves the image unchanged, 1 gives the restored one.
         denoise : float
             Noise suppression, at the cost of detail, from 0 to 1. 0 suits a noise of up to 0.03
             of white, 0.3 one of 0.06 and 0.7 one of 0.1. Only for networks with a Wiener deconvolution
@@ -323,7 +323,7 @@ class Deblurrer:
     def _restored(
         self, pixels: Tensor, used: PlacedKernel, options: _Options, *, estimated: bool
     ) -> Iterator[Part]:
-        """Give the parts of the restored image, in the size of (1 or 3, H, W)."""
+        """Yield the parts of the restored image, in the size of (1 or 3, H, W)."""
         parts = self._syntheses[used.pair].parts(
             downscale(pixels[None], used.scale),
             used.kernel,
@@ -341,7 +341,7 @@ class Deblurrer:
 
 
 def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[str]:
-    """Return what is to be said about a deblurring at that scale of the photograph `name`, in sentences."""
+    """Return notes for the user on a deblurring of the photograph `name` at that scale, one sentence each."""
     again = f"; scale {deblurred.scale} deblurs it all the same"
     if deblurred.status == "sharp":
         return [f"{name} shows no blur: it is left as it is{again}"]
@@ -356,7 +356,7 @@ def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[s
 
 
 def _left_alone(pixels: Tensor, used: PlacedKernel) -> tuple[Tensor, tuple[Tensor, int, Status]]:
-    """Return the image as it is, with a kernel of a single pixel on the grid of the one that was found."""
+    """Return the image unchanged, with a one-pixel kernel on the grid of the estimate."""
     single = functional.pad(torch.ones(1, 1, dtype=torch.float32), (used.kernel.shape[-1] // 2,) * 4)
     # A copy, so that changing the result does not change the input.
     image = pixels.clamp(0, 1) if pixels.is_floating_point() else pixels.clone()

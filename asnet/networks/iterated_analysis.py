@@ -36,7 +36,7 @@ from asnet.ops.threads import threads_for
 #: Values from which on a pixel counts as clipped at white.
 WHITE = 0.97
 
-#: The courses are compared at the scale that is so many times sqrt(2) smaller than the finest.
+#: The courses are compared at the scale that is this many times sqrt(2) smaller than the finest.
 COMPARED_SCALE = 3
 
 #: lambda of the first round at the finest scales, and what divides it after each round.
@@ -50,7 +50,7 @@ DAMPED = 100.0
 SMALL_SCALE, SMALL_GRID, SMALL_WEIGHT = 1, 17, 30.0
 
 #: A small kernel may take the place of one of smaller RMS radius in pixels, or of one with which the latent
-#: image needs so many times the gradients that it needs without: that is no kernel at all. Lights at night
+#: image needs this many times the gradients that it needs without: that is no kernel at all. Lights at night
 #: need up to 1.43 times as many with good kernels.
 LARGEST_REPLACED, SENSELESS_SHARE = 4.0, 1.45
 
@@ -62,7 +62,7 @@ TINY, REPLACING_SHARE_OF_TINY = 2.5, 1.01
 #: lambda does not fall below this.
 SMALLEST_STRENGTH = 1e-4
 
-#: Tikhonov weights are those of photographs of so many pixels or more; of fewer they are smaller in
+#: Tikhonov weights are those of photographs of this many pixels or more; of fewer they are smaller in
 #: proportion, as the sums of the normal equations are, down to this share.
 FULLY_DAMPED_PIXELS, LEAST_DAMPING = 400_000, 0.16
 
@@ -299,7 +299,7 @@ def _evidence(last: Iteration) -> Tensor:
 
 
 def _looks_sharp(photographs: Photographs, small: Tensor, explained: Tensor) -> Tensor:
-    """Tell (N,) which photographs show no blur: steep edges, and a small kernel that explains nothing."""
+    """Return (N,) whether photographs show no blur: steep edges, and a small kernel that explains nothing."""
     # Light that is cut off at white ends in a step, however much it is blurred.
     steepness = edge_steepness(photographs.luma, _clear_of_lights(photographs, REACH))
     return small & ((steepness > SHARP_STEEPNESS) | ((steepness > DOUBTFUL_STEEPNESS) & (explained >= 1.0)))
