@@ -1,7 +1,8 @@
 """Kernels as nvcc emits them, run on the CPU: its PTX, translated to C++, in place of what g++ compiles.
 
 It shows what the CPU counterparts of the inline assembly cannot: the order of its operands, and what nvcc
-makes of the sources. The checks are those of the kernels' own tests; below stand changes of the PTX that they must find.
+makes of the sources. The checks are those of the kernels' own tests; CHANGES are changes of the PTX that they
+must find.
 """
 
 import hashlib
