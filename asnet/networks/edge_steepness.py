@@ -16,7 +16,7 @@ SMALLEST_NOISE = 0.5 / 255
 #: Standard deviations by which noise is expected to enlarge the largest differences.
 NOISE_MARGIN = 2.0
 
-#: The noise is estimated from every this many pixels.
+#: The noise is estimated from one in this many pixels.
 NOISE_STRIDE = 7
 
 
