@@ -342,7 +342,7 @@ class Deblurrer:
 
 def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[str]:
     """Return notes for the user on a deblurring of the photograph `name` at that scale, one sentence each."""
-    again = f"; scale {deblurred.scale} deblurs it all the same"
+    again = f"; scale {deblurred.scale} deblurs it anyway"
     if deblurred.status == "sharp":
         return [f"{name} shows no blur: it is left as it is{again}"]
     if deblurred.status == "unclear":
