@@ -63,7 +63,7 @@ class Deblurred(Generic[ImageType]):
     scale : int
         Factor by which the photograph was downscaled for it, or at which it was judged.
     status : {"blurred", "sharp", "unclear"}
-        A photograph that looks sharp, or that an unreliable estimate would change much, is left as it is; the
+        A photograph that looks sharp, or that an unreliable estimate would change much, is left unchanged; the
         kernel is then a single pixel. Only the iterated analysis (`compact`) judges this, and never where the
         kernel or the scale is given.
     """
@@ -344,9 +344,9 @@ def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[s
     """Return notes for the user on a deblurring of the photograph `name` at that scale, one sentence each."""
     again = f"; scale {deblurred.scale} deblurs it anyway"
     if deblurred.status == "sharp":
-        return [f"{name} shows no blur: it is left as it is{again}"]
+        return [f"{name} shows no blur: it is left unchanged{again}"]
     if deblurred.status == "unclear":
-        return [f"the blur of {name} cannot be estimated reliably: the photograph is left as it is{again}"]
+        return [f"the blur of {name} cannot be estimated reliably: the photograph is left unchanged{again}"]
     if deblurred.scale > 1 and scale == "auto":
         return [
             f"the blur of {name} is larger than the model's grid: it was deblurred at 1/{deblurred.scale} of "

@@ -87,7 +87,7 @@ class JobResult(BaseModel):
     scale: int = Field(
         description="Factor by which the photograph was downscaled, or at which it was judged."
     )
-    status: Status = Field(description="A photograph that is 'sharp' or 'unclear' is left as it is.")
+    status: Status = Field(description="A photograph that is 'sharp' or 'unclear' is left unchanged.")
     notes: list[str] = Field(description="What could not be kept of the photograph's file, in sentences.")
 
 
