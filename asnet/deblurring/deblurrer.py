@@ -64,8 +64,8 @@ class Deblurred(Generic[ImageType]):
         Factor by which the photograph was downscaled for it, or at which it was judged.
     status : {"blurred", "sharp", "unclear"}
         A photograph that looks sharp, or that an unreliable estimate would change much, is left unchanged;
-        the kernel is then a single pixel. Only the iterated analysis (`compact`) judges this, and never where the
-        kernel or the scale is given.
+        the kernel is then a single pixel. Only the iterated analysis (`compact`) judges this, and never
+        where the kernel or the scale is given.
     """
 
     image: ImageType
