@@ -227,6 +227,7 @@ class Deblurrer:
 
         Examples
         --------
+        >>> import numpy
         >>> deblurrer = Deblurrer.from_pretrained("compact", device="cpu")
         >>> blurred = numpy.random.default_rng(0).random((48, 64, 3), numpy.float32)
         >>> result = deblurrer.deblur(blurred, numpy.ones((3, 3)), strength=0.8)
