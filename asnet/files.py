@@ -74,9 +74,8 @@ def visible_files(
 ) -> list[Path]:
     """Return the files of a folder with one of the suffixes, in any case, sorted by their names.
 
-    Files and folders whose names begin with a dot are passed over: other systems leave their own there, "._"
-    files of Macs among them, which bear the suffixes of photographs. Links that lead nowhere are returned:
-    whoever reads them says so.
+    Files and folders whose names begin with a dot are skipped, among them the "._" files of macOS,
+    which have the suffixes of photographs. Broken links are returned: reading them reports the error.
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ def looked_up(content: Any, steps: list[str]) -> float:
 
 
 def trimmed(content: Any, paths: list[list[str]]) -> Any:
-    """Return what the paths lead to; list entries keep their names, or their places if paths number them."""
+    """Return what the paths lead to; list entries keep name and revision, or their places if numbered."""
     if any(not steps for steps in paths):
         return content
     by_step: dict[str, list[list[str]]] = {}
@@ -108,7 +108,7 @@ def trimmed(content: Any, paths: list[list[str]]) -> Any:
     if any(step.isdecimal() for step in by_step):
         return [trimmed(entry, below(str(index))) for index, entry in enumerate(content)]
     kept = [(entry, below(entry.get("name", ""))) for entry in content]
-    return [trimmed(entry, [["name"], *rest]) for entry, rest in kept if rest]
+    return [trimmed(entry, [["name"], ["revision"], *rest]) for entry, rest in kept if rest]
 
 
 def is_raw(value: Any) -> bool:

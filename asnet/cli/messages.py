@@ -30,7 +30,7 @@ def keep_messages_apart() -> None:
     """
     global _own
     stream = sys.stderr
-    if stream is None or stream is not sys.__stderr__:
+    if stream is not sys.__stderr__ or stream is None:
         return
     try:
         own = os.dup(_STANDARD_ERROR)

@@ -112,7 +112,7 @@ def test_trimming_keeps_what_pages_quote_and_drops_other_raw_results(
         "machine": {"threads": 2},
         "sizes": [3, 5],
         "results": [
-            {"name": "a", "ms": {"ours": 7, "theirs": 9}, "mb": 3},
+            {"name": "a", "revision": "1f", "ms": {"ours": 7, "theirs": 9}, "mb": 3},
             {"name": "b", "ms": {"ours": 8}, "mb": 4},
         ],
         "runs": [{"s": 1, "mb": 1}, {"s": 2, "mb": 2}],
@@ -130,7 +130,7 @@ def test_trimming_keeps_what_pages_quote_and_drops_other_raw_results(
         assert json.loads(file.read_text()) == {
             "machine": {"threads": 2},
             "sizes": [3, 5],
-            "results": [{"name": "a", "ms": {"ours": 7}, "mb": 3}, {"name": "b", "mb": 4}],
+            "results": [{"name": "a", "revision": "1f", "ms": {"ours": 7}, "mb": 3}, {"name": "b", "mb": 4}],
             "runs": [{}, {"s": 2}],
         }
     for page in pages:
