@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asnet import data, errors, imaging, networks, ops
+    from asnet import data, deblurring, errors, imaging, networks, ops
     from asnet.deblurring.deblurrer import Deblurred, Deblurrer
     from asnet.pretrained import load
 
@@ -25,6 +25,7 @@ __all__ = [
     "Deblurrer",
     "__version__",
     "data",
+    "deblurring",
     "errors",
     "imaging",
     "load",
@@ -32,7 +33,7 @@ __all__ = [
     "ops",
 ]
 
-_MODULES = ("data", "errors", "imaging", "networks", "ops")
+_MODULES = ("data", "deblurring", "errors", "imaging", "networks", "ops")
 _MODULE_OF = {
     "Deblurred": "deblurring.deblurrer",
     "Deblurrer": "deblurring.deblurrer",

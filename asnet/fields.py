@@ -25,7 +25,7 @@ def _is_union(annotation: Any) -> bool:
 
 
 def describe(annotation: Any) -> str:
-    """Say in words what values an annotation allows: ``int | None`` -> "a whole number or none"."""
+    """Describe the values that an annotation allows: ``int | None`` -> "a whole number or none"."""
     if _is_union(annotation):
         return " or ".join(describe(member) for member in typing.get_args(annotation))
     origin = typing.get_origin(annotation)

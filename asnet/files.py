@@ -74,9 +74,8 @@ def visible_files(
 ) -> list[Path]:
     """Return the files of a folder with one of the suffixes, in any case, sorted by their names.
 
-    Files and folders whose names begin with a dot are passed over: other systems leave their own there, "._"
-    files of Macs among them, which bear the suffixes of photographs. Links that lead nowhere are returned:
-    whoever reads them says so.
+    Files and folders whose names begin with a dot are skipped, among them the "._" files of macOS,
+    which have the suffixes of photographs. Broken links are returned: reading them reports the error.
 
     Parameters
     ----------
@@ -87,7 +86,7 @@ def visible_files(
     recursive : bool
         Look into its folders too, after its files.
     without : collection of Path
-        Folders that are passed over, resolved.
+        Folders to skip, resolved.
 
     Raises
     ------
@@ -109,7 +108,7 @@ _umask_lock = Lock()
 
 
 def _umask() -> int:
-    """What new files are not permitted; it can only be read by setting it, which all threads share."""
+    """The umask, which can only be read by setting it, for all threads."""
     with _umask_lock:
         mask = os.umask(0o077)
         os.umask(mask)

@@ -6,6 +6,7 @@ entries of lists, and "*" for the largest over all entries.
 
     python benchmarks/figures.py docs/fidelity.md            # writes the figures into the page
     python benchmarks/figures.py --check docs/fidelity.md    # lists those that differ
+    python benchmarks/figures.py --trim README.md docs/*.md  # drops what none of these quotes
 """
 
 import argparse
@@ -91,11 +92,52 @@ def looked_up(content: Any, steps: list[str]) -> float:
     raise LookupError(f"there is no {step!r}")
 
 
+def trimmed(content: Any, paths: list[list[str]]) -> Any:
+    """Return what the paths lead to; list entries keep name and revision, or their places if numbered."""
+    if any(not steps for steps in paths):
+        return content
+    by_step: dict[str, list[list[str]]] = {}
+    for step, *rest in paths:
+        by_step.setdefault(step, []).append(rest)
+
+    def below(*names: str) -> list[list[str]]:
+        return [rest for name in (*names, "*") for rest in by_step.get(name, [])]
+
+    if isinstance(content, dict):
+        return {key: trimmed(value, below(key)) for key, value in content.items() if below(key)}
+    if any(step.isdecimal() for step in by_step):
+        return [trimmed(entry, below(str(index))) for index, entry in enumerate(content)]
+    kept = [(entry, below(entry.get("name", ""))) for entry in content]
+    return [trimmed(entry, [["name"], ["revision"], *rest]) for entry, rest in kept if rest]
+
+
+def is_raw(value: Any) -> bool:
+    """Whether a value is a list of results, as opposed to a fact or a summary."""
+    return isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
+
+
+def trim(results: Path, pages: list[str]) -> None:
+    """Keep of every file all but raw results, and of those what the pages quote."""
+    quoted: dict[str, list[list[str]]] = {}
+    for page in pages:
+        for figure in figures(page):
+            quoted.setdefault(figure.file, []).append(figure.path.split("/"))
+    for file in sorted(results.glob("*.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        facts = [[key] for key, value in content.items() if not is_raw(value)]
+        kept = trimmed(content, [*facts, *quoted.get(file.name, [])])
+        file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", type=Path, nargs="+", metavar="PAGE")
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a figure differs")
+    parser.add_argument("--trim", action="store_true", help="drop from the files what no page quotes")
     options = parser.parse_args()
+    if options.trim:
+        trim(RESULTS, [page.read_text(encoding="utf-8") for page in options.pages])
+        return 0
     wrong = 0
     for page in options.pages:
         lines = page.read_text(encoding="utf-8").splitlines()

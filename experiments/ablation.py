@@ -310,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--rows", nargs="*", choices=[row.name for row in ROWS], help="train these alone; default: all"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--hours", type=float, help="stop after so many hours; the same command goes on")
+    parser.add_argument("--hours", type=float, help="stop after this many hours; the same command goes on")
     options = parser.parse_args(arguments)
     if options.hours is not None and not options.hours > 0:
         parser.error(f"--hours must be above 0, got {options.hours:g}")

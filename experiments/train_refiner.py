@@ -2,7 +2,7 @@
 
 The rounds of the analysis do not learn, so each example goes through them once. What the refiner is to learn
 is the true kernel, moved to where the solution lies: an estimate cannot know the position of a kernel, only
-its shape.
+its shape. It learns from small kernels, to which the analysis applies it.
 
     python experiments/train_refiner.py --photographs FOLDER --output runs/analysis.safetensors
 """
@@ -22,19 +22,43 @@ from asnet.data.degradation import DegradationConfig
 from asnet.data.photograph_pool import Photographs
 from asnet.networks import ASNetConfig, DeblurNetwork, save_weights
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
-from asnet.networks.kernel_grids import fit_grid, normalised, similarity
+from asnet.networks.kernel_grids import fit_grid, normalised, rms_radius, similarity
 from asnet.training.run_weights import source_revision
 
-#: Kernels of these sizes in pixels, and crops of this side, are learned from.
-SIZES, CROP = (3, 45), 288
+#: Learned from in turn: smallest and largest kernels in pixels, side of the crops, share of thin kernels.
+SOURCES = ((3, 9, 240, 0.3), (5, 13, 300, 0.4), (3, 9, 400, 0.3))
+
+#: Grid from which kernels are drawn.
+CANVAS = 61
+
+DEGRADATION = DegradationConfig(
+    noise=(0.0, 0.03),
+    noise_exponent=2.0,
+    noise_correlation=(0.3, 0.9),
+    noise_correlation_probability=0.3,
+    gamma=2.2,
+    gamma_probability=0.2,
+    lights=(1, 8),
+    lights_probability=0.1,
+    jpeg=(60, 100),
+    jpeg_probability=0.3,
+    quantise=True,
+)
+
+#: Share of the crops that are grey.
+GREY_SHARE = 0.2
 
 #: Grid on which the refiner is trained; it is convolutional and runs on any.
-GRID = 61
+GRID = 31
 
-#: Estimates less similar than this to the truth are failures, from which nothing is to be learned.
-LEAST_SIMILARITY = 0.6
+#: Estimates less similar than this to the truth are failures, from which nothing is to be learned; those of
+#: larger RMS radius in pixels are far from what is refined.
+LEAST_SIMILARITY, LARGEST_RADIUS = 0.5, 4.0
 
 LEARNING_RATE, BATCH = 2e-3, 12
+
+#: Of the crops; the sources have one each.
+FIRST_SEED = 500
 
 
 class Sample(NamedTuple):
@@ -64,21 +88,20 @@ def aligned(truth: Tensor, estimate: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def make_samples(
-    network: IteratedAnalysisNetwork, source: BatchSource, first: int, count: int
-) -> list[Sample]:
-    """Run the analysis on `count` crops and keep what did not fail."""
+def make_samples(network: IteratedAnalysisNetwork, sources: list[BatchSource], count: int) -> list[Sample]:
+    """Run the analysis on `count` crops, of the sources in turn, and keep what did not fail."""
     samples = []
-    for index in range(first, first + count):
-        batch = source.batch(index)
+    for index in range(count):
+        batch = sources[index % len(sources)].batch(index)
         last = network.last_iteration(batch.blurred)
-        found = float(similarity(last.kernel, batch.kernel))
-        if found < LEAST_SIMILARITY:
+        found, radius = float(similarity(last.kernel, batch.kernel)), float(rms_radius(last.kernel))
+        print(f"{index}: similarity {found:.3f}, RMS radius {radius:.1f} pixels", flush=True)
+        if found < LEAST_SIMILARITY or radius >= LARGEST_RADIUS:
             continue
         assert last.evidence is not None
-        kernel, truth = fit_grid(last.kernel, GRID), fit_grid(batch.kernel, GRID)
-        samples.append(Sample(kernel[0], fit_grid(last.evidence, GRID)[0], aligned(truth, kernel)[0]))
-        print(f"{index}: {found:.3f}", flush=True)
+        kernel, truth = fit_grid(last.kernel, CANVAS), fit_grid(batch.kernel, CANVAS)
+        maps = (kernel, last.evidence, aligned(truth, kernel))
+        samples.append(Sample(*(fit_grid(values, GRID)[0] for values in maps)))
     return samples
 
 
@@ -141,25 +164,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", type=Path, required=True, help="folder of sharp photographs")
     parser.add_argument("--output", type=Path, required=True, help="weights file to write")
-    parser.add_argument("--samples", type=int, default=600, help="crops to estimate")
-    parser.add_argument("--steps", type=int, default=600, help="training steps")
+    parser.add_argument("--training-data", default="", help="what the header says of the photographs")
+    parser.add_argument("--samples", type=int, default=340, help="crops to estimate")
+    parser.add_argument("--steps", type=int, default=800, help="training steps")
     options = parser.parse_args()
 
     torch.manual_seed(0)
     network = DeblurNetwork(ASNetConfig.compact())
     analysis = network.analysis
     assert isinstance(analysis, IteratedAnalysisNetwork)
-    source = BatchSource(
-        Photographs(options.photographs),
-        BlurKernelConfig(canvas=SIZES[1], minimum_size=SIZES[0], thin_probability=0.3, tail_probability=0.1),
-        DegradationConfig(noise=(0.002, 0.02)),
-        batch_size=1,
-        crop=CROP,
-        seed=0,
-    )
-    samples = make_samples(analysis.eval(), source, 0, options.samples)
+    photographs = Photographs(options.photographs)
+    sources = [
+        BatchSource(
+            photographs,
+            BlurKernelConfig(
+                canvas=CANVAS,
+                minimum_size=smallest,
+                maximum_size=largest,
+                thin_probability=thin,
+                tail_probability=0.15,
+                loop_probability=0.1,
+            ),
+            DEGRADATION,
+            batch_size=1,
+            crop=crop,
+            seed=seed,
+            grey_share=GREY_SHARE,
+        )
+        for seed, (smallest, largest, crop, thin) in enumerate(SOURCES, start=FIRST_SEED)
+    ]
+    samples = make_samples(analysis.eval(), sources, options.samples)
     train(analysis, samples, options.steps, torch.Generator().manual_seed(1))
-    save_weights(options.output, network, training_data=str(options.photographs), revision=source_revision())
+    save_weights(options.output, network, training_data=options.training_data, revision=source_revision())
 
 
 if __name__ == "__main__":

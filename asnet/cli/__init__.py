@@ -1,1 +1,1 @@
-"""The command: one file a subcommand, no mathematics."""
+"""The command: one module per subcommand."""

@@ -1,4 +1,4 @@
-"""Working through photographs: what `deblur` and `estimate` have in common."""
+"""Batch processing of photographs, shared by `deblur` and `estimate`."""
 
 import argparse
 import sys
@@ -27,7 +27,7 @@ MEMORY_OF_PHOTOGRAPH = 2 * 2**30
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Add the photographs, the output, and the options of the model and of where it computes."""
+    """Add arguments for photographs, output, model and device."""
     parser.add_argument(
         "photographs",
         nargs="+",
@@ -80,7 +80,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the model and of how and where it computes."""
+    """Add options for model, device, dtype and tile size."""
     parser.add_argument(
         "--model",
         default="compact",
@@ -123,7 +123,7 @@ def load_deblurrer(arguments: argparse.Namespace) -> Deblurrer:
 def not_done(
     items: Sequence[Item], outputs: Callable[[Item], Sequence[Path]], *, skip_existing: bool
 ) -> list[Item]:
-    """Return the items of which an output is missing, and say how many are passed over; or all of them."""
+    """Return the items with missing outputs, or all of them, and print how many are skipped."""
     if not skip_existing:
         return list(items)
     missing = [
@@ -150,7 +150,7 @@ def work_through(
     items : sequence
         What to process.
     process : callable
-        Processes one item and returns what is to be said about it.
+        Processes one item and returns notes for the user.
     name : callable
         Gives the photograph of an item, for messages.
     verb : str
@@ -222,7 +222,7 @@ def _processed(item: Item, process: Callable[[Item], Sequence[str]], name: Path)
 
 
 def _affordable_jobs(jobs: int) -> int:
-    """Return how many photographs there is memory for, and say so if it is fewer than asked for."""
+    """Return how many photographs fit in memory, and print a note if that is fewer than requested."""
     available = _available_memory()
     if jobs == 1 or available is None:
         return jobs
@@ -233,7 +233,7 @@ def _affordable_jobs(jobs: int) -> int:
 
 
 def _available_memory() -> int | None:
-    """Bytes that the system can give to programs; None where it does not tell."""
+    """Available memory in bytes; None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -18,7 +18,7 @@ _EPILOG = """example:
       -o scale-optimised.safetensors
   asnet deblur photo.jpg -o sharp.jpg --model scale-optimised.safetensors
 
-docs/training.md tells how the parts are trained."""
+docs/training.md describes the training of the parts."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -49,9 +49,9 @@ _EPILOG = """examples:
 
 Colour profile, EXIF, XMP, IPTC, transparency and 16 bits are kept where the format can hold them, and a note
 names what is lost; the orientation tag is applied. Results of HEIC and AVIF files in a folder are JPEG files.
-Bars and frames of one colour, and what is transparent, take no part and come back as they are.
-A photograph that is sharp, or whose blur cannot be estimated reliably, stays as it is, byte for byte where
-the format stays too, and a note says so; with --scale it is deblurred all the same.
+Uniform bars and frames, and transparent pixels, are ignored and left unchanged.
+A photograph that is sharp, or whose blur cannot be estimated reliably, is left unchanged, byte for byte if
+the format stays the same, and a note says so; --scale deblurs it nevertheless.
 Inputs are never overwritten."""
 
 
@@ -159,14 +159,14 @@ def _plan(arguments: argparse.Namespace) -> list[Task]:
 
 
 def _result_name(path: Path, stem: str) -> str:
-    """Name of a result in a folder: the photograph's own, or a JPEG file's if its format is not written."""
+    """File name of a result in a folder: that of the photograph, with .jpg if its format is not written."""
     return f"{stem}{path.suffix if path.suffix.lower() in PHOTOGRAPH_SUFFIXES else '.jpg'}"
 
 
 def _deblur(
     task: Task, deblurrer: Deblurrer, kernel: Tensor | None, arguments: argparse.Namespace
 ) -> list[str]:
-    """Deblur one photograph, write its files, and return what is to be said about it."""
+    """Deblur one photograph, write its files, and return notes for the user."""
     if not is_standard(task.result):
         check_suffix(task.result, PHOTOGRAPH_SUFFIXES)
     if task.kernel is not None:
@@ -195,7 +195,7 @@ def _deblur(
         photograph.own_format if is_standard(task.result) else PHOTOGRAPH_SUFFIXES[task.result.suffix.lower()]
     )
     if deblurred.status != "blurred" and result_format == photograph.format:
-        # Byte for byte: nothing is lost, and nothing is to be said of what reading would lose.
+        # Copied byte for byte: nothing is lost, so there is nothing to note.
         notes = [note for note in notes if note not in photograph.notes]
         data = task.photograph.read_bytes() if data is None else data
         if is_standard(task.result):

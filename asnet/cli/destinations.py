@@ -1,4 +1,4 @@
-"""Which files a subcommand reads and writes, decided and checked before any work is done."""
+"""Input and output files of a subcommand, resolved and checked before any work is done."""
 
 import argparse
 import os
@@ -34,7 +34,7 @@ def photograph_path(text: str) -> Path:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where results go, as the user gave it: a folder (it exists, or ends with a slash), a file, a stream."""
+    """The output as given by the user: a folder (it exists, or ends with a slash), a file, or a stream."""
 
     path: Path
     is_folder: bool
@@ -63,7 +63,7 @@ class Inputs:
     roots : dict
         Of photographs found in a folder's subfolders: the folder that was given.
     notes : tuple of str
-        What was passed over, one sentence each.
+        Notes on skipped files, one sentence each.
     """
 
     photographs: list[Path]
@@ -221,7 +221,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _raw_note(folder: Path, raw: Sequence[Path]) -> str:
-    """Say what raw files a folder holds; empty if none."""
+    """Return a note on the raw files in a folder; empty if none."""
     if not raw:
         return ""
     return (
@@ -231,7 +231,7 @@ def _raw_note(folder: Path, raw: Sequence[Path]) -> str:
 
 
 def _other_note(folder: Path, others: Sequence[Path]) -> str:
-    """Say what other pictures a folder holds; empty if none."""
+    """Return a note on unsupported pictures in a folder; empty if none."""
     if not others:
         return ""
     return (

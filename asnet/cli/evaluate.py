@@ -51,8 +51,8 @@ _EPILOG = """examples:
   asnet evaluate levin --data levin2009/ -o scores/cho --kernels kernel-estimates/cho/
   asnet evaluate pairs --data mine/ -o scores/mine
 
-The same command continues a run that was interrupted.
-docs/evaluation.md tells which files each data set needs."""
+The same command continues an interrupted run.
+docs/evaluation.md lists the files of each data set."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Plan:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the subcommand and add its options."""
     parser.description = (
-        "Deblur a benchmark's images, or take given results, and score them by its protocol: "
-        "CSV and JSON for every image, and a Markdown table beside the paper's figures where it has any."
+        "Deblur the images of a benchmark, or take given results, and score them by its protocol. "
+        "Writes CSV and JSON for every image, and a Markdown table next to the paper's figures, if any."
     )
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -237,7 +237,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _identity(arguments: argparse.Namespace, plan: Plan, deblurrer: Deblurrer | None) -> dict[str, Any]:
-    """Everything that all scores depend on."""
+    """Identity of a run: everything that all scores depend on."""
     identity: dict[str, Any] = {"benchmark": plan.benchmark.name, "asnet": __version__}
     identity |= {what: None if files is None else "given" for what, files in plan.given.items()}
     identity["rotated kernels"] = arguments.rotate_kernels
@@ -255,7 +255,7 @@ def _identity(arguments: argparse.Namespace, plan: Plan, deblurrer: Deblurrer | 
 
 
 def _fingerprints(plan: Plan) -> dict[str, str]:
-    """What tells the files of each case, so that one that is exchanged is noticed and no other suffers."""
+    """Fingerprints of the files of each case: a changed file invalidates its own score only."""
     given = [files for files in plan.given.values() if files is not None]
     return {case.name: fingerprint(case.files, [files[case.name] for files in given]) for case in plan.cases}
 
@@ -263,7 +263,7 @@ def _fingerprints(plan: Plan) -> dict[str, str]:
 def _sources(
     arguments: argparse.Namespace, plan: Plan, deblurrer: Deblurrer | None, images: Path | None
 ) -> tuple[Source, Source | None]:
-    """Where results and their references come from."""
+    """Sources of results and references."""
     references: Source | None = None
     if plan.references is not None:
         references = GivenResults(plan.references, plan.benchmark)
@@ -304,7 +304,7 @@ def _report(
 
 
 def _description(arguments: argparse.Namespace, identity: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
-    """What the tables call the method, and sentences on where its figures come from."""
+    """Name of the method in the tables, and notes on the origin of its figures."""
     model = f"asnet {identity.get('model')}"
     notes = []
     if "weights" in identity:

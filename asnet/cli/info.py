@@ -1,4 +1,4 @@
-"""``asnet info``: what is installed, what was built and why, and what comes with it."""
+"""``asnet info``: versions, build configuration, devices, models and operators."""
 
 import argparse
 
@@ -13,7 +13,7 @@ from asnet.pretrained import MODELS_FOLDER
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the subcommand and add its options."""
     parser.description = (
-        "Print versions, what was built and why, devices, models and the path of each operator."
+        "Print versions, build configuration, devices, models and the implementation of each operator."
     )
 
 

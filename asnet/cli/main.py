@@ -1,4 +1,4 @@
-"""``asnet``: reads the command line, hands over to a subcommand, and says errors in one sentence."""
+"""``asnet``: parses the command line, runs a subcommand, and prints errors as one sentence."""
 
 import argparse
 import ctypes
@@ -19,20 +19,20 @@ _EXAMPLES = """examples:
   asnet sample-kernels 36 -o kernels.png --seed 1
   asnet info
 
-`asnet SUBCOMMAND --help` tells more."""
+`asnet SUBCOMMAND --help` shows the options of a subcommand."""
 
 #: Subcommands and their lines in `asnet --help`. Each is a module of that name with `configure(parser)`,
 #: which adds its options, and `run(arguments)`, which returns the exit code.
 SUBCOMMANDS = {
     "deblur": "remove the motion blur of photographs",
     "estimate": "estimate the blur kernels of photographs",
-    "serve": "a page in the browser, and an HTTP API",
+    "serve": "serve a web page and an HTTP API",
     "evaluate": "score results on a benchmark",
     "sample-kernels": "sample random blur kernels",
     "train": "train the networks on a folder of photographs",
     "bundle": "join a size classifier and the pairs of its classes",
     "import-weights": "convert the Keras weights of the paper's released code",
-    "info": "print versions, devices, models and the path of each operator",
+    "info": "print versions, devices, models and the implementation of each operator",
 }
 
 #: Exit code after Ctrl-C, as a shell reports SIGINT.
@@ -90,7 +90,7 @@ def set_wait_policy(environment: MutableMapping[str, str]) -> None:
 
 
 def give_memory_back() -> None:
-    """Let what is freed go back to the system from _LARGE_BLOCK bytes on, where the C library is glibc.
+    """Return freed blocks of _LARGE_BLOCK bytes or more to the system (glibc only).
 
     It would keep blocks of up to 32 MiB otherwise: of a large photograph some hundred megabytes.
     """

@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Sample random motion-blur kernels. The same seed gives the same kernels."
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("count", type=int, metavar="N", help="how many")
+    parser.add_argument("count", type=int, metavar="N", help="number of kernels")
     parser.add_argument(
         "-o",
         "--output",

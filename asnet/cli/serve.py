@@ -1,4 +1,4 @@
-"""``asnet serve``: the page in the browser."""
+"""``asnet serve``: web page and HTTP API."""
 
 import argparse
 from importlib.util import find_spec

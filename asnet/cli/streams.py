@@ -1,4 +1,4 @@
-"""Standard input and output in the place of files."""
+"""Standard input and output in place of files."""
 
 import sys
 from io import BytesIO

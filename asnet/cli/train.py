@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the subcommand and add its options."""
     parser.usage = "asnet train STAGE --data FOLDER --output FOLDER [options]"
     parser.description = (
-        "Train the analysis network, the synthesis network, both end to end, or these in turn; "
+        "Train the analysis network, the synthesis network, both end to end, or all three in turn; "
         "or the size classifier that chooses between pairs for several sizes of blur. "
         "Values come from the recipe (--config) and from the options below, which win. "
         "The defaults are the paper's schedule."
@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FOLDER", required=True, help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--hours", type=_positive, help="stop after so many hours; --resume continues")
+    parser.add_argument("--hours", type=_positive, help="stop after this many hours; continue with --resume")
     parser.add_argument(
         "--tensorboard", action="store_true", help="write TensorBoard events to the run's folder too"
     )
@@ -147,7 +147,7 @@ def _run_stage(
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The table of a recipe that the options on the command line amount to."""
+    """The options of the command line as a table of a recipe."""
     table: dict[str, Any] = {}
     given = vars(arguments)
     for field in fields(TrainingConfig):
@@ -208,7 +208,7 @@ def _positive(text: str) -> float:
 
 
 def _descriptions(configuration: type) -> dict[str, str]:
-    """What the docstring's section "Parameters" says about each field."""
+    """Descriptions of the fields, from the section "Parameters" of the docstring."""
     text = inspect.cleandoc(configuration.__doc__ or "")
     section = text.partition("Parameters\n----------\n")[2].partition("\n\n")[0]
     found: dict[str, str] = {}
@@ -221,7 +221,7 @@ def _descriptions(configuration: type) -> dict[str, str]:
 
 
 class _StopSignal:
-    """Turns the first SIGINT or SIGTERM into a question answered between steps; the second SIGINT interrupts.
+    """Defers the first SIGINT or SIGTERM to the end of the step; the second SIGINT interrupts.
 
     Parameters
     ----------

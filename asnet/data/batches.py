@@ -19,7 +19,7 @@ from asnet.errors import InputError
 # Of an axis along which the crop reaches an edge of what is seen.
 _EDGE_PROBABILITY = 0.3
 
-# A photograph without blur is taken for one that has a kernel of at most so many pixels.
+# A photograph without blur is taken for one that has a kernel of at most this many pixels.
 _LARGEST_IMAGINED = 9
 
 # Luma of ITU-R BT.601.

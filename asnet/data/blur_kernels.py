@@ -45,7 +45,7 @@ _KERNELS_AT_ONCE = 64  # bounds the (kernels, samples, canvas) intermediates
 @dataclass(frozen=True)
 class BlurKernelConfig:
     # Assigned, so that `python -OO` keeps it: the command's help shows what it says of the fields.
-    __doc__ = """What blur kernels to sample.
+    __doc__ = """Distribution of sampled blur kernels.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class BlurKernelConfig:
 
     @property
     def odd_sizes_of_classes(self) -> tuple[tuple[int, int], ...]:
-        """The same of each class that has a part of the range."""
+        """`odd_sizes` of each class that overlaps the range."""
         first, last = self.odd_sizes
         bounds = [size for size in self.class_sizes if first <= size < last]
         firsts = (first, *(bound + 2 for bound in bounds))

@@ -27,7 +27,7 @@ _LIGHT_TINT = (0.4, 1.0)
 @dataclass(frozen=True)
 class DegradationConfig:
     # Assigned, so that `python -OO` keeps it: the command's help shows what it says of the fields.
-    __doc__ = """What happens to a sharp image besides the blur.
+    __doc__ = """Degradation of an image besides the blur.
 
     Every range is (smallest, largest); one value is drawn uniformly from it for each image.
 

@@ -1,4 +1,4 @@
-"""Where a camera points during an exposure: a random path and the time it dwells on each stretch of it.
+"""Random camera trajectories: a path, and the dwell time on each stretch of it.
 
 The constants are explained in ``docs/blur-kernels.md``.
 """
@@ -35,7 +35,7 @@ _PAUSE_PROBABILITY = 0.35
 _PAUSE_DEPTH = (0.6, 0.95)
 _PAUSE_WIDTH = (0.01, 0.06)
 
-# A faint tail: a first part of the path, as a share of its parameter, that the camera passes so many times
+# A faint tail: a first part of the path, as a share of its parameter, that the camera passes this many times
 # faster.
 _TAIL_SHARE = (0.2, 0.6)
 _TAIL_HASTE = (4.0, 16.0)

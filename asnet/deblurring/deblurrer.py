@@ -7,6 +7,7 @@ point, and the result is put together in the photograph's type.
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -17,14 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from asnet.deblurring.canvas import Canvas
-from asnet.deblurring.inputs import (
-    check_share,
-    check_sides,
-    checked_scale,
-    kernel_values,
-    photograph_of,
-    planes_of,
-)
+from asnet.deblurring.inputs import check_sides, checked_scale, kernel_values, photograph_of, planes_of
 from asnet.deblurring.kernel_search import KernelSearch, PlacedKernel, Scale, Status
 from asnet.deblurring.photographed_area import photographed_area
 from asnet.deblurring.resampling import downscale, resized_rows, scale_kernel
@@ -69,9 +63,9 @@ class Deblurred(Generic[ImageType]):
     scale : int
         Factor by which the photograph was downscaled for it, or at which it was judged.
     status : {"blurred", "sharp", "unclear"}
-        A photograph that looks sharp, or that an unreliable estimate would change much, is left as it is; the
-        kernel is then a single pixel. Only the iterated analysis (`compact`) judges this, and never where the
-        kernel or the scale is given.
+        A photograph that looks sharp, or that an unreliable estimate would change much, is left unchanged;
+        the kernel is then a single pixel. Only the iterated analysis (`compact`) judges this, and never
+        where the kernel or the scale is given.
     """
 
     image: ImageType
@@ -81,7 +75,7 @@ class Deblurred(Generic[ImageType]):
 
 
 class _Options(NamedTuple):
-    """What `Deblurrer.deblur` is given beside image and kernel."""
+    """Options of `Deblurrer.deblur`."""
 
     scale: Scale
     region: tuple[int, int, int, int] | None
@@ -210,7 +204,7 @@ class Deblurrer:
             Left, top, right and bottom, as Pillow's `crop` takes them, of the part of the upright image from
             which the kernel is estimated; its most structured part by default. Not with a kernel.
         strength : float
-            How much of the restoration is mixed in: 0 leaves the image as it is, 1 gives the restored one.
+            Weight of the restored image in the blend: 0 leaves the image unchanged, 1 gives the restored one.
         denoise : float
             Noise suppression, at the cost of detail, from 0 to 1. 0 suits a noise of up to 0.03
             of white, 0.3 one of 0.06 and 0.7 one of 0.1. Only for networks with a Wiener deconvolution
@@ -233,6 +227,7 @@ class Deblurrer:
 
         Examples
         --------
+        >>> import numpy
         >>> deblurrer = Deblurrer.from_pretrained("compact", device="cpu")
         >>> blurred = numpy.random.default_rng(0).random((48, 64, 3), numpy.float32)
         >>> result = deblurrer.deblur(blurred, numpy.ones((3, 3)), strength=0.8)
@@ -241,7 +236,8 @@ class Deblurrer:
         """
         scale = checked_scale(scale)
         for name, value in (("strength", strength), ("denoise", denoise)):
-            check_share(name, value)
+            if not (isinstance(value, Real) and 0 <= value <= 1):
+                raise InputError(f"{name} must be from 0 to 1, got {value!r}")
         if region is not None and kernel is not None:
             raise InputError("a region cannot be combined with a given blur kernel")
         options = _Options(scale, region, strength, denoise, progress)
@@ -328,7 +324,7 @@ class Deblurrer:
     def _restored(
         self, pixels: Tensor, used: PlacedKernel, options: _Options, *, estimated: bool
     ) -> Iterator[Part]:
-        """Give the parts of the restored image, in the size of (1 or 3, H, W)."""
+        """Yield the parts of the restored image, in the size of (1 or 3, H, W)."""
         parts = self._syntheses[used.pair].parts(
             downscale(pixels[None], used.scale),
             used.kernel,
@@ -346,12 +342,12 @@ class Deblurrer:
 
 
 def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[str]:
-    """Return what is to be said about a deblurring at that scale of the photograph `name`, in sentences."""
-    again = f"; scale {deblurred.scale} deblurs it all the same"
+    """Return notes for the user on a deblurring of the photograph `name` at that scale, one sentence each."""
+    again = f"; scale {deblurred.scale} deblurs it anyway"
     if deblurred.status == "sharp":
-        return [f"{name} shows no blur: it is left as it is{again}"]
+        return [f"{name} shows no blur: it is left unchanged{again}"]
     if deblurred.status == "unclear":
-        return [f"the blur of {name} cannot be estimated reliably: the photograph is left as it is{again}"]
+        return [f"the blur of {name} cannot be estimated reliably: the photograph is left unchanged{again}"]
     if deblurred.scale > 1 and scale == "auto":
         return [
             f"the blur of {name} is larger than the model's grid: it was deblurred at 1/{deblurred.scale} of "
@@ -361,7 +357,7 @@ def remarks(deblurred: Deblurred[Any], name: str | Path, scale: Scale) -> list[s
 
 
 def _left_alone(pixels: Tensor, used: PlacedKernel) -> tuple[Tensor, tuple[Tensor, int, Status]]:
-    """Return the image as it is, with a kernel of a single pixel on the grid of the one that was found."""
+    """Return the image unchanged, with a one-pixel kernel on the grid of the estimate."""
     single = functional.pad(torch.ones(1, 1, dtype=torch.float32), (used.kernel.shape[-1] // 2,) * 4)
     # A copy, so that changing the result does not change the input.
     image = pixels.clamp(0, 1) if pixels.is_floating_point() else pixels.clone()

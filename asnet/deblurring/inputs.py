@@ -2,7 +2,6 @@
 
 import operator
 import reprlib
-from numbers import Real
 from typing import Any
 
 import numpy
@@ -39,28 +38,6 @@ def check_sides(pixels: Tensor, alpha: Tensor | NDArray[Any] | None) -> None:
         raise InputError("alpha must hold finite numbers, got infinite ones or NaN")
 
 
-def check_share(name: str, value: object) -> None:
-    if not (isinstance(value, Real) and 0 <= float(value) <= 1):
-        raise InputError(f"{name} must be from 0 to 1, got {value!r}")
-
-
-def kernel_values(kernel: Tensor | NDArray[Any]) -> Tensor:
-    """Return the numbers of a blur kernel that is given, on the CPU."""
-    if isinstance(kernel, numpy.ndarray):
-        # torch knows neither other byte orders nor steps backwards.
-        kernel = numpy.ascontiguousarray(kernel, kernel.dtype.newbyteorder("="))
-    try:
-        values = torch.as_tensor(kernel)
-    except (TypeError, ValueError, RuntimeError):
-        raise InputError(
-            f"a blur kernel must be an array or a tensor (K, K), got {_shown(kernel)}; "
-            "asnet.imaging.read_kernel reads a file"
-        ) from None
-    if values.is_complex():
-        raise InputError(f"a blur kernel must hold real numbers, got {values.dtype}")
-    return values.cpu()
-
-
 def checked_scale(scale: Scale) -> Scale:
     """Return a scale as Python's own number, or "auto"."""
     if isinstance(scale, str) and scale == "auto":
@@ -95,6 +72,23 @@ def planes_of(image: Tensor | NDArray[Any]) -> Tensor:
         )
     check_range(image)
     return image
+
+
+def kernel_values(kernel: Tensor | NDArray[Any]) -> Tensor:
+    """Return the numbers of a blur kernel that is given, on the CPU."""
+    if isinstance(kernel, numpy.ndarray):
+        # torch knows neither other byte orders nor steps backwards.
+        kernel = numpy.ascontiguousarray(kernel, kernel.dtype.newbyteorder("="))
+    try:
+        values = torch.as_tensor(kernel)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"a blur kernel must be an array or a tensor (K, K), got {_shown(kernel)}; "
+            "asnet.imaging.read_kernel reads a file"
+        ) from None
+    if values.is_complex():
+        raise InputError(f"a blur kernel must hold real numbers, got {values.dtype}")
+    return values.cpu()
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Where the blur kernel of a photograph comes from: which part, which scale and which pair of networks.
+"""Estimation of a photograph's blur kernel: choice of the part, the scale and the pair of networks.
 
 An estimate looks at the most structured window of what is photographed, at the smallest scale at which the
 blur fits the networks' grid; a kernel that is given is brought onto that grid.
@@ -23,7 +23,7 @@ from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 #: Downscaling factors that "auto" tries in turn.
 SCALES = (1, 2, 4)
 
-#: The blur kernel of a larger photograph is estimated from its most structured window of so many pixels.
+#: The blur kernel of a larger photograph is estimated from its most structured window of this many pixels.
 ESTIMATION_PIXELS = 1536 * 1024
 
 #: How far a blur must exceed the grid before half the resolution is the better choice. On 24 photographs this

@@ -1,4 +1,4 @@
-"""What of a picture is photographed: not the bars or frame around it, nor what is transparent.
+"""The photographed area of a picture: without bars, frames and transparent pixels.
 
 Bars, frames and cut-outs are made after a photograph was blurred, so their edges are steep whatever the blur:
 an analysis would call the photograph sharp, and a deconvolution rings at them. An edge within the photograph,
@@ -49,7 +49,7 @@ WIDEST_STEP, MIXTURE_REMAINDER = 6, 0.2
 #: Least deviation beyond the step: a smaller one is no edge worth speaking of.
 SMALLEST_STEP = 4 / 255
 
-#: A frame has at most so many colours on a side.
+#: A frame has at most this many colours on a side.
 MOST_COLOURS = 4
 
 #: Lines that are looked at in one go.
@@ -65,13 +65,13 @@ OPAQUE_SHARE = 0.1
 #: Least trust of a pixel that takes part in an estimate.
 USABLE_TRUST = 0.9
 
-#: What counts as opaque is found from about so many pixels.
+#: What counts as opaque is found from about this many pixels.
 OPACITY_SAMPLE = 2**18
 
 
 @dataclass(frozen=True)
 class Trust:
-    """How far the pixels of a picture can be trusted, from 0 to 1, computed for the part that is asked for.
+    """Trust in the pixels of a picture, from 0 to 1, computed for the requested part.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class Trust:
         return self.alpha.shape[0], self.alpha.shape[1]
 
     def within(self, place: tuple[slice, slice]) -> "Trust":
-        """Return the same of some rows and columns."""
+        """Return the trust of some rows and columns."""
         return replace(self, alpha=self.alpha[place])
 
     @property
@@ -109,7 +109,7 @@ class Trust:
         return torch.cat([strip >= USABLE_TRUST for strip in self.strips()])
 
     def strips(self) -> Iterator[Tensor]:
-        """Give strips of rows, from the top to the bottom."""
+        """Yield strips of rows, from top to bottom."""
         return (self[rows, :] for rows in row_strips(*self.shape))
 
 
@@ -250,7 +250,7 @@ def _risen(filled: Tensor, image: Tensor, weight: Tensor, rows: slice, height: i
 
 
 def _trust(alpha: Tensor | NDArray[Any], device: torch.device) -> Trust:
-    """How far to trust the pixels of an opacity (H, W): 1 where it reaches what is common in the picture."""
+    """Trust in the pixels of an opacity (H, W): 1 where it reaches what is common in the picture."""
     opacity = (alpha if isinstance(alpha, Tensor) else torch.from_numpy(numpy.array(alpha))).to(device)
     parts = (opacity[rows] for rows in row_strips(*opacity.shape))
     visible = torch.cat([part[part.to(torch.float32) > 0] for part in parts])

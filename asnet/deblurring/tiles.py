@@ -1,4 +1,4 @@
-"""Parts of a photograph: tiles for the synthesis of a large one, the window that tells most of its blur."""
+"""Parts of a photograph: tiles for the synthesis of a large one, and the window with the most structure."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -161,7 +161,7 @@ def row_strips(height: int, width: int, multiple: int = 1) -> Iterator[slice]:
 def most_structured_window(
     image: Tensor, pixels: int, usable: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the window of about so many pixels, shaped like the image, that holds the most edges.
+    """Return the window of about this many pixels, shaped like the image, that holds the most edges.
 
     And of `usable` the same window, None without it.
 

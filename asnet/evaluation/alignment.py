@@ -1,4 +1,4 @@
-"""How each protocol brings an estimate and its ground truth together: deblurring cannot know a shift."""
+"""Alignment of an estimate with its ground truth by each protocol: a blind estimate has any shift."""
 
 from __future__ import annotations
 

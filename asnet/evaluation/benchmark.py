@@ -1,4 +1,4 @@
-"""What every evaluation protocol has: its images, how one is scored, how scores are summed up."""
+"""Base class of evaluation protocols: images, score of an image, summary of scores."""
 
 from __future__ import annotations
 

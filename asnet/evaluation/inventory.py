@@ -1,4 +1,4 @@
-"""Which files an evaluation reads, found and checked before anything runs."""
+"""Files of an evaluation, found and checked before anything runs."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ RECORDS = "records"
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of one image.
+    """Record of one image.
 
     Parameters
     ----------

@@ -201,7 +201,7 @@ def _read_jpeg(data: bytes, name: str, max_pixels: int) -> Samples:
     if parts is None:
         raise ImageFileError(f"{name} is truncated or damaged: it has no scan")
     segments, scan = parts
-    # Pillow gets what the pixels need; what it would make of the rest is none of its business here.
+    # Pillow gets what the pixels need; the rest is parsed elsewhere.
     needed = [
         segment
         for segment in segments
@@ -325,7 +325,7 @@ def _read_tiff(file: BinaryIO, name: str, max_pixels: int) -> Samples:
 
 
 def _read_other(file: BinaryIO, name: str, file_format: str, max_pixels: int) -> Samples:
-    """WebP and AVIF, of which Pillow tells everything."""
+    """WebP and AVIF, which Pillow describes completely."""
     start = _whole(file)[:65536]
     file.seek(0)
     picture = _decoded(file, name, file_format, max_pixels)

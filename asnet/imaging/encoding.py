@@ -179,7 +179,7 @@ def _without_depth(values: NDArray[Any], name: str) -> tuple[str, ...]:
 
 
 def _lost(file_format: str, metadata: Metadata) -> tuple[str, ...]:
-    """Say what of the metadata has no place in the format."""
+    """Return the notes on metadata that the format cannot hold."""
     lost = []
     if file_format != "PNG":
         texts = [text_keyword(chunk) for chunk in metadata.chunks if chunk.name not in COLOUR_CHUNKS]

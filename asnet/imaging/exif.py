@@ -121,7 +121,7 @@ class Exif:
         return replace(self, main=main, camera=camera)
 
     def with_resolution(self, resolution: tuple[float, float]) -> "Exif":
-        """Return the block with so many pixels per inch, horizontally and vertically."""
+        """Return the block with this many pixels per inch, horizontally and vertically."""
         horizontal, vertical = (
             Entry(RATIONAL, 1, struct.pack(f"{self.order}II", *as_ratio(value))) for value in resolution
         )

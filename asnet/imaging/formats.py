@@ -42,7 +42,7 @@ OTHER_SUFFIXES = (
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[BinaryIO]:
-    """Give a file in memory, whose content takes the place of `path` at the end.
+    """Write a file atomically: yields a file in memory, whose content replaces `path` at the end.
 
     Encoders write into memory, where nothing can come up short; a failure leaves nothing behind.
 

@@ -1,4 +1,4 @@
-"""What a photograph's file carries beside its pixels, in each format, freed of what is no longer true."""
+"""Metadata of a photograph in each format, without what is no longer true of the result."""
 
 import re
 import struct
@@ -58,7 +58,7 @@ _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP, _TIFF_PROFILE = 700, 33723, 34377, 34675
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file carries beside its pixels.
+    """Metadata of a file.
 
     Parameters
     ----------

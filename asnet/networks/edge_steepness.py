@@ -1,4 +1,4 @@
-"""How steep the edges of an image are: what tells a sharp photograph from a blurred one."""
+"""Steepness of the edges of an image, which distinguishes a sharp photograph from a blurred one."""
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ SMALLEST_NOISE = 0.5 / 255
 #: Standard deviations by which noise is expected to enlarge the largest differences.
 NOISE_MARGIN = 2.0
 
-#: The noise is estimated from every so many pixels.
+#: The noise is estimated from one in this many pixels.
 NOISE_STRIDE = 7
 
 

@@ -37,7 +37,7 @@ REFINER_WEIGHTS = (2.0, 100.0)
 #: The squared threshold of the gradients is divided by this before each round.
 THRESHOLD_DECAY = 1.1
 
-#: A grid is larger than the kernel found at the scale before it by this factor and so many pixels.
+#: A grid is larger than the kernel found at the scale before it by this factor and this many pixels.
 GRID_FACTOR, GRID_MARGIN = 1.25, 4
 
 #: Side of the kernel for which the iteration from a bell starts with enough gradients.
@@ -83,7 +83,7 @@ class Photographs:
 
 @dataclass(frozen=True)
 class Iteration:
-    """Where an iteration stands after a scale; s is the size of its grid.
+    """State of an iteration after a scale; s is the size of its grid.
 
     Parameters
     ----------

@@ -120,7 +120,7 @@ class SizeClassifierConfig:
 
 
 class SizeClassifier(nn.Module):
-    """Tells the class of an image's blur kernel by its size.
+    """Classifies an image by the size of its blur kernel.
 
     Parameters
     ----------

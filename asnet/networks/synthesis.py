@@ -20,7 +20,7 @@ DIFFERENCE_SCALE = 2.5
 #: A residual block adds this share of an ordinary layer's output at first, and learns the rest.
 RESIDUAL_BRANCH_SCALE = 0.3
 
-#: Noise is measured on the middle of a photograph, at most so many pixels a side.
+#: Noise is measured on the middle of a photograph, at most this many pixels a side.
 NOISE_SIDE = 1024
 
 #: Bounds of the noise that strengths adapt to: below the first a photograph's 8 bits show, above the second
@@ -37,21 +37,21 @@ THRESHOLD_EXPONENT = 0.5
 
 
 class PhotographStatistics(NamedTuple):
-    """What the synthesis network measures on whole photographs, so that their tiles fit together."""
+    """Statistics of whole photographs, shared by their tiles so that these fit together."""
 
     mean: Tensor  # (N, 3): mean colour
     noise: Tensor | None  # (N,): standard deviation of the noise; None where the network does not adapt to it
 
 
 class PreparedImages(NamedTuple):
-    """What the U-Net is given of images and their blur kernels."""
+    """Input of the U-Net."""
 
     images: tuple[Tensor, ...]  # each (N, 3, H, W): the blurred images and their deconvolutions
     mean: Tensor  # (N, 3): mean colour of the photographs
     description: Tensor  # (N, F): what the guiding units read of the kernels
 
     def window(self, rows: slice, columns: slice) -> "PreparedImages":
-        """Return the same of a part of the images."""
+        """Return the input for a part of the images."""
         return self._replace(images=tuple(image[..., rows, columns] for image in self.images))
 
 

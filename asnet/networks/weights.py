@@ -48,7 +48,7 @@ AnyNetworks = TypeVar("AnyNetworks", bound=Networks)
 
 @dataclass(frozen=True)
 class WeightsHeader:
-    """What a weights file says about itself.
+    """Header of a weights file.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ DIFFERENCE_FLOOR = 0.02
 #: Noise, of white, for which the regularisation strengths of a network that adapts to the noise are meant.
 REFERENCE_NOISE = 0.01
 
-#: From so many pixels of a padded image on, its channels are computed one after the other, for less memory.
+#: From this many pixels of a padded image on, its channels are computed one after the other, for less memory.
 CHANNELWISE_PIXELS = 2**21
 
 #: Where |K|^2 / (|D|^2 + e) is well below the inverse of this, a photograph holds noise alone.

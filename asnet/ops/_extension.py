@@ -111,7 +111,7 @@ def _convolutions_in_16_bits() -> str:
 
 
 def describe() -> dict[str, str]:
-    """What is installed, what was built and why, and which kernels every operator has, for ``asnet info``.
+    """Versions, build configuration and kernels of every operator, for ``asnet info``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What the operators of convolution for inference have in common: how they are called and registered.
+"""Calling and registration, shared by the convolution operators for inference.
 
 ``transform_conv2d`` and ``matrix_conv2d`` take channels-last maps on the CPU, and each has a sibling
 ``.._add_`` that adds the convolution to maps which are there.
@@ -61,7 +61,7 @@ def interleave_channels(out: Tensor) -> Tensor:
 
 
 def register(name: str) -> None:
-    """Say what an operator of this name and its sibling return, and refuse their derivatives."""
+    """Register fake implementations of an operator and its in-place sibling; both are inference-only."""
     torch.library.register_fake(f"asnet::{name}", _fake)
     torch.library.register_fake(f"asnet::{name}_add_", _add_fake)
     refuse_backward(name, f"{name}_add_", instead="asnet.ops.conv2d has a backward")

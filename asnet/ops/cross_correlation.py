@@ -137,7 +137,7 @@ def _check(features: Tensor, max_lag: int | tuple[int, int], boundary: str, meth
 
 
 def _whole_image(features: Tensor, lag_y: int, lag_x: int, circular: bool) -> Tensor:
-    """The same by Fourier transforms of the whole image, for devices without a kernel."""
+    """Fallback by Fourier transforms of the whole image, for devices without a kernel."""
     height, width = features.shape[2:]
     size = (height, width) if circular else (height + lag_y, width + lag_x)
     computing = torch.promote_types(features.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""How many threads share the work of an operation."""
+"""Number of threads of an operation."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ def toeplitz_solve(
 ) -> Tensor:
     """Take steps of conjugate gradients towards the solution k of (A + weight I) k = right.
 
-    k and the right side are images, and ``(A k)(t) = sum over s of a(t - s) k(s)``. The first k is constant
-    with sum 1. The steps are few where A holds noise: what takes more of them to be found is mostly that.
+    k and the right side are images, and ``(A k)(t) = sum over s of a(t - s) k(s)``. The initial k is constant
+    with sum 1. Use few steps if A is noisy: later steps mostly fit noise.
 
     Inference-only: there is no backward.
 
@@ -27,7 +27,7 @@ def toeplitz_solve(
     right : Tensor
         (N, s, s), float32 or float64.
     weight : float
-        What is added to the diagonal of A, in the units of A, at least 0.
+        Added to the diagonal of A, in the units of A, at least 0.
     steps : int
         Number of steps, at least 0.
     support : Tensor, optional
@@ -69,7 +69,7 @@ def toeplitz_solve(
 
 
 def _by_transforms(lags: Tensor, right: Tensor, weight: float, steps: int, support: Tensor | None) -> Tensor:
-    """The same by torch's Fourier transforms, for devices without a kernel: the matrix has s^4 numbers."""
+    """Fallback by torch's Fourier transforms, for devices without a kernel: the matrix has s^4 entries."""
     size = right.shape[-1]
     # The product is exact in a circular one of at least 2 s - 1.
     length = 1 << (2 * size - 2).bit_length()

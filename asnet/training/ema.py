@@ -24,7 +24,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after so many steps."""
+        """Update the average with the weights after this many steps."""
         if not self.decay:
             return
         share = 1 - min(self.decay, (1 + step) / (10 + step))

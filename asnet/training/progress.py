@@ -1,4 +1,4 @@
-"""What a run tells while it runs: a bar or plain lines, a JSON Lines log, TensorBoard where asked for."""
+"""Progress of a training run: a bar or plain lines, a JSON Lines log, optionally TensorBoard."""
 
 import json
 import math

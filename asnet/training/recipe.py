@@ -1,4 +1,4 @@
-"""Everything that decides what a training run computes, from a TOML file, the command line, or both."""
+"""Configuration of a training run, from a recipe (TOML), the command line, or both."""
 
 import dataclasses
 from collections.abc import Mapping

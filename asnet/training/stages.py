@@ -1,4 +1,4 @@
-"""What each stage of section 3.4, and the training of the size classifier, trains, and on which loss."""
+"""Stages of section 3.4 and of the size classifier: modules to train, and losses."""
 
 import torch
 from torch import Tensor, nn

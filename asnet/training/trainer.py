@@ -45,7 +45,7 @@ Outcome = Literal["finished", "stopped", "out of time"]
 
 
 class BatchMaker(Protocol):
-    """What the trainer needs of `BatchSource`."""
+    """The part of `BatchSource` that the trainer uses."""
 
     def batch(self, index: int) -> Batch:
         """Return the batch of a step, always the same for the same index."""
@@ -173,7 +173,7 @@ class Trainer:
         hours: float | None = None,
         tensorboard: bool = False,
     ) -> Outcome:
-        """Train to the end of the run, until asked to stop, or for so many hours.
+        """Train to the end of the run, until asked to stop, or for this many hours.
 
         However it ends, the folder holds a checkpoint of the last step.
 

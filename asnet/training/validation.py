@@ -66,7 +66,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Validation:
-    """What one validation measured.
+    """Results of one validation.
 
     Parameters
     ----------
@@ -260,5 +260,5 @@ def _best(images: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def is_better(value: float, best: float | None) -> bool:
-    """Tell whether a criterion's value beats the best so far; NaN never does."""
+    """Whether a criterion's value beats the best so far; NaN never does."""
     return not math.isnan(value) and (best is None or value > best)

@@ -37,7 +37,7 @@ FileName = Literal["result", "before", "after", "kernel-view.png", "kernel.png",
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server takes.
+    """Limits of the server.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Limits:
 
 
 class Service(BaseModel):
-    """What the server offers and what it takes."""
+    """Properties and limits of the server."""
 
     version: str
     model_kernel_size: int = Field(description="Side in pixels of the largest blur kernel at scale 1.")
@@ -64,7 +64,7 @@ class Service(BaseModel):
 
 
 class JobStatus(BaseModel):
-    """How far a deblurring is, and once it is done what came of it."""
+    """Progress of a deblurring, and its result once it is done."""
 
     id: str
     name: str
@@ -77,9 +77,9 @@ class JobStatus(BaseModel):
 
 
 class JobResult(BaseModel):
-    """What is known of a deblurring that is done."""
+    """Result of a finished deblurring."""
 
-    result_name: str = Field(description="What the result is to be called.")
+    result_name: str = Field(description="File name of the result.")
     width: int
     height: int
     kernel_size: int = Field(description="Side of the blur kernel's grid in pixels of the photograph.")
@@ -87,12 +87,12 @@ class JobResult(BaseModel):
     scale: int = Field(
         description="Factor by which the photograph was downscaled, or at which it was judged."
     )
-    status: Status = Field(description="A photograph that is 'sharp' or 'unclear' is left as it is.")
+    status: Status = Field(description="A photograph that is 'sharp' or 'unclear' is left unchanged.")
     notes: list[str] = Field(description="What could not be kept of the photograph's file, in sentences.")
 
 
 class _Service:
-    """What the routes share: the queue and the folder of its files, from start to end of the server."""
+    """State shared by the routes: the queue and the folder of its files, for the lifetime of the server."""
 
     def __init__(self, deblurrer: Deblurrer, limits: Limits) -> None:
         self.deblurrer = deblurrer

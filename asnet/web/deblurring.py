@@ -30,7 +30,7 @@ LARGEST_KERNEL = 1024
 
 @dataclass(frozen=True)
 class DeblurRequest:
-    """What is to be deblurred, and how; see `Deblurrer.deblur`.
+    """A request to deblur; see `Deblurrer.deblur`.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ class DeblurRequest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a request.
+    """Result of a request.
 
     Parameters
     ----------
     result_name : str
-        What the result is to be called.
+        File name of the result.
     files : dict of str to Path
         By the names under which they are fetched.
     width, height : int
@@ -128,7 +128,7 @@ def deblur_upload(
     result_name = _result_name(request.name, photograph.own_format)
     files = {"result": folder / f"result{Path(result_name).suffix}"}
     if deblurred.status != "blurred" and photograph.format == photograph.own_format:
-        # Byte for byte: nothing is lost, and nothing is to be said of what reading would lose.
+        # Copied byte for byte: nothing is lost, so there is nothing to note.
         write_bytes(files["result"], request.photograph.read_bytes())
     else:
         notes += photograph.notes

@@ -1,4 +1,4 @@
-"""The form of a deblurring: what is uploaded, and how it is to be deblurred."""
+"""The upload form: photograph, blur kernel and options."""
 
 import inspect
 import shutil

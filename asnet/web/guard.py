@@ -1,4 +1,4 @@
-"""What every request goes through first: where it comes from, how much it sends, and marks on answers."""
+"""Middleware for every request: origin, size of the body, and security headers of the response."""
 
 from collections.abc import Container
 from urllib.parse import SplitResult, urlsplit

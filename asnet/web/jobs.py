@@ -111,7 +111,7 @@ class JobQueue:
                 )
 
     def submit(self, job: Job) -> None:
-        """Let a job wait for its turn.
+        """Queue a job.
 
         Raises
         ------
@@ -204,7 +204,7 @@ class JobQueue:
                 message = "there is not enough memory for this photograph"
             else:
                 _log.exception("deblurring failed")
-                message = "deblurring failed for a reason that the server's log tells"
+                message = "deblurring failed unexpectedly; see the server's log"
         with self._changed:
             if job.state == "cancelled":
                 _delete_files(job)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -102,3 +103,36 @@ def test_figures_without_a_source_are_named(
     (figure,) = figures.figures(row)
     with pytest.raises(LookupError, match=words):
         figure.updated(tmp_path)
+
+
+def test_trimming_keeps_what_pages_quote_and_drops_other_raw_results(
+    figures: ModuleType, tmp_path: Path
+) -> None:
+    content = {
+        "machine": {"threads": 2},
+        "sizes": [3, 5],
+        "results": [
+            {"name": "a", "revision": "1f", "ms": {"ours": 7, "theirs": 9}, "mb": 3},
+            {"name": "b", "ms": {"ours": 8}, "mb": 4},
+        ],
+        "runs": [{"s": 1, "mb": 1}, {"s": 2, "mb": 2}],
+        "raw": [{"name": "a", "ms": 1}],
+    }
+    file = tmp_path / "speed.json"
+    file.write_text(json.dumps(content))
+    pages = [
+        "| time | 7 ms | `speed.json: results/a/ms/ours` |\n",
+        "| most | 4 MB | `speed.json: results/*/mb` |\n",
+    ]
+    pages.append("| run | 2 s | `speed.json: runs/1/s` |\n")
+    for _ in range(2):
+        figures.trim(tmp_path, pages)
+        assert json.loads(file.read_text()) == {
+            "machine": {"threads": 2},
+            "sizes": [3, 5],
+            "results": [{"name": "a", "revision": "1f", "ms": {"ours": 7}, "mb": 3}, {"name": "b", "mb": 4}],
+            "runs": [{}, {"s": 2}],
+        }
+    for page in pages:
+        for figure in figures.figures(page):
+            assert figure.updated(tmp_path) == figure.cell

@@ -83,7 +83,7 @@ def test_a_sharp_photograph_stays_as_it_is_and_this_is_said(
     path, result = tmp_path / "blocks.png", tmp_path / "result.png"
     picture(6, 7).resize((42, 36), Image.Resampling.NEAREST).save(path)
     assert main(["deblur", str(path), "-o", str(result), *model]) == 0
-    assert "blocks.png shows no blur: it is left as it is" in one_sentence(capsys)
+    assert "blocks.png shows no blur: it is left unchanged" in one_sentence(capsys)
     with Image.open(path) as before, Image.open(result) as after:
         assert numpy.array_equal(numpy.asarray(before), numpy.asarray(after))
 

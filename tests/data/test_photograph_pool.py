@@ -2,8 +2,9 @@ from pathlib import Path
 
 import numpy
 import pytest
+import tifffile
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from asnet.data.photograph_pool import Photographs
 from asnet.errors import ImageFileError, InputError
@@ -52,7 +53,12 @@ def test_grey_deep_palette_and_transparent_images_become_rgb(tmp_path: Path) -> 
     Image.fromarray(numpy.full((16, 16), 100 * 257, dtype=numpy.uint16)).save(tmp_path / "grey16.png")
     grey.convert("P").save(tmp_path / "palette.png")
     grey.convert("RGBA").save(tmp_path / "transparent.webp", lossless=True)
-    for photograph in Photographs(tmp_path):
+    tifffile.imwrite(tmp_path / "rgb16.tif", numpy.full((16, 16, 3), 100 * 257, dtype=numpy.uint16))
+    if features.check("avif"):
+        grey.save(tmp_path / "grey.avif", quality=100)
+    photographs = Photographs(tmp_path)
+    assert len(photographs) == 5 + bool(features.check("avif"))
+    for photograph in photographs:
         torch.testing.assert_close(photograph, torch.full((3, 16, 16), 100 / 255), rtol=0, atol=0.01)
 
 

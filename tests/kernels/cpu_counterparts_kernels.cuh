@@ -1,4 +1,4 @@
-// Kernels that do one thing each of what device.cuh offers, to compare its twins for the CPU with NumPy (test_cpu_counterparts.py).
+// One kernel per function of device.cuh, to compare its CPU counterpart with NumPy (test_cpu_counterparts.py).
 #pragma once
 
 #include "common/cuda/device.cuh"

@@ -7,7 +7,7 @@ A limit is the line directly above a kernel or its ``template <...>``::
     __global__ void __launch_bounds__(256) scale_kernel(...)
 
 `registers` a thread and `shared` bytes a block, static and dynamic, hold for every instance of the kernel on
-every architecture. ``, stack 64`` after them allows a stack frame of so many bytes; registers are never
+every architecture. ``, stack 64`` after them allows a stack frame of this many bytes; registers are never
 spilled.
 """
 

@@ -1,7 +1,8 @@
 """Kernels as nvcc emits them, run on the CPU: its PTX, translated to C++, in place of what g++ compiles.
 
-It shows what the twins of the inline assembly cannot: the order of its operands, and what nvcc makes of the
-sources. The checks are those of the kernels' own tests; below stand changes of the PTX that they must find.
+It shows what the CPU counterparts of the inline assembly cannot: the order of its operands, and what nvcc
+makes of the sources. The checks are those of the kernels' own tests; CHANGES are changes of the PTX that they
+must find.
 """
 
 import hashlib
@@ -69,11 +70,11 @@ def emit_ptx(source: Path) -> Path:
 def kernels_in(text: str) -> dict[str, str]:
     """The kernels of a PTX text: the name by which launches find one, and its mangled name."""
     mangled = [name for name, _, _ in entries(text)]
-    of_twins = {"__nv_bfloat16": "asnet::cuda::bfloat16", "__half": "asnet::cuda::float16"}
+    of_counterparts = {"__nv_bfloat16": "asnet::cuda::bfloat16", "__half": "asnet::cuda::float16"}
     names = {}
     for one, readable in zip(mangled, demangle(mangled), strict=True):
-        for cuda, twin in of_twins.items():
-            readable = readable.replace(cuda, twin)
+        for cuda, counterpart in of_counterparts.items():
+            readable = readable.replace(cuda, counterpart)
         names[readable.removeprefix("void ")] = one
     return names
 

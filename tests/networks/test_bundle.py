@@ -65,7 +65,7 @@ class Answers(nn.Module):
 
 
 class Draws(nn.Module):
-    """An analysis that answers with a horizontal line of so many pixels on its grid."""
+    """An analysis that answers with a horizontal line of this many pixels on its grid."""
 
     def __init__(self, grid: int, length: int) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from asnet.training.trainer import BEST, CHECKPOINT, LAST
 
 
 def stopped_run(config: TrainingConfig, folder: Path, step: int) -> None:
-    """Run so many steps and stop."""
+    """Run this many steps and stop."""
     trainer = Trainer(config, folder, device="cpu")
 
     def stopping() -> bool:

@@ -250,7 +250,7 @@ def test_what_is_lost_and_found_is_said(server: Server) -> None:
     response = deblur(server, data, "deep.png")
     assert response.headers["X-Asnet-Status"] == "sharp"
     notes = json.loads(response.headers["X-Asnet-Notes"])
-    assert notes == ["deep.png shows no blur: it is left as it is; scale 1 deblurs it all the same"]
+    assert notes == ["deep.png shows no blur: it is left unchanged; scale 1 deblurs it anyway"]
     picture = photograph()
     picture.save(pages := io.BytesIO(), "TIFF", save_all=True, append_images=[picture])
     status = server.submit(pages.getvalue(), "pages.tif")

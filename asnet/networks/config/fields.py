@@ -93,7 +93,7 @@ def fields_from(section: str, kind: type[Configuration], values: Mapping[str, An
 
 
 def _check_size(name: str, value: Any, largest: int) -> None:
-    """Raise `ConfigurationError` where building or running the network would take for ever."""
+    """Raise `ConfigurationError` if the network would be too large to build or run."""
     entries = value if isinstance(value, list | tuple) else (value,)
     if len(entries) > _LONGEST_LIST:
         raise ConfigurationError(f"{name} must hold at most {_LONGEST_LIST} values, got {len(entries)}")

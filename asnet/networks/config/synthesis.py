@@ -165,5 +165,5 @@ class SynthesisConfig:
 
     @property
     def size_multiple(self) -> int:
-        """What the image's sides are padded to a multiple of, so that every level halves them exactly."""
+        """The image's sides are padded to a multiple of this, so that every level halves them exactly."""
         return self.space_to_depth * int(2 ** (len(self.channels) - 1))

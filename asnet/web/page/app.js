@@ -218,8 +218,8 @@ function sayings(item) {
   if (state === "cancelled") return ["cancelled", "Cancelled."];
   if (state === "done") {
     const { status: found } = status.result;
-    if (found === "sharp") return ["no blur", "This photograph shows no blur. It is left as it is."];
-    if (found === "unclear") return ["unclear", "The blur cannot be estimated reliably. The photograph is left as it is."];
+    if (found === "sharp") return ["no blur", "This photograph shows no blur. It is left unchanged."];
+    if (found === "unclear") return ["unclear", "The blur cannot be estimated reliably. The photograph is left unchanged."];
     return ["done", "Deblurred."];
   }
   if (!status) return ["waiting", "Waiting."];
@@ -249,7 +249,7 @@ function refresh() {
     showOptions();
     return;
   }
-  // There is nothing to compare where the photograph is left as it is.
+  // There is nothing to compare where the photograph is left unchanged.
   const compared = item.result && item.status.result.status === "blurred";
   const urls = item.result ? [item.result.before, compared ? item.result.after : null] : [item.original, null];
   if (shownUrls !== urls.join()) {

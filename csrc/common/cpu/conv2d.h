@@ -24,7 +24,7 @@ struct Conv2dEpilogue {
   int64_t interleave;
 };
 
-// Where the channels of an output pixel lie, see Conv2dEpilogue::interleave. always_inline: see cpu/integers.h.
+// Where the channels of an output pixel lie, see Conv2dEpilogue::interleave. always_inline: see common/integers.h.
 constexpr inline __attribute__((always_inline)) int64_t output_position(const Conv2dShape& shape, int64_t interleave,
                                                                         int64_t row, int64_t column, int64_t channel) {
   if (interleave == 1) return (row * shape.width_out + column) * shape.channels_out + channel;

@@ -94,7 +94,7 @@ class KeptPages {
   }
 
  private:
-  // Kept pages of at most so many bytes: of the smallest that are enough, or else the largest.
+  // Kept pages of at most this many bytes: of the smallest that are enough, or else the largest.
   Pages take(std::size_t wanted) {
     const auto found = std::min_element(kept_.begin(), kept_.end(), [&](const Pages& a, const Pages& b) {
       const bool a_is_enough = a.bytes >= wanted, b_is_enough = b.bytes >= wanted;

@@ -1,4 +1,4 @@
-// What the kernels use of CUDA, under names that two compilers understand: nvcc, and g++ with the twins of these functions
+// What the kernels use of CUDA, under names that two compilers understand: nvcc, and g++ with CPU counterparts of these functions
 // in tests/kernels/cuda_on_cpu, which run a kernel on the CPU. Kernel sources include this header, and no header of CUDA
 // or torch; PTX stands here and nowhere else.
 #pragma once
@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+
+#include "common/integers.h"
 
 #ifdef __CUDACC__
 
@@ -217,7 +219,5 @@ __device__ __forceinline__ A warp_sum(A x) {
   for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
   return x;
 }
-
-__host__ __device__ constexpr int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace asnet::cuda

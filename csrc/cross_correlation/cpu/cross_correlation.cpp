@@ -13,7 +13,7 @@
 #include "cross_correlation/cpu/cross_correlation_kernels.h"
 #include "cross_correlation/cpu/cross_correlation_plan.h"
 #include "common/cpu/fft_planning.h"
-#include "common/cpu/integers.h"
+#include "common/integers.h"
 #include "common/cpu/workspace.h"
 #include "cross_correlation/cross_correlation_arguments.h"
 
@@ -22,8 +22,6 @@ namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-int64_t round_up(int64_t value, int64_t multiple) { return ceil_divide(value, multiple) * multiple; }
 
 // What every thread gets: its range of tasks and scratch memory of its own.
 template <typename T, typename Function>
@@ -56,11 +54,11 @@ void pad_maps(const CrossCorrelationSizes& sizes, const T* features, int64_t row
 }
 
 template <typename T>
-void direct(const CrossCorrelationSizes& sizes, int64_t count, const T* features, T* out) {
+void direct(const CrossCorrelationSizes& sizes, const T* features, T* out) {
   const int64_t row = round_up(sizes.width, ASNET_DISPATCH(register_lanes<T>())) + 2 * sizes.lag_x;
   const int64_t map_size = sizes.height * sizes.width, window_size = sizes.lags_y() * sizes.lags_x();
   Workspace<T> padded(sizes.channels * (sizes.height + 2 * sizes.lag_y) * row);
-  for (int64_t n = 0; n < count; ++n) {
+  for (int64_t n = 0; n < sizes.count; ++n) {
     pad_maps(sizes, features + n * sizes.channels * map_size, row, padded.data());
     const DirectArguments<T> arguments{sizes, row, padded.data(), nullptr, out + n * sizes.pairs() * window_size};
     torch::stable::parallel_for(0, ASNET_DISPATCH(direct_tasks<T>(sizes)), 1, [&](int64_t begin, int64_t end) {
@@ -84,12 +82,12 @@ void expand_weights(const CrossCorrelationSizes& sizes, const T* gradient, T* we
 }
 
 template <typename T>
-void direct_backward(const CrossCorrelationSizes& sizes, int64_t count, const T* gradient, const T* features, T* out) {
+void direct_backward(const CrossCorrelationSizes& sizes, const T* gradient, const T* features, T* out) {
   const int64_t row = round_up(sizes.width, ASNET_DISPATCH(register_lanes<T>())) + 2 * sizes.lag_x;
   const int64_t maps_size = sizes.channels * sizes.height * sizes.width, window_size = sizes.lags_y() * sizes.lags_x();
   Workspace<T> padded(sizes.channels * (sizes.height + 2 * sizes.lag_y) * row);
   Workspace<T> weights(sizes.channels * sizes.channels * window_size);
-  for (int64_t n = 0; n < count; ++n) {
+  for (int64_t n = 0; n < sizes.count; ++n) {
     pad_maps(sizes, features + n * maps_size, row, padded.data());
     expand_weights(sizes, gradient + n * sizes.pairs() * window_size, weights.data());
     const DirectArguments<T> arguments{sizes, row, padded.data(), weights.data(), out + n * maps_size};
@@ -279,31 +277,31 @@ bool use_spectral(const std::string& method, const Estimate& estimate) {
 }
 
 template <typename T>
-void compute(const CrossCorrelationSizes& sizes, const std::string& method, int64_t count, const T* features, T* out) {
+void compute(const CrossCorrelationSizes& sizes, const std::string& method, const T* features, T* out) {
   const Estimate costs = estimate<T>(sizes, false);
-  if (!use_spectral(method, costs)) return direct(sizes, count, features, out);
+  if (!use_spectral(method, costs)) return direct(sizes, features, out);
   Spectral<T> spectral(sizes, costs.spectral, false);
   const int64_t maps_size = sizes.channels * sizes.height * sizes.width;
   const int64_t windows_size = sizes.pairs() * sizes.lags_y() * sizes.lags_x();
-  for (int64_t n = 0; n < count; ++n) spectral.forward(features + n * maps_size, out + n * windows_size);
+  for (int64_t n = 0; n < sizes.count; ++n) spectral.forward(features + n * maps_size, out + n * windows_size);
 }
 
 template <typename T>
-void compute_backward(const CrossCorrelationSizes& sizes, const std::string& method, int64_t count, const T* gradient,
-                      const T* features, T* out) {
+void compute_backward(const CrossCorrelationSizes& sizes, const std::string& method, const T* gradient, const T* features,
+                      T* out) {
   const Estimate costs = estimate<T>(sizes, true);
-  if (!use_spectral(method, costs)) return direct_backward(sizes, count, gradient, features, out);
+  if (!use_spectral(method, costs)) return direct_backward(sizes, gradient, features, out);
   Spectral<T> spectral(sizes, costs.spectral, true);
   const int64_t maps_size = sizes.channels * sizes.height * sizes.width;
   const int64_t windows_size = sizes.pairs() * sizes.lags_y() * sizes.lags_x();
-  for (int64_t n = 0; n < count; ++n)
+  for (int64_t n = 0; n < sizes.count; ++n)
     spectral.backward(gradient + n * windows_size, features + n * maps_size, out + n * maps_size);
 }
 
 CrossCorrelationSizes check(const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular,
                             const std::string& method) {
   check_correlation(features, lag_y, lag_x, method);
-  return {features.size(1), features.size(2), features.size(3), lag_y, lag_x, circular};
+  return {features.size(0), features.size(1), features.size(2), features.size(3), lag_y, lag_x, circular};
 }
 
 Tensor prepare(const Tensor& tensor, ScalarType type) {
@@ -313,14 +311,13 @@ Tensor prepare(const Tensor& tensor, ScalarType type) {
 Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular, const std::string& method) {
   const CrossCorrelationSizes sizes = check(features, lag_y, lag_x, circular, method);
   const ScalarType type = correlation_computing_type(features);
-  const int64_t count = features.size(0);
-  Tensor out = torch::stable::new_empty(features, {count, sizes.pairs(), sizes.lags_y(), sizes.lags_x()}, type);
-  if (count > 0) {
+  Tensor out = torch::stable::new_empty(features, {sizes.count, sizes.pairs(), sizes.lags_y(), sizes.lags_x()}, type);
+  if (sizes.count > 0) {
     const Tensor maps = prepare(features, type);
     if (type == ScalarType::Double)
-      compute(sizes, method, count, maps.const_data_ptr<double>(), out.mutable_data_ptr<double>());
+      compute(sizes, method, maps.const_data_ptr<double>(), out.mutable_data_ptr<double>());
     else
-      compute(sizes, method, count, maps.const_data_ptr<float>(), out.mutable_data_ptr<float>());
+      compute(sizes, method, maps.const_data_ptr<float>(), out.mutable_data_ptr<float>());
   }
   return features.scalar_type() == type ? out : torch::stable::to(out, features.scalar_type());
 }
@@ -328,17 +325,16 @@ Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, b
 Tensor cross_correlation_backward(const Tensor& gradient, const Tensor& features, int64_t lag_y, int64_t lag_x,
                                   bool circular, const std::string& method) {
   const CrossCorrelationSizes sizes = check(features, lag_y, lag_x, circular, method);
-  const int64_t count = features.size(0);
   check_correlation_gradient(gradient, features, lag_y, lag_x);
   const ScalarType type = correlation_computing_type(features);
-  Tensor out = torch::stable::new_empty(features, {count, sizes.channels, sizes.height, sizes.width}, type);
-  if (count > 0) {
+  Tensor out = torch::stable::new_empty(features, {sizes.count, sizes.channels, sizes.height, sizes.width}, type);
+  if (sizes.count > 0) {
     const Tensor windows = prepare(gradient, type), maps = prepare(features, type);
     if (type == ScalarType::Double)
-      compute_backward(sizes, method, count, windows.const_data_ptr<double>(), maps.const_data_ptr<double>(),
+      compute_backward(sizes, method, windows.const_data_ptr<double>(), maps.const_data_ptr<double>(),
                        out.mutable_data_ptr<double>());
     else
-      compute_backward(sizes, method, count, windows.const_data_ptr<float>(), maps.const_data_ptr<float>(),
+      compute_backward(sizes, method, windows.const_data_ptr<float>(), maps.const_data_ptr<float>(),
                        out.mutable_data_ptr<float>());
   }
   return features.scalar_type() == type ? out : torch::stable::to(out, features.scalar_type());

@@ -11,7 +11,7 @@ inline constexpr int block_lags = many_registers ? 6 : 4;
 inline constexpr int block_channels = many_registers ? 4 : 2;
 inline constexpr int block_registers = many_registers ? 6 : 4;
 
-// Rows of about so many pixels are summed in registers before they are added to the total: the rounding error of a long sum
+// Rows of about this many pixels are summed in registers before they are added to the total: the rounding error of a long sum
 // grows with the length of its parts, and the rows of all lags stay in the cache.
 inline constexpr int64_t chunk_pixels = 4096;
 

@@ -1,33 +1,13 @@
-// Kernels of the cross-correlation of all pairs of feature maps, for every instruction set.
-//
-//   out[p, Ry + t, Rx + s] = sum over y, x of f_i(y - t, x - s) f_j(y, x),   p = pair (i, j), i <= j, row-major
-//
-// and of its gradient
-//
-//   grad_a(y, x) = sum over b, t, s of K_ab(t, s) f_b(y - t, x - s),   K_ab(t, s) = G_ba(t, s) for b < a,
-//                  G_ab(-t, -s) for b > a, and the sum of both for b = a, G the gradient of out.
+// Kernels of the cross-correlation, for every instruction set. Its formula is in cross_correlation_sizes.h.
 #pragma once
 
 #include <cstdint>
 
 #include "common/cpu/fft_plan.h"
 #include "common/cpu/isa.h"
+#include "cross_correlation/cross_correlation_sizes.h"
 
 namespace asnet {
-
-struct CrossCorrelationSizes {
-  int64_t channels, height, width, lag_y, lag_x;  // feature maps; largest lags
-  bool circular;
-
-  int64_t pairs() const { return channels * (channels + 1) / 2; }
-  int64_t lags_y() const { return 2 * lag_y + 1; }
-  int64_t lags_x() const { return 2 * lag_x + 1; }
-};
-
-// Index of the pair (i, j), i <= j.
-inline constexpr int64_t pair_index(int64_t i, int64_t j, int64_t channels) {
-  return i * channels - i * (i - 1) / 2 + j - i;
-}
 
 // Direct sums. `padded` holds the maps with a margin of the largest lags on every side (zeros or the opposite side):
 // [channel][height + 2 lag_y][row], row = width rounded up to registers + 2 lag_x.

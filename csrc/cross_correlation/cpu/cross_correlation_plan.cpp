@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "common/cpu/fft_planning.h"
-#include "common/cpu/integers.h"
+#include "common/integers.h"
 
 namespace asnet {
 namespace {

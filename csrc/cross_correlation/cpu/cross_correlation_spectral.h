@@ -3,7 +3,7 @@
 #pragma once
 
 #include "common/cpu/fft.h"
-#include "common/cpu/integers.h"
+#include "common/integers.h"
 
 namespace asnet::ASNET_ISA {
 

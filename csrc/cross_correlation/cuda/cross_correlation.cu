@@ -1,10 +1,10 @@
 // Host entries of asnet::cross_correlation and asnet::cross_correlation_backward for CUDA.
+#include <array>
 #include <limits>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "cross_correlation/cross_correlation_arguments.h"
@@ -34,7 +34,7 @@ Tensor transform_complex(const Tensor& values, bool forward) {
 template <typename E, typename T>
 class Spectral {
  public:
-  Spectral(const CorrelationSizes& sizes, const SpectralPlan& plan, const Tensor& features, bool gradient,
+  Spectral(const CrossCorrelationSizes& sizes, const SpectralPlan& plan, const Tensor& features, bool gradient,
            cudaStream_t stream)
       : sizes_(sizes), plan_(plan), features_(features), stream_(stream) {
     group_.channels = static_cast<int>(sizes.channels);
@@ -193,7 +193,7 @@ class Spectral {
     }
   }
 
-  CorrelationSizes sizes_;
+  CrossCorrelationSizes sizes_;
   SpectralPlan plan_;
   Tensor features_;
   cudaStream_t stream_;
@@ -203,7 +203,7 @@ class Spectral {
   int64_t sequences_of_piece_ = 0;
 };
 
-CorrelationSizes sizes_of(const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular) {
+CrossCorrelationSizes sizes_of(const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular) {
   return {features.size(0), features.size(1), features.size(2), features.size(3), lag_y, lag_x, circular};
 }
 
@@ -220,7 +220,7 @@ void dispatch(const Tensor& features, const Function& function) {
 
 // The plan of the spectral method, if that is the faster one.
 template <typename E, typename T>
-std::optional<SpectralPlan> search(bool is_direct_possible, const CorrelationSizes& sizes, bool gradient) {
+std::optional<SpectralPlan> search(bool is_direct_possible, const CrossCorrelationSizes& sizes, bool gradient) {
   const SpectralPlanner planner(sizes, gradient, sizeof(T), most_spectral_bytes);
   const double direct = is_direct_possible
                             ? cross_correlation_direct_cost<E>(sizes, gradient) / h100::multiply_adds_per_second
@@ -233,13 +233,15 @@ std::optional<SpectralPlan> search(bool is_direct_possible, const CorrelationSiz
 
 // The plan of the spectral method, if that is to be used. The search, 0.1 ms long, is made once for the same sizes.
 template <typename E, typename T>
-std::optional<SpectralPlan> choose(const std::string& method, const CorrelationSizes& sizes, bool gradient) {
+std::optional<SpectralPlan> choose(const std::string& method, const CrossCorrelationSizes& sizes, bool gradient) {
   if (method == "direct") return std::nullopt;
   static std::mutex mutex;
-  static std::map<std::tuple<bool, CorrelationSizes, bool>, std::optional<SpectralPlan>> known;
+  using Key = std::array<int64_t, 9>;
+  static std::map<Key, std::optional<SpectralPlan>> known;
   constexpr size_t most_known = 4096;  // photographs may be of ever new sizes
 
-  const std::tuple key(method == "auto", sizes, gradient);
+  const Key key{sizes.count, sizes.channels, sizes.height,     sizes.width, sizes.lag_y,
+                sizes.lag_x, sizes.circular, method == "auto", gradient};
   const std::lock_guard lock(mutex);
   if (const auto found = known.find(key); found != known.end()) return found->second;
   if (known.size() == most_known) known.clear();
@@ -248,7 +250,7 @@ std::optional<SpectralPlan> choose(const std::string& method, const CorrelationS
 
 Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, bool circular, const std::string& method) {
   check_correlation(features, lag_y, lag_x, method);
-  const CorrelationSizes sizes = sizes_of(features, lag_y, lag_x, circular);
+  const CrossCorrelationSizes sizes = sizes_of(features, lag_y, lag_x, circular);
   const DeviceGuard guard(features);
   const std::vector<int64_t> shape{sizes.count, sizes.pairs(), sizes.lags_y(), sizes.lags_x()};
   std::optional<Tensor> result;
@@ -277,7 +279,7 @@ Tensor cross_correlation_backward(const Tensor& gradient, const Tensor& features
                                   bool circular, const std::string& method) {
   check_correlation(features, lag_y, lag_x, method);
   check_correlation_gradient(gradient, features, lag_y, lag_x);
-  const CorrelationSizes sizes = sizes_of(features, lag_y, lag_x, circular);
+  const CrossCorrelationSizes sizes = sizes_of(features, lag_y, lag_x, circular);
   const DeviceGuard guard(features);
   Tensor out = torch::stable::new_empty(features, {sizes.count, sizes.channels, sizes.height, sizes.width});
   if (sizes.count == 0) return out;

@@ -13,7 +13,7 @@ namespace asnet::cuda::direct {
 
 // K_ab(t, s), 0 outside of the window or the maps; gradient: of one image.
 template <typename T>
-__device__ __forceinline__ Accumulation<T> symmetrised(const CorrelationSizes& sizes, const T* gradient, int a, int b,
+__device__ __forceinline__ Accumulation<T> symmetrised(const CrossCorrelationSizes& sizes, const T* gradient, int a, int b,
                                                        int t, int s) {
   using A = Accumulation<T>;
   const auto value = [&](int64_t place) {
@@ -36,7 +36,7 @@ struct GatheredPixels {
   T* gradient;             // [n][channel][height][width]; null where there are parts
   Accumulation<T>* parts;  // [part][n][channel][height][width]
 
-  __device__ __forceinline__ void store(const CorrelationSizes& sizes, int channel, int y, int x,
+  __device__ __forceinline__ void store(const CrossCorrelationSizes& sizes, int channel, int y, int x,
                                         Accumulation<T> value) const {
     if (channel >= sizes.channels || y >= sizes.height || x >= sizes.width) return;
     const int64_t place = ((blockIdx.z * sizes.channels + channel) * sizes.height + y) * sizes.width + x;

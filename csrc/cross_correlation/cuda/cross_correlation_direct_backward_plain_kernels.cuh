@@ -22,12 +22,12 @@ struct PlainSteps {
   __host__ __device__ constexpr int64_t steps() const { return static_cast<int64_t>(channels) * tap_rows * runs; }
 };
 template <typename T, int maps>
-__host__ __device__ constexpr PlainSteps plain_steps(const CorrelationSizes& sizes) {
+__host__ __device__ constexpr PlainSteps plain_steps(const CrossCorrelationSizes& sizes) {
   return {static_cast<int>(ceil_divide(sizes.channels, maps)), static_cast<int>(sizes.channels),
           static_cast<int>(ceil_divide(sizes.lags_y(), kTapRows)), runs_of_lags<T>(sizes.lag_x)};
 }
 template <typename T, int maps>
-constexpr int64_t plain_weights(const CorrelationSizes& sizes) {
+constexpr int64_t plain_weights(const CrossCorrelationSizes& sizes) {
   const PlainSteps counts = plain_steps<T, maps>(sizes);
   return counts.blocks * counts.steps() * kStepWeights<T, maps>;
 }
@@ -36,7 +36,8 @@ constexpr int64_t plain_weights(const CorrelationSizes& sizes) {
 // ptxas limits: registers 64, shared 0
 template <typename T, int maps>
 __global__ void __launch_bounds__(kThreads)
-    prepare_weights_kernel(CorrelationSizes sizes, const T* __restrict__ gradient, Accumulation<T>* __restrict__ weights) {
+    prepare_weights_kernel(CrossCorrelationSizes sizes, const T* __restrict__ gradient,
+                           Accumulation<T>* __restrict__ weights) {
   const PlainSteps counts = plain_steps<T, maps>(sizes);
   const int64_t size = counts.blocks * counts.steps() * kStepWeights<T, maps>;
   int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -61,7 +62,7 @@ __global__ void __launch_bounds__(kThreads)
 // ptxas limits: registers 128, shared 28672
 template <typename T, int maps>
 __global__ void __launch_bounds__(kThreads, 2)
-    convolve_plain_kernel(CorrelationSizes sizes, bool aligned, const T* __restrict__ features,
+    convolve_plain_kernel(CrossCorrelationSizes sizes, bool aligned, const T* __restrict__ features,
                           const Accumulation<T>* __restrict__ weights, GatheredPixels<T> result) {
   using A = Accumulation<T>;
   constexpr int kLags = kRun<T>, kPixels = kRun<T>, kRows = kPlainTileRows + kTapRows - 1;

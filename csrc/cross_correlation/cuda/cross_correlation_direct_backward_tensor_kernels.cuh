@@ -34,12 +34,12 @@ struct TapCounts {
   __host__ __device__ constexpr int rows() const { return slabs * groups * lags_y; }
 };
 template <typename T>
-__host__ __device__ constexpr TapCounts tap_counts(const CorrelationSizes& sizes) {
+__host__ __device__ constexpr TapCounts tap_counts(const CrossCorrelationSizes& sizes) {
   return {static_cast<int>(ceil_divide(sizes.channels, kMaps)), static_cast<int>(ceil_divide(sizes.channels, kSlab<T>)),
           static_cast<int>(ceil_divide(sizes.lags_x(), kTaps)), static_cast<int>(sizes.lags_y())};
 }
 template <typename T>
-__host__ __device__ constexpr int64_t fragment_words(const CorrelationSizes& sizes) {
+__host__ __device__ constexpr int64_t fragment_words(const CrossCorrelationSizes& sizes) {
   const TapCounts counts = tap_counts<T>(sizes);
   return static_cast<int64_t>(counts.blocks) * counts.rows() * kPieces<T> * kPieceWords<T>;
 }
@@ -49,7 +49,8 @@ __host__ __device__ constexpr int64_t fragment_words(const CorrelationSizes& siz
 // ptxas limits: registers 64, shared 0
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    prepare_fragments_kernel(CorrelationSizes sizes, const T* __restrict__ gradient, uint32_t* __restrict__ fragments) {
+    prepare_fragments_kernel(CrossCorrelationSizes sizes, const T* __restrict__ gradient,
+                             uint32_t* __restrict__ fragments) {
   constexpr int kPacked = 4 / sizeof(T);
   const TapCounts counts = tap_counts<T>(sizes);
   const int64_t words = fragment_words<T>(sizes) / kParts<T>;
@@ -152,7 +153,7 @@ __device__ __forceinline__ void multiply_pair(float (&sums)[2][8][4], int half, 
 // ptxas limits: registers 128, shared 39456
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
-    convolve_maps_kernel(CorrelationSizes sizes, const T* __restrict__ maps, const uint32_t* __restrict__ fragments,
+    convolve_maps_kernel(CrossCorrelationSizes sizes, const T* __restrict__ maps, const uint32_t* __restrict__ fragments,
                          GatheredPixels<T> result) {
   ASNET_SHARED(uint32_t, ring, [kRingRows * kRowPixels * kPixelWords]);
   ASNET_SHARED(uint32_t, weights, [2 * kPieceWords<T>]);

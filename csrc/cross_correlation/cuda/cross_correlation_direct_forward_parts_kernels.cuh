@@ -14,7 +14,7 @@
 
 namespace asnet::cuda::direct {
 
-__host__ __device__ constexpr int64_t half_lags(const CorrelationSizes& sizes) { return (sizes.window() + 1) / 2; }
+__host__ __device__ constexpr int64_t half_lags(const CrossCorrelationSizes& sizes) { return (sizes.window() + 1) / 2; }
 
 // A block's share of `count` things: of parts that differ by at most one.
 struct Share {
@@ -24,7 +24,7 @@ struct Share {
 };
 
 // The first row y at which f(y - t, .) lies in the image; the rows before contribute nothing.
-__device__ __forceinline__ int first_row(const CorrelationSizes& sizes, int t) { return sizes.circular ? 0 : t; }
+__device__ __forceinline__ int first_row(const CrossCorrelationSizes& sizes, int t) { return sizes.circular ? 0 : t; }
 
 constexpr int kWindowTile = 32;
 
@@ -35,7 +35,7 @@ constexpr int kWindowTile = 32;
 // ptxas limits: registers 64, shared 8448
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 4)
-    add_products_kernel(CorrelationSizes sizes, int row, int parts, const Accumulation<T>* __restrict__ products,
+    add_products_kernel(CrossCorrelationSizes sizes, int row, int parts, const Accumulation<T>* __restrict__ products,
                         T* __restrict__ out) {
   using A = Accumulation<T>;
   ASNET_SHARED(A, tile, [kWindowTile][kWindowTile + 1]);

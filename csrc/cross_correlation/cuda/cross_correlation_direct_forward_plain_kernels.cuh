@@ -39,7 +39,7 @@ constexpr int power_of_two(int64_t least, int most) {
 }
 
 template <typename T>
-constexpr PlainBlock plain_block(const CorrelationSizes& sizes) {
+constexpr PlainBlock plain_block(const CrossCorrelationSizes& sizes) {
   PlainBlock block{power_of_two(runs_of_lags<T>(sizes.lag_x), kMostRuns), power_of_two(sizes.lag_y + 1, kMostLagsY), 1};
   block.rows = kThreads / (block.runs * block.lags_y);
   if (block.rows > kMostRows) block.rows = kMostRows;
@@ -53,7 +53,7 @@ constexpr PlainBlock plain_block(const CorrelationSizes& sizes) {
 // ptxas limits: registers 128, shared 43008
 template <typename T, int maps>
 __global__ void __launch_bounds__(kThreads, 2)
-    correlate_plain_kernel(CorrelationSizes sizes, PlainBlock block, bool aligned, const T* __restrict__ features,
+    correlate_plain_kernel(CrossCorrelationSizes sizes, PlainBlock block, bool aligned, const T* __restrict__ features,
                            Accumulation<T>* __restrict__ products) {
   using A = Accumulation<T>;
   constexpr int kLags = kRun<T>, kPixels = kRun<T>, kSums = kLags * maps * maps;

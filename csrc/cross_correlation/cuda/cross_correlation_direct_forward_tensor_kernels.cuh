@@ -108,7 +108,7 @@ __device__ __forceinline__ void multiply_step(float (&sums)[4][4], const Operand
 // ptxas limits: registers 128, shared 34560
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
-    correlate_maps_kernel(CorrelationSizes sizes, const T* __restrict__ maps, float* __restrict__ products) {
+    correlate_maps_kernel(CrossCorrelationSizes sizes, const T* __restrict__ maps, float* __restrict__ products) {
   constexpr int kHalf = kHalfStep<T>, kTiles = kRowTiles<T>;
   ASNET_SHARED(T, stages, [kStages * kStageElements<T>]);
   // For the end of a sum, row and h of the group's first lag: the compiler, which would prepare the addresses of all sums

@@ -26,7 +26,7 @@ constexpr int64_t kWorkspaceBytes = int64_t{128} << 20;
 
 constexpr int64_t kMostImages = 65535;  // of a launch, the limit of gridDim.z
 
-constexpr int64_t round_up(int64_t bytes) { return ceil_divide(bytes, 256) * 256; }
+constexpr int64_t aligned_bytes(int64_t bytes) { return round_up(bytes, 256); }
 
 // How many images go together, and in how many parts their sums are made.
 struct Division {
@@ -61,7 +61,7 @@ struct ForwardPlan {
 };
 
 template <typename T>
-ForwardPlan forward_plan(const CorrelationSizes& sizes, int multiprocessors) {
+ForwardPlan forward_plan(const CrossCorrelationSizes& sizes, int multiprocessors) {
   ForwardPlan plan{};
   plan.tensor_cores = on_tensor_cores<T>(sizes.channels);
   int64_t lag_blocks = 0, most_parts = 0;
@@ -86,15 +86,15 @@ ForwardPlan forward_plan(const CorrelationSizes& sizes, int multiprocessors) {
   const int64_t channel_blocks = ceil_divide(sizes.channels, plan.maps);
   plan.row = channel_blocks * plan.maps;
   plan.grid = lag_blocks * channel_blocks * channel_blocks;
-  plan.maps_bytes = plan.tensor_cores ? round_up(sizes.pixels() * plan.row * static_cast<int64_t>(sizeof(T))) : 0;
-  plan.part_bytes = round_up(half_lags(sizes) * plan.row * plan.row * static_cast<int64_t>(sizeof(Accumulation<T>)));
+  plan.maps_bytes = plan.tensor_cores ? aligned_bytes(sizes.pixels() * plan.row * static_cast<int64_t>(sizeof(T))) : 0;
+  plan.part_bytes = aligned_bytes(half_lags(sizes) * plan.row * plan.row * static_cast<int64_t>(sizeof(Accumulation<T>)));
   plan.products = lags * static_cast<double>(plan.row * plan.row) * static_cast<double>(sizes.pixels());
   plan.division = divide(sizes.count, plan.maps_bytes, plan.part_bytes, true, plan.grid, most_parts, multiprocessors);
   return plan;
 }
 
 template <typename T, int maps>
-void correlate_plain(const CorrelationSizes& sizes, const ForwardPlan& plan, dim3 grid, const T* features,
+void correlate_plain(const CrossCorrelationSizes& sizes, const ForwardPlan& plan, dim3 grid, const T* features,
                      Accumulation<T>* products, cudaStream_t stream) {
   ASNET_LAUNCH((correlate_plain_kernel<T, maps>), grid, static_cast<unsigned>(plan.block.threads()),
                static_cast<size_t>(plain_shared_bytes<T, maps>(plan.block)), stream, sizes, plan.block,
@@ -103,7 +103,7 @@ void correlate_plain(const CorrelationSizes& sizes, const ForwardPlan& plan, dim
 
 // maps: where tensor cores find the maps with their channels last.
 template <typename T>
-void correlate(const CorrelationSizes& sizes, const ForwardPlan& plan, int64_t images, const T* features, void* maps,
+void correlate(const CrossCorrelationSizes& sizes, const ForwardPlan& plan, int64_t images, const T* features, void* maps,
                Accumulation<T>* products, T* out, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(plan.grid), static_cast<unsigned>(plan.division.parts),
                   static_cast<unsigned>(images));
@@ -139,11 +139,11 @@ struct BackwardPlan {
 };
 
 template <typename T, int maps>
-void plan_plain(const CorrelationSizes& sizes, BackwardPlan& plan, int64_t& steps) {
+void plan_plain(const CrossCorrelationSizes& sizes, BackwardPlan& plan, int64_t& steps) {
   const PlainSteps counts = plain_steps<T, maps>(sizes);
   plan.maps = maps;
   plan.weights = plain_weights<T, maps>(sizes);
-  plan.weights_bytes = round_up(plan.weights * static_cast<int64_t>(sizeof(Accumulation<T>)));
+  plan.weights_bytes = aligned_bytes(plan.weights * static_cast<int64_t>(sizeof(Accumulation<T>)));
   const int64_t tiles = ceil_divide(sizes.height, kPlainTileRows) * ceil_divide(sizes.width, kPlainTileColumns<T>);
   plan.grid = tiles * counts.blocks;
   plan.products = static_cast<double>(tiles * kPlainTileRows * kPlainTileColumns<T>) * counts.blocks * maps *
@@ -152,7 +152,7 @@ void plan_plain(const CorrelationSizes& sizes, BackwardPlan& plan, int64_t& step
 }
 
 template <typename T>
-BackwardPlan backward_plan(const CorrelationSizes& sizes, int multiprocessors) {
+BackwardPlan backward_plan(const CrossCorrelationSizes& sizes, int multiprocessors) {
   BackwardPlan plan{};
   plan.tensor_cores = on_tensor_cores<T>(sizes.channels);
   int64_t most_parts = 0;
@@ -160,9 +160,9 @@ BackwardPlan backward_plan(const CorrelationSizes& sizes, int multiprocessors) {
     if constexpr (sizeof(T) <= 4) {
       const TapCounts counts = tap_counts<T>(sizes);
       plan.maps = kMaps;
-      plan.maps_bytes = round_up(sizes.pixels() * counts.blocks * kMaps * static_cast<int64_t>(sizeof(T)));
+      plan.maps_bytes = aligned_bytes(sizes.pixels() * counts.blocks * kMaps * static_cast<int64_t>(sizeof(T)));
       plan.weights = fragment_words<T>(sizes);
-      plan.weights_bytes = round_up(4 * plan.weights);
+      plan.weights_bytes = aligned_bytes(4 * plan.weights);
       const int64_t tiles = ceil_divide(sizes.height, kTileRows) * ceil_divide(sizes.width, kTileColumns);
       plan.grid = tiles * counts.blocks;
       plan.products = static_cast<double>(tiles * kTileRows * kTileColumns * counts.blocks * kMaps) *
@@ -176,14 +176,14 @@ BackwardPlan backward_plan(const CorrelationSizes& sizes, int multiprocessors) {
   } else if constexpr (sizeof(T) <= 4) {
     plan_plain<T, 4>(sizes, plan, most_parts);
   }
-  plan.part_bytes = round_up(sizes.channels * sizes.pixels() * static_cast<int64_t>(sizeof(Accumulation<T>)));
+  plan.part_bytes = aligned_bytes(sizes.channels * sizes.pixels() * static_cast<int64_t>(sizeof(Accumulation<T>)));
   plan.division = divide(sizes.count, plan.maps_bytes + plan.weights_bytes, plan.part_bytes, false, plan.grid, most_parts,
                          multiprocessors);
   return plan;
 }
 
 template <typename T, int maps>
-void convolve_plain(const CorrelationSizes& sizes, const BackwardPlan& plan, dim3 grid, const T* gradient,
+void convolve_plain(const CrossCorrelationSizes& sizes, const BackwardPlan& plan, dim3 grid, const T* gradient,
                     const T* features, Accumulation<T>* weights, const GatheredPixels<T>& result, cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(ceil_divide(plan.weights, kThreads)), 1, grid.z);
   ASNET_LAUNCH((prepare_weights_kernel<T, maps>), blocks, kThreads, 0, stream, sizes, gradient, weights);
@@ -192,8 +192,8 @@ void convolve_plain(const CorrelationSizes& sizes, const BackwardPlan& plan, dim
 }
 
 template <typename T>
-void convolve(const CorrelationSizes& sizes, const BackwardPlan& plan, int64_t images, const T* gradient, const T* features,
-              void* maps, void* weights, Accumulation<T>* parts, T* grad_features, cudaStream_t stream) {
+void convolve(const CrossCorrelationSizes& sizes, const BackwardPlan& plan, int64_t images, const T* gradient,
+              const T* features, void* maps, void* weights, Accumulation<T>* parts, T* grad_features, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(plan.grid), static_cast<unsigned>(plan.division.parts),
                   static_cast<unsigned>(images));
   const GatheredPixels<T> result{grad_features, plan.parts_stored() > 0 ? parts : nullptr};
@@ -227,16 +227,16 @@ void convolve(const CorrelationSizes& sizes, const BackwardPlan& plan, int64_t i
 // Bytes that the launchers need, aligned to 256: at most 128 MiB or, where that is more, an image with its channels last,
 // one of its windows for all ordered pairs or, of the gradient, all of its taps.
 template <typename T>
-int64_t cross_correlation_direct_workspace(const CorrelationSizes& sizes, int multiprocessors) {
+int64_t cross_correlation_direct_workspace(const CrossCorrelationSizes& sizes, int multiprocessors) {
   return direct::forward_plan<T>(sizes, multiprocessors).workspace();
 }
 template <typename T>
-int64_t cross_correlation_direct_backward_workspace(const CorrelationSizes& sizes, int multiprocessors) {
+int64_t cross_correlation_direct_backward_workspace(const CrossCorrelationSizes& sizes, int multiprocessors) {
   return direct::backward_plan<T>(sizes, multiprocessors).workspace();
 }
 
 template <typename T>
-void cross_correlation_direct(const CorrelationSizes& sizes, const T* features, T* out, void* workspace,
+void cross_correlation_direct(const CrossCorrelationSizes& sizes, const T* features, T* out, void* workspace,
                               int multiprocessors, cudaStream_t stream) {
   const direct::ForwardPlan plan = direct::forward_plan<T>(sizes, multiprocessors);
   char* const maps = static_cast<char*>(workspace);
@@ -248,7 +248,7 @@ void cross_correlation_direct(const CorrelationSizes& sizes, const T* features, 
 }
 
 template <typename T>
-void cross_correlation_direct_backward(const CorrelationSizes& sizes, const T* gradient, const T* features,
+void cross_correlation_direct_backward(const CrossCorrelationSizes& sizes, const T* gradient, const T* features,
                                        T* grad_features, void* workspace, int multiprocessors, cudaStream_t stream) {
   const direct::BackwardPlan plan = direct::backward_plan<T>(sizes, multiprocessors);
   char* const maps = static_cast<char*>(workspace);
@@ -262,7 +262,7 @@ void cross_correlation_direct_backward(const CorrelationSizes& sizes, const T* g
 
 // Work in multiply-adds of float32, as many as an H100 would make in the same time, for a comparison with other methods.
 template <typename T>
-double cross_correlation_direct_cost(const CorrelationSizes& sizes, bool backward) {
+double cross_correlation_direct_cost(const CrossCorrelationSizes& sizes, bool backward) {
   double products = 0;
   if (backward)
     products = direct::backward_plan<T>(sizes, 1).products;

@@ -2,7 +2,8 @@
 // last for the tensor cores, and tiles of maps in shared memory for the plain multiply-adds.
 #pragma once
 
-#include "cross_correlation/cuda/cross_correlation_sizes.h"
+#include "common/cuda/device.cuh"
+#include "cross_correlation/cross_correlation_sizes.h"
 
 namespace asnet::cuda::direct {
 
@@ -112,7 +113,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T>
-void channels_last(const CorrelationSizes& sizes, int64_t images, const T* from, T* to, cudaStream_t stream) {
+void channels_last(const CrossCorrelationSizes& sizes, int64_t images, const T* from, T* to, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(ceil_divide(sizes.pixels(), kTransposedPixels)),
                   static_cast<unsigned>(ceil_divide(sizes.channels, kMaps)), static_cast<unsigned>(images));
   ASNET_LAUNCH((channels_last_kernel<T>), grid, kThreads, 0, stream, from, to, static_cast<int>(sizes.channels),
@@ -139,7 +140,7 @@ __host__ __device__ constexpr int runs_of_lags(int64_t lag_x) {
 
 // Whether rows may be copied by kCopied elements.
 template <typename T>
-bool has_aligned_rows(const CorrelationSizes& sizes, const T* features) {
+bool has_aligned_rows(const CrossCorrelationSizes& sizes, const T* features) {
   return sizes.width % kCopied<T> == 0 && reinterpret_cast<uintptr_t>(features) % (kCopied<T> * sizeof(T)) == 0;
 }
 
@@ -149,7 +150,7 @@ struct Image {
   int channels, height, width;
   bool aligned;  // has_aligned_rows
 
-  __device__ __forceinline__ Image(const CorrelationSizes& sizes, const T* all, unsigned n, bool aligned_)
+  __device__ __forceinline__ Image(const CrossCorrelationSizes& sizes, const T* all, unsigned n, bool aligned_)
       : features(all + n * sizes.channels * sizes.pixels()),
         channels(static_cast<int>(sizes.channels)),
         height(static_cast<int>(sizes.height)),

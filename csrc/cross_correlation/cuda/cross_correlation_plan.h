@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "cross_correlation/cuda/cross_correlation_sizes.h"
+#include "cross_correlation/cross_correlation_sizes.h"
 #include "cross_correlation/cuda/cross_correlation_spectral_pairs_kernels.cuh"
 
 namespace asnet::cuda {
@@ -59,7 +59,7 @@ inline int64_t next_transform_size(int64_t least) {
 // that is larger, whatever the size of the image. One tile and one frequency are the least: maps by the hundreds may take more.
 class SpectralPlanner {
  public:
-  SpectralPlanner(const CorrelationSizes& sizes, bool gradient, int64_t value_bytes, double most_bytes)
+  SpectralPlanner(const CrossCorrelationSizes& sizes, bool gradient, int64_t value_bytes, double most_bytes)
       : sizes_(sizes),
         gradient_(gradient),
         complex_bytes_(2.0 * value_bytes),
@@ -184,7 +184,7 @@ class SpectralPlanner {
            launches * h100::seconds_per_launch;
   }
 
-  CorrelationSizes sizes_;
+  CrossCorrelationSizes sizes_;
   bool gradient_;
   double complex_bytes_, most_bytes_;
 };

@@ -26,7 +26,8 @@
 // stays in the L2 cache from kernel to kernel as far as that reaches.
 #pragma once
 
-#include "cross_correlation/cuda/cross_correlation_sizes.h"
+#include "common/cuda/device.cuh"
+#include "cross_correlation/cross_correlation_sizes.h"
 
 namespace asnet::cuda {
 

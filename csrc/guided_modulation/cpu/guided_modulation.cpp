@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "guided_modulation/cpu/guided_modulation_kernels.h"
-#include "common/cpu/integers.h"
+#include "common/integers.h"
 #include "guided_modulation/guided_modulation_arguments.h"
 
 namespace asnet::guided_modulation {

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "common/cpu/conv2d_arguments.h"
-#include "common/cpu/integers.h"
+#include "common/integers.h"
 #include "matrix_conv2d/cpu/matrix_conv2d_kernels.h"
 #include "common/cpu/workspace.h"
 #include "common/tensor_pointers.h"

@@ -2,11 +2,11 @@
 // columns of the right one 16 output channels, and the depth of a product are 32 numbers. Sums are made in float32.
 //
 // Rows of the input are copied into the core's second-level cache, zeros of the border included; there the pixels that a tap
-// meets are matrices as they lie, at a distance of so many pixels as the stride has. Where a pixel has few channels, copied
+// meets are matrices as they lie, at a distance of this many pixels as the stride has. Where a pixel has few channels, copied
 // are for each output pixel all numbers of its window, one after the other ("unfolded").
 #include "matrix_conv2d/cpu/matrix_conv2d_kernels.h"
 
-#include "common/cpu/integers.h"
+#include "common/integers.h"
 #include "common/cpu/vector_elements.h"
 
 #if defined(ASNET_COMPILER_KNOWS_AMX) && defined(__AVX512F__)

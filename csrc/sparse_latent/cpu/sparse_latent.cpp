@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "common/cpu/fft_planning.h"
-#include "common/cpu/integers.h"
+#include "common/integers.h"
 #include "sparse_latent/cpu/sparse_latent_kernels.h"
 #include "common/cpu/workspace.h"
 #include "sparse_latent/sparse_latent_arguments.h"

@@ -5,7 +5,7 @@
 // other dimensions take. Floors on an H100 (3.35 TB/s) are for an image of 864x1080 in float32, 3.7 MB, and its spectrum.
 #pragma once
 
-#include "common/cpu/integers.h"
+#include "common/integers.h"
 #include "common/cuda/device.cuh"
 
 namespace asnet::cuda::sparse_latent {

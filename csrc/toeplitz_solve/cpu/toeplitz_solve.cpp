@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "common/cpu/fft_planning.h"
-#include "common/cpu/integers.h"
+#include "common/integers.h"
 #include "toeplitz_solve/cpu/toeplitz_solve_kernels.h"
 #include "common/cpu/workspace.h"
 #include "common/tensor_pointers.h"

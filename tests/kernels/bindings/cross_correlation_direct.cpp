@@ -3,7 +3,7 @@
 
 namespace {
 
-asnet::cuda::CorrelationSizes sizes_of(const py::array& features, int64_t lag_y, int64_t lag_x, bool circular) {
+asnet::CrossCorrelationSizes sizes_of(const py::array& features, int64_t lag_y, int64_t lag_x, bool circular) {
   return {features.shape(0), features.shape(1), features.shape(2), features.shape(3), lag_y, lag_x, circular};
 }
 

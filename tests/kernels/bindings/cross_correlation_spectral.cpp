@@ -9,9 +9,9 @@
 
 namespace {
 
+using asnet::CrossCorrelationSizes;
 using asnet::bindings::pointer;
 using asnet::cuda::ColumnSpectra;
-using asnet::cuda::CorrelationSizes;
 using asnet::cuda::FrequencyBlock;
 using asnet::cuda::SpectralGroup;
 using asnet::cuda::SpectralPlan;
@@ -123,7 +123,7 @@ ASNET_BINDINGS(module) {
   // The plan as a dictionary, with the most bytes that it uses at a time.
   module.def("plan_spectral", [](const std::array<int64_t, 4>& shape, int64_t lag_y, int64_t lag_x, bool circular,
                                  bool gradient, double most_bytes) {
-    const SpectralPlanner planner(CorrelationSizes{shape[0], shape[1], shape[2], shape[3], lag_y, lag_x, circular},
+    const SpectralPlanner planner(CrossCorrelationSizes{shape[0], shape[1], shape[2], shape[3], lag_y, lag_x, circular},
                                   gradient, 4, most_bytes);
     const SpectralPlan plan = planner.best();
     using namespace pybind11::literals;

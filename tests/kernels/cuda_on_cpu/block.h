@@ -164,7 +164,7 @@ inline void expect_multiple(const void* address, size_t bytes, const char* what)
 // What every architecture has that the kernels are written for: 99 KiB on sm_86, sm_89 and sm_120.
 inline constexpr size_t static_shared_limit = 48 << 10, shared_limit = 99 << 10;
 
-// Shared memory of the block for one declaration: exactly so many bytes, all of them 255 (NaN) at first.
+// Shared memory of the block for one declaration: exactly this many bytes, all of them 255 (NaN) at first.
 inline void* shared_memory(const void* key, size_t bytes, bool dynamic) {
   const Unseen unseen;
   Block& block = *current->block;

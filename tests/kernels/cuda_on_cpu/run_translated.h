@@ -1,4 +1,4 @@
-// What a translated kernel asks of its threads, in the words of the language and the twins of device.cuh.
+// Operations of translated kernels on their threads, by those of language.h and the CPU counterparts of device.cuh.
 #pragma once
 
 #include "device.h"
