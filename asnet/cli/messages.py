@@ -29,8 +29,8 @@ def keep_messages_apart() -> None:
     Where standard error is replaced or closed, nothing is done.
     """
     global _own
-    stream = sys.stderr
-    if stream is not sys.__stderr__ or stream is None:
+    stream = sys.__stderr__
+    if stream is None or stream is not sys.stderr:
         return
     try:
         own = os.dup(_STANDARD_ERROR)

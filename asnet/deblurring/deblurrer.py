@@ -7,7 +7,6 @@ point, and the result is put together in the photograph's type.
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from numbers import Real
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -18,7 +17,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from asnet.deblurring.canvas import Canvas
-from asnet.deblurring.inputs import check_sides, checked_scale, kernel_values, photograph_of, planes_of
+from asnet.deblurring.inputs import (
+    check_share,
+    check_sides,
+    checked_scale,
+    kernel_values,
+    photograph_of,
+    planes_of,
+)
 from asnet.deblurring.kernel_search import KernelSearch, PlacedKernel, Scale, Status
 from asnet.deblurring.photographed_area import photographed_area
 from asnet.deblurring.resampling import downscale, resized_rows, scale_kernel
@@ -236,8 +242,7 @@ class Deblurrer:
         """
         scale = checked_scale(scale)
         for name, value in (("strength", strength), ("denoise", denoise)):
-            if not (isinstance(value, Real) and 0 <= value <= 1):
-                raise InputError(f"{name} must be from 0 to 1, got {value!r}")
+            check_share(name, value)
         if region is not None and kernel is not None:
             raise InputError("a region cannot be combined with a given blur kernel")
         options = _Options(scale, region, strength, denoise, progress)

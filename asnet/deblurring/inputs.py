@@ -2,6 +2,7 @@
 
 import operator
 import reprlib
+from numbers import Real
 from typing import Any
 
 import numpy
@@ -36,6 +37,11 @@ def check_sides(pixels: Tensor, alpha: Tensor | NDArray[Any] | None) -> None:
         raise InputError(f"alpha must be {(height, width)} like its image, got {tuple(alpha.shape)}")
     if not (alpha.isfinite() if isinstance(alpha, Tensor) else numpy.isfinite(alpha)).all():
         raise InputError("alpha must hold finite numbers, got infinite ones or NaN")
+
+
+def check_share(name: str, value: object) -> None:
+    if not (isinstance(value, Real) and 0 <= float(value) <= 1):
+        raise InputError(f"{name} must be from 0 to 1, got {value!r}")
 
 
 def checked_scale(scale: Scale) -> Scale:
