@@ -40,6 +40,7 @@ from asnet.imaging.samples import Samples, samples_of_picture, upright_samples, 
 from asnet.imaging.tiff_files import (
     count_pictures,
     further_channels,
+    has_all_parts,
     is_deep,
     is_grey_or_rgb,
     is_raw,
@@ -305,6 +306,8 @@ def _read_tiff(file: BinaryIO, name: str, max_pixels: int) -> Samples:
         if width is None or height is None:
             raise ImageFileError(f"{name} is truncated or damaged: it does not say how large it is")
         _check_size(width, height, name, max_pixels)
+        if not has_all_parts(exif, width, height):
+            raise ImageFileError(f"{name} is truncated or damaged: it holds fewer pixels than it says")
     deep, unknown = is_deep(exif), is_unknown_to_pillow(file, exif)
     if (deep or unknown) and is_grey_or_rgb(exif):
         samples = read_by_tifffile(file, metadata)

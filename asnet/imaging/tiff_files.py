@@ -19,6 +19,8 @@ for _name in ("tifffile", "imagecodecs"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 _BITS, _PHOTOMETRIC, _SUBFILE, _SUBDIRECTORIES, _SAMPLE_FORMAT, _DNG_VERSION = 258, 262, 254, 330, 339, 50706
+_STRIP_OFFSETS, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS = 273, 278, 322, 323, 324
+_SAMPLES, _PLANAR, _SEPARATE = 277, 284, 2
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 _REDUCED = 1
@@ -42,6 +44,18 @@ def is_raw(exif: Exif | None) -> bool:
         or exif.number(_PHOTOMETRIC) in (_COLOUR_FILTER_ARRAY, _LINEAR_RAW)
         or ((exif.number(_SUBFILE) or 0) & _REDUCED == _REDUCED and _SUBDIRECTORIES in exif.main)
     )
+
+
+def has_all_parts(exif: Exif, width: int, height: int) -> bool:
+    """Whether a TIFF file lists as many strips or tiles as its size needs; decoders make others black."""
+    offsets = exif.main.get(_STRIP_OFFSETS)
+    sides = width, exif.number(_ROWS_PER_STRIP) or height
+    if offsets is None:
+        offsets = exif.main.get(_TILE_OFFSETS)
+        sides = exif.number(_TILE_WIDTH) or width, exif.number(_TILE_HEIGHT) or height
+    planes = (exif.number(_SAMPLES) or 1) if exif.number(_PLANAR) == _SEPARATE else 1
+    needed = planes * -(-width // sides[0]) * -(-height // sides[1]) if all(sides) else 0
+    return offsets is not None and offsets.count >= needed
 
 
 def is_deep(exif: Exif | None) -> bool:

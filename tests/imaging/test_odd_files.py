@@ -582,6 +582,30 @@ def test_a_deep_tiff_that_is_cut_off_is_refused(compression: str | None) -> None
             read_photograph(BytesIO(data[:-missing]), name="cut.tif")
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("layout", ["strips", "tiles", "planes"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_tiff_that_lists_fewer_parts_than_its_size_needs_is_refused(
+    compression: str | None, layout: str, deep: bool
+) -> None:
+    values = DEEP if deep else COLOUR
+    options: dict[str, Any] = {"photometric": "rgb", "compression": compression, "byteorder": "<"}
+    if layout == "planes":
+        values = numpy.moveaxis(values, 2, 0)
+        options["planarconfig"] = "separate"
+    options |= {"tile": (16, 16)} if layout == "tiles" else {"rowsperstrip": 5}
+    data = tiff(values, **options)
+    assert array(read_photograph(BytesIO(data), name="whole.tif")).shape == COLOUR.shape
+    height = struct.pack("<HHII", 257, 4, 1, 20)
+    if height not in data:
+        height = struct.pack("<HHIHH", 257, 3, 1, 20, 0)
+    assert data.count(height) == 1
+    for claimed in (33, 60000):
+        cut = data.replace(height, struct.pack("<HHII", 257, 4, 1, claimed))
+        with pytest.raises(ImageFileError, match=r"cut\.tif is truncated or damaged: it holds fewer pixels"):
+            read_photograph(BytesIO(cut), name="cut.tif")
+
+
 def test_exif_larger_than_a_segment_of_jpeg_is_shortened(tmp_path: Path) -> None:
     exif = Exif(main={270: text(b"x" * 70000), 271: text(b"Maker")})
     target, notes = passed_on(tmp_path, png(Chunk(b"eXIf", exif.to_bytes())), ".jpg")
