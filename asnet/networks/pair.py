@@ -12,7 +12,7 @@ from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.kernel_grids import rms_radius
 from asnet.networks.synthesis import SynthesisNetwork
 
-#: Estimates of smaller RMS radius in pixels count as known kernels. They are good where there is any blur, and
+#: Estimates of smaller RMS radius in pixels count as known kernels. They are good where there is any blur;
 #: networks that distrust them take a photograph that lost little for one that lost nothing.
 TRUSTED_RADIUS = 2.0
 
