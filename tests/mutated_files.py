@@ -4,6 +4,7 @@ Run as a program it tries many: python tests/mutated_files.py --count 10000
 """
 
 import argparse
+import faulthandler
 import random
 import struct
 import sys
@@ -229,6 +230,8 @@ def failure(folder: Path, name: str, data: bytes, read: Callable[[Path], object]
     path = folder / name
     path.write_bytes(data)
     started = time.monotonic()
+    # A library in C that never returns: where it is goes to standard error, the file stays in the folder.
+    faulthandler.dump_traceback_later(3 * LONGEST, exit=True)
     try:
         read(path)
     except AsnetError as error:
@@ -237,6 +240,7 @@ def failure(folder: Path, name: str, data: bytes, read: Callable[[Path], object]
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     finally:
+        faulthandler.cancel_dump_traceback_later()
         path.unlink()
     seconds = time.monotonic() - started
     return f"took {seconds:.0f} s" if seconds > LONGEST else None

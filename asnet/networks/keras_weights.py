@@ -6,6 +6,7 @@ order tells what it is; the sizes of the network are read off the arrays.
 
 import math
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,10 @@ from asnet.networks.pair import DeblurNetwork
 
 #: Convolutions (and guided convolutions) of a block of the released synthesis network.
 CONVOLUTIONS_PER_BLOCK = 3
+
+#: How a heap of HDF5 begins, before its size, and the header of its objects: index and size.
+_HEAP = b"GCOL\\x01\\0\\0\\0"
+_OBJECT = struct.Struct("<H6xQ")
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ def read_keras_file(path: str | Path) -> KerasFile:
         raise WeightsError(f"there is no weights file {path}")
     numbered: dict[str, list[tuple[int, KerasLayer]]] = {}
     try:
+        _check_heaps(path.read_bytes())
         with h5py.File(path) as file:
             root = file.get("model_weights", file)
             for name in map(_text, _listed(path, root, "layer_names")):
@@ -99,6 +105,23 @@ def read_keras_file(path: str | Path) -> KerasFile:
             for kind, found in numbered.items()
         },
     )
+
+
+def _check_heaps(data: bytes) -> None:
+    """Raise `ValueError` if an object of the heaps that hold names has no size, or a wrong one.
+
+    HDF5's library steps over objects by their sizes, and never ends where one is 0.
+    """
+    for heap in re.finditer(_HEAP, data):
+        end = heap.start() + int.from_bytes(data[heap.end() : heap.end() + 8], "little")
+        place = heap.end() + 8
+        while place + _OBJECT.size <= min(end, len(data)):
+            index, size = _OBJECT.unpack_from(data, place)
+            # What is free counts its own header.
+            step = size if index == 0 else _OBJECT.size + -(-size // 8) * 8
+            if not 0 < step <= end - place:
+                raise ValueError("an entry of a list of names has a wrong size")
+            place += step
 
 
 def _listed(path: Path, group: Any, attribute: str) -> Any:

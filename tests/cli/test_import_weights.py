@@ -1,5 +1,6 @@
 """`asnet import-weights`: Keras files of the released code in, a weights file that deblurs out."""
 
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -275,6 +276,19 @@ def test_numbers_of_another_type_or_byte_order_are_converted(
     torch.testing.assert_close(
         load_networks(output, DeblurNetwork).state_dict(), network.state_dict(), rtol=0, atol=0
     )
+
+
+@pytest.mark.parametrize(("index", "size"), [(0, 0), (0, 2**40), (1, 2**40), (1, 2**64 - 16)])
+def test_lists_of_names_that_hdf5_would_read_forever_are_refused(
+    keras_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], index: int, size: int
+) -> None:
+    data = bytearray(keras_files[0].read_bytes())
+    # The first object of the first heap, behind the heap's own header.
+    place = data.index(b"GCOL\1\0\0\0") + 16
+    data[place : place + 16] = struct.pack("<HHIQ", index, 0, 0, size)
+    keras_files[0].write_bytes(data)
+    assert imported(*keras_files, "-o", tmp_path / "released.safetensors") == 1
+    assert one_sentence(capsys).endswith("an entry of a list of names has a wrong size")
 
 
 def test_files_of_another_layout_are_named(
