@@ -68,6 +68,10 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LOSSLESS = 0xC3
 
+#: Samples of a pixel by PNG's colour types, and what its compression gains at most, with some room.
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_LARGEST_RATIO = 1100
+
 #: So few zeros at the end of a JPEG scan may belong to its codes.
 _FEW = 4
 
@@ -273,7 +277,11 @@ def _read_png(data: bytes, name: str, max_pixels: int) -> Samples:
         needed.append(Chunk(b"IEND", b""))
     plain = joined_png(needed)
     header = chunks[0].data
-    _check_size(int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big"), name, max_pixels)
+    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
+    _check_size(width, height, name, max_pixels)
+    compressed = sum(len(chunk.data) for chunk in needed if chunk.name == b"IDAT")
+    if compressed * _LARGEST_RATIO < width * height * header[8] * _PNG_CHANNELS.get(header[9], 1) // 8:
+        raise ImageFileError(f"{name} is truncated or damaged: it holds fewer pixels than it says")
     if header[8] < 16:
         return samples_of_picture(_decoded(BytesIO(plain), name, "PNG", max_pixels), metadata, "PNG")
     import imagecodecs

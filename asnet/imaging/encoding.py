@@ -27,7 +27,9 @@ LARGEST_SIDES = {"JPEG": 65500, "WEBP": 16383}
 
 #: JPEG and WebP lose little at this quality.
 _QUALITY = 95
+#: Resolutions that JPEG and PNG hold: pixels per inch, and per metre.
 _LARGEST_DENSITY = 65535
+_LARGEST_PER_METRE = 2**32 - 1
 _INCH = 0.0254
 
 
@@ -130,7 +132,10 @@ def _png(values: NDArray[Any], alpha: NDArray[Any] | None, metadata: Metadata) -
         chunks.append(_compressed(b"iCCP", b"profile", metadata.icc_profile))
     if metadata.resolution is not None:
         metres = [round(value / _INCH) for value in metadata.resolution]
-        chunks.append(Chunk(b"pHYs", b"".join(value.to_bytes(4, "big") for value in metres) + b"\1"))
+        if all(1 <= value <= _LARGEST_PER_METRE for value in metres):
+            chunks.append(Chunk(b"pHYs", b"".join(value.to_bytes(4, "big") for value in metres) + b"\1"))
+        else:
+            notes += ("lacks the resolution, which PNG cannot hold",)
     if metadata.exif is not None:
         chunks.append(Chunk(b"eXIf", metadata.exif.to_bytes()))
     if metadata.xmp is not None:

@@ -206,6 +206,21 @@ def test_a_resolution_larger_than_a_format_holds_is_said(tmp_path: Path, suffix:
         assert kept == pytest.approx((70000, 70000), rel=1e-4)
 
 
+@pytest.mark.parametrize("inch", [10**8, 4 * 10**8, 999_999_999])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_any_resolution_of_tiff_is_kept_or_named(tmp_path: Path, suffix: str, inch: int) -> None:
+    usable = struct.pack("<II", 72, 1)
+    data = tiff(COLOUR, resolution=(72, 72), resolutionunit="INCH", byteorder="<")
+    target, notes = passed_on(tmp_path, data.replace(usable, struct.pack("<II", inch, 1)), suffix)
+    found = read_photograph(target).metadata.resolution
+    if found is None:
+        assert len(notes) == 1
+        assert "lacks the resolution" in notes[0]
+    else:
+        assert found == pytest.approx((inch, inch), rel=2e-3)
+        assert notes == ()
+
+
 @pytest.mark.parametrize("metres", [2**32 - 1, 2**31 + 3, 17_000_001, 1])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_any_resolution_of_png_is_kept_or_named(tmp_path: Path, suffix: str, metres: int) -> None:
@@ -674,6 +689,18 @@ def test_a_picture_that_claims_to_be_giant_is_refused_unless_allowed() -> None:
     data[29:33] = struct.pack(">I", zlib.crc32(b"IHDR" + header))
     with pytest.raises(ImageFileError, match="1000000x1000000 pixels, more than the limit"):
         read_photograph(BytesIO(bytes(data)), name="giant.png")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_small_png_file_that_claims_many_pixels_is_refused_before_they_take_memory(deep: bool) -> None:
+    data = png(values=DEEP if deep else COLOUR)
+    header = struct.pack(">II", 10**6, 100) + data[24:29]
+    claimed = data[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + data[33:]
+    with pytest.raises(ImageFileError, match="giant is truncated or damaged: it holds fewer pixels"):
+        read_photograph(BytesIO(claimed), name="giant")
+    # No more than the compression can gain.
+    flat = numpy.zeros((3000, 3000, 3), numpy.uint16 if deep else numpy.uint8)
+    assert not array(read_photograph(BytesIO(png(values=flat)), name="flat")).any()
 
 
 def test_a_device_that_takes_a_part_alone_leaves_nothing(tmp_path: Path) -> None:
