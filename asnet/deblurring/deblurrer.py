@@ -37,6 +37,7 @@ from asnet.imaging import (
     fit_kernel,
 )
 from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks, SizeClassifier, load_networks
+from asnet.networks.pair import is_doubtful
 from asnet.pretrained import find_weights
 
 #: Names of the floating-point types in which the synthesis network can run.
@@ -317,7 +318,8 @@ class Deblurrer:
         options.report("restoring", 0.0)
         is_unclear = used.status == "unclear"
         canvas = Canvas(pixels, area, strength=options.strength, measures_change=is_unclear)
-        for part in self._restored(area.pixels, used, options, estimated=kernel is None):
+        estimated = kernel is None and (is_unclear or bool(is_doubtful(used.kernel[None])))
+        for part in self._restored(area.pixels, used, options, estimated=estimated):
             canvas.put(*part)
         if is_unclear:
             contrast, change = canvas.contrast_and_change()

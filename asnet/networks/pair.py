@@ -9,7 +9,12 @@ from asnet.errors import InputError
 from asnet.networks.analysis import AnalysisNetwork
 from asnet.networks.config import AnalysisConfig, ASNetConfig, IteratedAnalysisConfig
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
+from asnet.networks.kernel_grids import rms_radius
 from asnet.networks.synthesis import SynthesisNetwork
+
+#: Estimates of smaller RMS radius in pixels count as known kernels. They are good where there is any blur;
+#: networks that distrust them take a photograph that lost little for one that lost nothing.
+TRUSTED_RADIUS = 2.0
 
 
 class DeblurResult(NamedTuple):
@@ -23,6 +28,27 @@ class DeblurResult(NamedTuple):
 
     image: Tensor
     kernel: Tensor
+
+
+def is_doubtful(kernel: Tensor) -> Tensor:
+    """Return whether the synthesis had better distrust estimates of blur kernels.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        Estimates (N, K, K), not negative, each of sum 1.
+
+    Returns
+    -------
+    Tensor
+        (N,) bool.
+
+    Examples
+    --------
+    >>> is_doubtful(torch.ones(1, 9, 9) / 81), is_doubtful(torch.ones(1, 3, 3) / 9)
+    (tensor([True]), tensor([False]))
+    """
+    return rms_radius(kernel) >= TRUSTED_RADIUS
 
 
 def build_analysis(
@@ -94,8 +120,9 @@ class DeblurNetwork(nn.Module):
         InputError
             If the iterated analysis, which estimates the kernels, was converted to a type of 16 bits.
         """
-        estimated = kernel is None
+        estimated: bool | Tensor = False
         if kernel is None:
             _check_dtype(self.analysis)
             kernel = self.analysis(blurred)
+            estimated = is_doubtful(kernel)
         return DeblurResult(self.synthesis(blurred, kernel, estimated=estimated), kernel)

@@ -1,5 +1,6 @@
 """The deblurrer: every kind of image, any size, tiles without seams, blurs larger than the grid."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,19 @@ def test_the_kernel_is_estimated_from_the_region_alone(deblurrer: Deblurrer) -> 
     elsewhere = image.clone()
     elsewhere[:, :, 120:] = 0
     assert torch.equal(used.kernel, deblurrer.estimate_kernel(elsewhere, region=region, scale=1))
+
+
+@pytest.mark.parametrize(("contradictory", "counts_as_known"), [(False, True), (True, False)])
+def test_small_estimates_count_as_known_kernels_unless_they_are_unclear(
+    contradictory: bool, counts_as_known: bool, deblurrer: Deblurrer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = torch.ones(1, 3, 3) / 9
+    found = KernelEstimate(small, torch.tensor([False]), torch.tensor([contradictory]))
+    monkeypatch.setattr(deblurrer.network.analysis, "estimate", lambda *images: found)
+    monkeypatch.setattr("asnet.deblurring.deblurrer.MUCH_CHANGE", math.inf)
+    image = blurred_scene(100, 140)
+    expected = deblurrer.deblur(image, small[0], scale=1).image
+    assert torch.equal(deblurrer.deblur(image).image, expected) == counts_as_known
 
 
 def test_a_region_is_without_its_own_frame_and_transparency(deblurrer: Deblurrer) -> None:

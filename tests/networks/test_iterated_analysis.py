@@ -1,11 +1,13 @@
 """The iterated analysis as a whole: it finds blur without any training, and says when it does not."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from asnet.data.degradation import blur
 from asnet.errors import ConfigurationError
@@ -206,3 +208,28 @@ def test_unusable_sizes_are_named(values: dict[str, int]) -> None:
     name, value = next(iter(values.items()))
     with pytest.raises(ConfigurationError, match=f"{name}.*{value}"):
         IteratedAnalysisConfig(**values)
+
+
+class ReadBack(TorchDispatchMode):
+    """Collects the operations by which the host waits for values of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[str] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> object:
+        if function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default):
+            self.operations.append(str(function))
+        return function(*arguments, **(options or {}))
+
+
+def test_on_a_gpu_no_value_is_read_back_but_whether_anything_is_clipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
+    monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda tensor: False))
+    with ReadBack() as reads:
+        analysis().estimate(blur(patches(), diagonal_line()))
+    assert len(reads.operations) == 1

@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_networks import small_pair
 
+import asnet
 from asnet.networks import AnalysisConfig, AnalysisNetwork, DeblurNetwork, IteratedAnalysisNetwork, preset
 from asnet.networks import analysis as analysis_module
 from asnet.networks import synthesis as synthesis_module
@@ -90,3 +91,16 @@ def test_compact_is_small_enough_to_ship() -> None:
         network = DeblurNetwork(preset("compact"))
     assert isinstance(network.analysis, IteratedAnalysisNetwork)
     assert sum(p.numel() for p in network.parameters()) < 2_000_000
+
+
+@pytest.mark.parametrize(("side", "counts_as_known"), [(3, True), (9, False)])
+@torch.no_grad()
+def test_small_estimates_count_as_known_kernels(
+    side: int, counts_as_known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network, blurred, kernel = asnet.load("compact"), torch.rand(1, 3, 24, 24), torch.ones(1, side, side)
+    kernel /= kernel.sum()
+    known = network(blurred, kernel).image
+    monkeypatch.setattr(network.analysis, "forward", lambda image: kernel)
+    assert torch.equal(network(blurred).image, known) == counts_as_known
