@@ -159,7 +159,7 @@ def main() -> None:
             rows.append(measure(synthesis, example, noise, estimated=kernel_class == "wrong"))
             shown = (f"{key} {value:.2f}" for key, value in rows[-1].items() if isinstance(value, float))
             print(name, example.name, *shown, flush=True)
-        results.append({"case": name, "noise": noise, "means": means(rows), "photographs": rows})
+        results.append({"name": name, "noise": noise, "means": means(rows), "photographs": rows})
         print(name, results[-1]["means"], flush=True)
         if not options.dry_run:
             save(f"non_blind_{network.config.name}", results, seed=options.seed)

@@ -12,8 +12,8 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-#: Tensors of fewer values than this are small. A transform of so many takes a few milliseconds in one thread.
-LARGE = 2**20
+#: Tensors of fewer values than this are small. A transform of so many takes a millisecond in one thread.
+LARGE = 2**18
 
 
 def threads_for(largest: Tensor) -> AbstractContextManager[object]:
