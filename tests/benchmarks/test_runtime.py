@@ -25,7 +25,8 @@ def test_every_row_and_the_sum_of_each_network_are_printed_and_kept(
     (total,) = [line for line in lines if line.startswith("compact") and line.endswith(" s")]
     name = total.split(":")[0]
     assert sum(line.startswith(f"{name}: ") and "in one run" in line for line in lines) == 1
-    assert [line.split("asnet")[0].strip() for line in lines if "asnet" in line] == [
+    rows = [line for line in lines if line.startswith(f"{name} ")]
+    assert [line.split("asnet")[0].strip() for line in rows] == [
         f"{name} analysis",
         f"{name} synthesis",
     ]

@@ -316,7 +316,7 @@ def test_a_broken_upload_gets_a_sentence_and_the_others_go_on(
     large.write_bytes(bytes(UPLOAD_BYTES))
     page.add(broken, large, photo)
     page.wait(lambda: page.states() == ["failed", "failed", "done"])
-    assert page["message"].text == "<b>broken.png is truncated or damaged: its pixels cannot be decoded"
+    assert page["message"].text == "<b>broken.png is truncated or damaged: it holds fewer pixels than it says"
     page.browser.find_elements("css selector", "#list .choose")[1].click()
     assert (
         "large.png could not be done: the upload is larger than the limit of 1 megabytes"
