@@ -1,6 +1,7 @@
 """The checks find what they are for: each kernel of faults_kernels.cuh is caught, the fixed one passes."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,17 @@ def line_of(kernel: str, text: str, occurrence: int = 0) -> int:
 
 def lines_named(message: str) -> set[int]:
     return {int(number) for number in re.findall(rf"{SOURCE.name}:(\d+)", message)}
+
+
+def lines_behind(report: str) -> set[int]:
+    """Return the lines that a sanitizer's report names, or whose addresses it gives.
+
+    GCC's sanitizers do not find the line of every instance of a template, which its debug information holds.
+    """
+    (module,) = set(re.findall(r"(/\S+/kernels\.so)\+0x", report))
+    addresses = re.findall(r"kernels\.so\+(0x[0-9a-f]+)\)", report)
+    command = ["addr2line", "-e", module, *addresses]
+    return lines_named(report + subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 EXCEPTIONS = {
@@ -134,7 +146,7 @@ def test_sanitizers_find_the_fault_and_name_its_lines(sanitized):
         result = python.run(["-c", PROGRAM, str(FOLDER), "faulty", kernel], capture=True)
         assert result.returncode != 0, kernel
         assert words in result.stderr, result.stderr
-        assert {line_of(kernel, text) for text in texts} <= lines_named(result.stderr), result.stderr
+        assert {line_of(kernel, text) for text in texts} <= lines_behind(result.stderr), result.stderr
 
 
 def test_sanitizers_report_nothing_of_the_mended_kernels(sanitized):
