@@ -198,11 +198,13 @@ class IteratedAnalysisNetwork(nn.Module):
         return self._iterate(_photographs(image, None))[0]
 
     def _refined(self, last: Iteration) -> Tensor:
-        refined = self.refiner(last.kernel, _evidence(last))
         if self.training:
-            return fit_grid(refined, self.config.kernel_size)
-        small = rms_radius(last.kernel) < REFINED_RADIUS
-        kernel = torch.where(small[:, None, None], refined, last.kernel)
+            return fit_grid(self.refiner(last.kernel, _evidence(last)), self.config.kernel_size)
+        kernel = last.kernel
+        small = rms_radius(kernel) < REFINED_RADIUS
+        # On a GPU the host does not wait for the answer.
+        if kernel.is_cuda or bool(small.any()):
+            kernel = torch.where(small[:, None, None], self.refiner(kernel, _evidence(last)), kernel)
         return centred(fit_grid(kernel, self.config.kernel_size))
 
     @torch.no_grad()
