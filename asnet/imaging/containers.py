@@ -70,7 +70,8 @@ def split_jpeg(data: bytes) -> tuple[list[Segment], bytes] | None:
 
 def behind_jpeg(scan: bytes) -> bytes:
     """Return what stands behind the end of a JPEG picture, fill bytes left out; `scan` is of `split_jpeg`."""
-    return _behind(scan, JPEG_END)
+    place = scan.find(JPEG_END)
+    return b"" if place < 0 else scan[place + len(JPEG_END) :].strip(_FILL_BYTES)
 
 
 def joined_jpeg(segments: Iterable[Segment], scan: bytes) -> bytes:
@@ -88,18 +89,18 @@ def with_segments(data: bytes, added: Sequence[Segment]) -> bytes:
     return data[:place] + b"".join(segment.to_bytes() for segment in added) + data[place:]
 
 
-def split_png(data: bytes) -> tuple[list[Chunk], bool]:
+def split_png(data: bytes) -> tuple[list[Chunk], bool, bytes]:
     """Return the chunks of a PNG file up to its end, or to where it is cut off.
 
     Optional chunks whose checksum is wrong are left out. Critical ones are not checked here: decoders do.
 
     Returns
     -------
-    list of Chunk, bool
-        And whether an optional chunk was left out.
+    list of Chunk, bool, bytes
+        And whether an optional chunk was left out, and what stands behind the end, fill bytes left out.
     """
     chunks: list[Chunk] = []
-    damaged = False
+    damaged, behind = False, b""
     place = len(PNG_SIGNATURE)
     while place + 12 <= len(data):
         length = int.from_bytes(data[place : place + 4], "big")
@@ -113,20 +114,11 @@ def split_png(data: bytes) -> tuple[list[Chunk], bool]:
             raise ValueError(f"the chunk {chunk.name.decode('latin-1')} has a wrong checksum")
         else:
             damaged = True
-        if chunk.name == b"IEND":
-            break
         place += 12 + length
-    return chunks, damaged
-
-
-def behind_png(data: bytes) -> bytes:
-    """Return what stands behind the end of a PNG file, fill bytes left out."""
-    return _behind(data, Chunk(b"IEND", b"").to_bytes())
-
-
-def _behind(data: bytes, end: bytes) -> bytes:
-    place = data.find(end)
-    return b"" if place < 0 else data[place + len(end) :].strip(_FILL_BYTES)
+        if chunk.name == b"IEND":
+            behind = data[place:].strip(_FILL_BYTES)
+            break
+    return chunks, damaged, behind
 
 
 def joined_png(chunks: Iterable[Chunk]) -> bytes:

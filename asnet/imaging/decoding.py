@@ -21,7 +21,6 @@ from asnet.imaging.containers import (
     Chunk,
     Segment,
     behind_jpeg,
-    behind_png,
     joined_jpeg,
     joined_png,
     split_jpeg,
@@ -267,12 +266,12 @@ def _without_end(data: bytes, name: str, max_pixels: int) -> Image.Image | None:
 
 
 def _read_png(data: bytes, name: str, max_pixels: int) -> Samples:
-    chunks, damaged = split_png(data)
+    chunks, damaged, behind = split_png(data)
     if chunks and chunks[0].name == b"CgBI":
         raise ImageFileError(f"{name} is PNG as Apple's tools pack it into apps, which asnet does not read")
     if not chunks or chunks[0].name != b"IHDR" or len(chunks[0].data) != 13:
         raise ImageFileError(f"{name} is truncated or damaged: it has no header")
-    metadata = png_metadata(chunks, damaged, behind_png(data))
+    metadata = png_metadata(chunks, damaged, behind)
     needed = [chunk for chunk in chunks if chunk.is_critical or chunk.name == b"tRNS"]
     if needed[-1].name != b"IEND":
         needed.append(Chunk(b"IEND", b""))
