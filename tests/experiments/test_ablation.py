@@ -5,10 +5,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy
 import pytest
 import torch
-from PIL import Image
+from random_pictures import write_pictures
 
 from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks, SizeClassifier, load_networks
 
@@ -49,12 +48,7 @@ def photographs(tmp_path: Path) -> Path:
     """A folder of three random pictures, 40x36 pixels."""
     folder = tmp_path / "photographs"
     folder.mkdir()
-    generator = torch.Generator().manual_seed(0)
-    for index in range(3):
-        coarse = torch.rand(1, 3, 6, 5, generator=generator)
-        picture = torch.nn.functional.interpolate(coarse, size=(40, 36), mode="nearest")[0]
-        pixels = (picture * 255).byte().permute(1, 2, 0).contiguous().numpy()
-        Image.fromarray(numpy.ascontiguousarray(pixels)).save(folder / f"picture{index}.png")
+    write_pictures(folder, coarse=(6, 5), size=(40, 36))
     return folder
 
 

@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
-import torch
-from PIL import Image
+from random_pictures import write_pictures
 
 KERNEL_SIZE = 7
 
@@ -15,12 +13,7 @@ KERNEL_SIZE = 7
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three smooth random pictures with sharp edges, 56x48 pixels."""
     folder = tmp_path_factory.mktemp("photographs")
-    generator = torch.Generator().manual_seed(0)
-    for index in range(3):
-        coarse = torch.rand(1, 3, 7, 6, generator=generator)
-        picture = torch.nn.functional.interpolate(coarse, size=(56, 48), mode="nearest")[0]
-        pixels = (picture * 255).byte().permute(1, 2, 0).contiguous().numpy()
-        Image.fromarray(numpy.ascontiguousarray(pixels)).save(folder / f"picture{index}.png")
+    write_pictures(folder, coarse=(7, 6), size=(56, 48))
     return folder
 
 
