@@ -10,9 +10,12 @@ lies.
 """
 
 import argparse
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from train_refiner import aligned
 
 from asnet.data.batches import BatchSource
@@ -38,39 +41,59 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, required=True, help="folder of sharp photographs")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.add_argument("--samples", type=int, default=2000, help="crops to estimate on")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the crops and their blur")
+    parser.add_argument("--processes", type=int, default=1, help="processes of one thread each")
     options = parser.parse_args()
 
-    recipe = read_recipe("compact")
-    table = {**stage_table(recipe, "synthesis"), "data": str(options.photographs), "kernel_estimates": ""}
-    config = TrainingConfig.from_table("synthesis", table)
-    analysis = load_networks(options.weights, DeblurNetwork).analysis
-    assert isinstance(analysis, IteratedAnalysisNetwork)
-    source = BatchSource(
-        Photographs(options.photographs),
-        config.kernels,
-        config.degradation,
-        batch_size=1,
-        crop=CROP,
-        seed=1,
-        grey_share=config.grey_share,
-    )
     kernels, estimates = [], []
-    for index in range(options.samples):
-        batch = source.batch(index)
-        estimate = analysis.estimate(batch.blurred)
-        found = float(similarity(estimate.kernel, batch.kernel))
-        used = found >= LEAST_SIMILARITY and not bool(estimate.sharp | estimate.contradictory)
-        print(f"{index}: {found:.3f}{'' if used else ', left out'}", flush=True)
-        if used:
-            moved = aligned(estimate.kernel, batch.kernel)
-            moved = moved * (moved >= SMALLEST_RIPPLE * moved.amax((1, 2), keepdim=True))
-            kernels.append(batch.kernel)
-            estimates.append(normalised(moved))
+    count = options.samples
+    with ProcessPoolExecutor(options.processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        jobs = [[argument] * count for argument in (options.weights, options.photographs, options.seed)]
+        for kernel, estimate, found in pool.map(estimated_pair, range(count), *jobs):
+            print(f"{len(kernels)}: {found:.3f}{', left out' if estimate is None else ''}", flush=True)
+            if estimate is not None:
+                kernels.append(kernel)
+                estimates.append(estimate)
     write_safetensors(
         options.output,
         {"kernel": torch.cat(kernels), "estimate": torch.cat(estimates)},
         {"training_data": str(options.photographs.name), "revision": source_revision()},
     )
+
+
+def estimated_pair(
+    index: int, weights: Path, photographs: Path, seed: int
+) -> tuple[Tensor, Tensor | None, float]:
+    """Return the kernel (1, K, K) of a crop, its estimate unless it is left out, and their similarity."""
+    source, analysis = prepared(weights, photographs, seed)
+    batch = source.batch(index)
+    estimate = analysis.estimate(batch.blurred)
+    found = float(similarity(estimate.kernel, batch.kernel))
+    if found < LEAST_SIMILARITY or bool(estimate.sharp | estimate.contradictory):
+        return batch.kernel, None, found
+    moved = aligned(estimate.kernel, batch.kernel)
+    moved = moved * (moved >= SMALLEST_RIPPLE * moved.amax((1, 2), keepdim=True))
+    return batch.kernel, normalised(moved), found
+
+
+@cache
+def prepared(weights: Path, photographs: Path, seed: int) -> tuple[BatchSource, IteratedAnalysisNetwork]:
+    """Return where crops come from and what estimates their kernels, once for each process."""
+    recipe = read_recipe("compact")
+    table = {**stage_table(recipe, "synthesis"), "data": str(photographs), "kernel_estimates": ""}
+    config = TrainingConfig.from_table("synthesis", table)
+    analysis = load_networks(weights, DeblurNetwork).analysis
+    assert isinstance(analysis, IteratedAnalysisNetwork)
+    source = BatchSource(
+        Photographs(photographs),
+        config.kernels,
+        config.degradation,
+        batch_size=1,
+        crop=CROP,
+        seed=seed,
+        grey_share=config.grey_share,
+    )
+    return source, analysis
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 
 import numpy
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from asnet.data.kernel_warps import warped_kernels
 from asnet.data.random_numbers import RandomNumbers, between
 from asnet.errors import ConfigurationError, InputError
 from asnet.networks.wiener import fast_fft_length
@@ -48,6 +50,12 @@ class DegradationConfig:
         close to sRGB); 1 blurs the intensities as they are.
     gamma_probability
         Share of the images to which `gamma` applies; the others are blurred as they are.
+    variation
+        How much the blur varies across an image, as the rotation of a camera makes it: at one side the kernel
+        is warped by ``I + A``, at the opposite one by ``I - A``, with the elements of the 2 x 2 matrix A
+        uniform within plus and minus this; 0 blurs uniformly. The sides are drawn at random.
+    variation_probability
+        Share of the images to which `variation` applies.
     poisson
         Number of photons of a white pixel; None adds no photon noise.
     saturation
@@ -87,6 +95,8 @@ class DegradationConfig:
     noise_correlation_probability: float = 1.0
     gamma: float = 1.0
     gamma_probability: float = 1.0
+    variation: tuple[float, float] = (0.0, 0.0)
+    variation_probability: float = 1.0
     poisson: tuple[float, float] | None = None
     saturation: tuple[float, float] | None = None
     saturation_probability: float = 1.0
@@ -102,6 +112,7 @@ class DegradationConfig:
         for name, smallest, largest in (
             ("noise", 0.0, float("inf")),
             ("noise_correlation", 0.0, 2.0),
+            ("variation", 0.0, 0.3),
             ("poisson", 1e-3, float("inf")),
             ("saturation", 1.0, float("inf")),
             ("lights", 0, float("inf")),
@@ -129,6 +140,7 @@ class DegradationConfig:
                 raise ConfigurationError(f"{name} must be positive, got {getattr(self, name)}")
         for name in (
             "noise_correlation_probability",
+            "variation_probability",
             "saturation_probability",
             "gamma_probability",
             "jpeg_probability",
@@ -270,7 +282,14 @@ def degrade(
         factor = torch.where(chosen, uniform(config.saturation), 1.0)
         bright = ((sharp.mean(dim=1, keepdim=True) - _BRIGHT) / (1.0 - _BRIGHT)).clamp(0.0, 1.0)
         light = light * (1.0 + (factor - 1.0) * bright)
-    image = blur(light, kernels)
+    if config.variation[1] > 0.0:
+        amount = uniform(config.variation) * among(config.variation_probability)
+        draws = torch.rand((len(sharp), 5), generator=generator, device=generator.device).to(sharp)
+        image = _blur_varying(
+            light, kernels, amount.flatten()[:, None] * (2.0 * draws[:, :4] - 1.0), draws[:, 4]
+        )
+    else:
+        image = blur(light, kernels)
     if config.saturation is not None or config.lights[1] > 0:
         image = image.clamp_max(1.0)
     if config.poisson is not None:
@@ -330,6 +349,31 @@ def _blur_spectral(sharp: Tensor, kernels: Tensor) -> Tensor:
     transfer = torch.fft.rfft2(kernels.to(sharp.dtype), s=shape)[:, None]
     result: Tensor = torch.fft.irfft2(spectrum * transfer, s=shape)
     return result[..., size - 1 : height, size - 1 : width].contiguous()
+
+
+def _blur_varying(sharp: Tensor, kernels: Tensor, change: Tensor, direction: Tensor) -> Tensor:
+    """Blur by kernels warped by ``I + A`` at one side of each image, by ``I - A`` at the other.
+
+    The kernel itself is in the middle, and images are interpolated linearly between the three. `change`
+    (N, 4) holds the elements of the matrices A; `direction` (N,) in [0, 1), in turns, is the one in which the
+    kernels change.
+    """
+    unit = torch.eye(2, device=sharp.device, dtype=sharp.dtype)
+    matrix = change.view(-1, 2, 2)
+
+    def blurred(warp: Tensor) -> Tensor:
+        kernel = warped_kernels(kernels.to(sharp), warp, torch.zeros_like(change[:, :2]))
+        return blur(sharp, kernel / kernel.sum((1, 2), keepdim=True))
+
+    middle = blur(sharp, kernels)
+    height, width = middle.shape[-2:]
+    rows = torch.linspace(-1.0, 1.0, height, device=sharp.device, dtype=sharp.dtype)[:, None]
+    columns = torch.linspace(-1.0, 1.0, width, device=sharp.device, dtype=sharp.dtype)
+    angle = (2.0 * math.pi * direction)[:, None, None]
+    across = rows * angle.sin() + columns * angle.cos()
+    share = (across / across.abs().amax((1, 2), keepdim=True).clamp_min(1e-6))[:, None]
+    ends = blurred(unit + matrix) * share.clamp_min(0.0) - blurred(unit - matrix) * share.clamp_max(0.0)
+    return middle * (1.0 - share.abs()) + ends
 
 
 def _correlated(noise: Tensor, deviation: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from asnet.data.kernel_warps import warped_kernels
 from asnet.errors import InputError
 
 # Each error befalls a kernel with this probability, independently of the others.
@@ -55,8 +56,8 @@ def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
     chance, amount, place = draws[:, :6], draws[:, 6:12], draws[:, 12:]
 
     scale = (_chosen(chance[:, 0], _SCALE_PROBABILITY) * _LARGEST_LOG_SCALE * (2 * amount[:, 0] - 1)).exp()
-    unmoved = torch.zeros_like(place)
-    wrong = _moved(kernels.float(), scale, unmoved)
+    unit = torch.eye(2, device=kernels.device)
+    wrong = warped_kernels(kernels.float(), scale[:, None, None] * unit, torch.zeros_like(place))
     wrong = _blurred(wrong, _chosen(chance[:, 1], _BLUR_PROBABILITY) * _LARGEST_DEVIATION * amount[:, 1])
     sharpened = _chosen(chance[:, 2], _SHARPEN_PROBABILITY) * (_LARGEST_EXPONENT - 1) * amount[:, 2]
     wrong = wrong ** (1 + sharpened)[:, None, None]
@@ -68,7 +69,7 @@ def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
 
     # The copy stays within the kernel's own extent, and what leaves the grid is lost.
     distance = _radius(kernels)[:, None] * (2 * place - 1)
-    ghost = _moved(wrong, torch.ones_like(scale), distance)
+    ghost = warped_kernels(wrong, unit.expand(len(wrong), 2, 2), distance)
     share = _chosen(chance[:, 4], _GHOST_PROBABILITY) * _LARGEST_GHOST * amount[:, 4]
     wrong = wrong + share[:, None, None] * ghost
 
@@ -79,7 +80,8 @@ def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
     other = _blurred(point, low + (high - low) * amount[:, 5])
     wrong = torch.where(mistaken[:, None, None], other, wrong)
     wrong = wrong / wrong.sum((1, 2), keepdim=True)
-    wrong = _moved(wrong, torch.ones_like(scale), _centroid(kernels.float()) - _centroid(wrong))
+    back = _centroid(kernels.float()) - _centroid(wrong)
+    wrong = warped_kernels(wrong, unit.expand(len(wrong), 2, 2), back)
     return wrong / wrong.sum((1, 2), keepdim=True)
 
 
@@ -98,19 +100,6 @@ def _radius(kernels: Tensor) -> Tensor:
     distance = (torch.arange(kernels.shape[-1], device=kernels.device) - kernels.shape[-1] // 2).abs().float()
     farthest = torch.maximum(distance[:, None], distance[None])
     return torch.where(kernels != 0, farthest, 0.0).amax((1, 2))
-
-
-def _moved(kernels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Enlarge kernels (N, K, K) about their centre by `scale` (N,) and shift them by (N, 2), x and y."""
-    count, size = kernels.shape[:2]
-    theta = torch.zeros((count, 2, 3), device=kernels.device)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale
-    theta[:, :, 2] = -shift * (2 / size) / scale[:, None]
-    grid = functional.affine_grid(theta, [count, 1, size, size], align_corners=False)
-    moved = functional.grid_sample(kernels[:, None], grid, align_corners=False)[:, 0]
-    # Nothing is left of a single pixel between the samples of a smaller copy, or of a copy beyond the grid.
-    empty = moved.sum((1, 2), keepdim=True) < 1e-3
-    return torch.where(empty, kernels, moved)
 
 
 def _blurred(kernels: Tensor, deviation: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
 from asnet.data.degradation import DegradationConfig, blur, degrade, with_lights
 from asnet.errors import ConfigurationError, InputError
+from asnet.evaluation.metrics import kernel_similarity
 
 CLEAN = DegradationConfig(noise=(0.0, 0.0))
 
@@ -132,6 +133,42 @@ def test_gamma_blurs_in_linear_light() -> None:
     # Where nothing changes over the kernel's reach, the encoding leaves no trace.
     flat = torch.full((1, 3, 8, 8), 0.3)
     torch.testing.assert_close(degraded(flat, box, gamma=2.2), flat[..., 1:-1, 1:-1], rtol=1e-5, atol=1e-6)
+
+
+def test_varying_blur_is_the_kernels_in_the_middle_and_another_at_the_sides() -> None:
+    kernels = sample_blur_kernels(
+        20, BlurKernelConfig(canvas=41, minimum_size=21, maximum_size=31), generator=generator()
+    )
+    dots = torch.zeros(20, 1, 201, 201)
+    for place in (40, 100, 160):
+        dots[:, :, place, 40::60] = 1
+    plain = degraded(dots, kernels)
+    varying = degraded(dots, kernels, variation=(0.15, 0.15))
+
+    def around(image: Tensor, row: int, column: int) -> Tensor:
+        return image[:, 0, row - 40 : row + 1, column - 40 : column + 1]
+
+    middle = kernel_similarity(around(varying, 100, 100), around(plain, 100, 100))
+    corners = [
+        kernel_similarity(around(varying, row, column), around(plain, row, column))
+        for row in (40, 160)
+        for column in (40, 160)
+    ]
+    assert (middle > 0.99).all()
+    assert (torch.stack(corners).amin(0) < middle).float().mean() > 0.9
+    # Light is moved, not made.
+    torch.testing.assert_close(
+        degraded(torch.full((20, 3, 80, 80), 0.4), kernels, variation=(0.15, 0.15)),
+        torch.full((20, 3, 40, 40), 0.4),
+    )
+
+
+def test_variation_chooses_among_the_images() -> None:
+    kernels = sample_blur_kernels(40, BlurKernelConfig(canvas=15, minimum_size=9), generator=generator())
+    sharp = torch.rand(40, 1, 40, 40, generator=generator())
+    varying = degraded(sharp, kernels, variation=(0.2, 0.2), variation_probability=0.5)
+    changed = (varying - degraded(sharp, kernels)).abs().amax((1, 2, 3)) > 1e-3
+    assert 8 <= changed.sum() <= 32
 
 
 def test_photon_noise_grows_with_the_root_of_the_light() -> None:
@@ -292,6 +329,8 @@ def test_ranges_read_from_a_configuration_file_may_be_lists() -> None:
         {"light_radius": (0.1, 1.0)},
         {"light_intensity": (0.5, 2.0)},
         {"saturation_probability": 1.5},
+        {"variation": (0.0, 0.5)},
+        {"variation_probability": -0.1},
         {"jpeg": (0, 50)},
         {"jpeg": (50, 101)},
     ],
