@@ -15,6 +15,7 @@ from asnet.data.kernel_estimates import KernelEstimates
 from asnet.data.photograph_pool import Photographs
 from asnet.data.random_numbers import RandomNumbers
 from asnet.errors import InputError
+from asnet.networks.pair import is_doubtful
 
 # Of an axis along which the crop reaches an edge of what is seen.
 _EDGE_PROBABILITY = 0.3
@@ -33,7 +34,7 @@ class Batch(NamedTuple):
     sharp: Tensor  # (N, 3, crop, crop), aligned with `blurred` without the halo
     kernel: Tensor  # (N, K, K)
     given: Tensor  # (N, K, K): what a network that is given kernels is given, some of them wrong
-    estimated: Tensor  # (N,) bool: which of those are wrong
+    estimated: Tensor  # (N,) bool: which of those the network is to distrust
     halo: tuple[int, int, int, int] = (0, 0, 0, 0)  # pixels at the left, right, top and bottom
 
 
@@ -141,7 +142,7 @@ class BatchSource:
         return Batch(blurred, sharp, kernel, given, estimated, (left, 2 * halo - left, top, 2 * halo - top))
 
     def _kernels(self, index: int, choices: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the true kernels (N, K, K) of a batch, those that are given, and which are wrong (N,)."""
+        """Return the true kernels (N, K, K) of a batch, those that are given, and which to distrust (N,)."""
         kernel = sample_blur_kernels(
             self.batch_size, self.kernel_config, generator=choices, device=self.photographs.device
         )
@@ -154,7 +155,8 @@ class BatchSource:
             wrong, estimated = self._estimates.draw(support_size(wrong), generator=errors)
             kernel = torch.cat([kernel[:right], wrong])
         given = torch.cat([kernel[:right], estimated])
-        mistaken = torch.arange(len(kernel), device=kernel.device) >= right
+        # Marked as a pair of networks marks its own estimates.
+        mistaken = (torch.arange(len(kernel), device=kernel.device) >= right) & is_doubtful(given)
         if self._unblurred_share:
             canvas = self.kernel_config.canvas
             chosen = RandomNumbers(len(kernel), errors, kernel.device).chosen(self._unblurred_share)

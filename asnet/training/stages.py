@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from asnet.data.batches import Batch
 from asnet.data.blur_kernels import support_size
 from asnet.networks.config import ASNetConfig
-from asnet.networks.pair import DeblurNetwork
+from asnet.networks.pair import DeblurNetwork, is_doubtful
 from asnet.networks.size_classifier import SizeClassifier, SizeClassifierConfig
 from asnet.training.losses import IMAGE_LOSSES, KERNEL_LOSSES, class_cross_entropy
 from asnet.training.recipe import Stage, TrainingConfig
@@ -72,7 +72,7 @@ def stage_losses(
         image = network.synthesis(
             batch.blurred,
             torch.cat([batch.kernel[:given], kernel[given:]]),
-            estimated=torch.arange(len(kernel), device=kernel.device) >= given,
+            estimated=(torch.arange(len(kernel), device=kernel.device) >= given) & is_doubtful(kernel),
         )
     loss = image_loss(image, batch.sharp)
     if not config.kernel_loss_weight:
