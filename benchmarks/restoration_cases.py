@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from text_pages import text_pages
 
 from asnet.data import (
     BlurKernelConfig,
@@ -18,6 +17,7 @@ from asnet.data import (
     blurred_examples,
     sample_blur_kernels,
 )
+from asnet.data.text_pages import text_pages
 from asnet.errors import InputError
 
 #: Smallest and largest side of the blur kernels of each class, in pixels.

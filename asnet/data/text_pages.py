@@ -22,12 +22,23 @@ _LETTERS = "eeeeaaaooiiuutnrsshdlcmfpgwybvk"
 def text_pages(height: int, width: int) -> list[tuple[str, Tensor]]:
     """Return pages with their names, (3, height, width) float32 in [0, 1], always the same."""
     return [
-        (f"page{index + 1}", _page(height, width, heading, body, random.Random(index)))
+        (f"page{index + 1}", text_page(height, width, heading, body, random.Random(index)))
         for index, (heading, body) in enumerate(SIZES)
     ]
 
 
-def _page(height: int, width: int, heading: int, body: int, chance: random.Random) -> Tensor:
+def text_page(height: int, width: int, heading: int, body: int, chance: random.Random) -> Tensor:
+    """Return a page (3, height, width) float32 in [0, 1].
+
+    Parameters
+    ----------
+    height, width
+        In pixels, at least 3 times the size of the heading.
+    heading, body
+        Sizes of the letters, in pixels.
+    chance
+        Chooses the words, their arrangement and the light.
+    """
     ink = Image.new("L", (width, height), 0)
     draw = ImageDraw.Draw(ink)
     top = _MARGIN
