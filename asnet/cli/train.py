@@ -22,7 +22,7 @@ from asnet.training.recipe import TABLES, TRAINABLE, Stage, TrainingConfig, reci
 from asnet.training.recipe_tables import merged, parse_assignment, read_recipe
 from asnet.training.trainer import BEST, CHECKPOINT, LAST, Outcome, Trainer, saved_table
 
-#: Command-line prefix of the fields of each table of a recipe that has a dataclass of its own.
+#: Command-line prefix of the fields of each recipe table that has its own dataclass.
 TABLE_OPTIONS: dict[str, tuple[str, type]] = {
     "kernels": ("kernel", BlurKernelConfig),
     "degradation": ("degradation", DegradationConfig),
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Train the analysis network, the synthesis network, both end to end, or all three in turn; "
         "or the size classifier that chooses between pairs for several sizes of blur. "
-        "Values come from the recipe (--config) and from the options below, which win. "
+        "Values come from the recipe (--config) and from the options below, which take precedence. "
         "The defaults are the paper's schedule."
     )
     parser.add_argument(
@@ -73,7 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; 0 at the end of the run or of its time, 130 if it was interrupted."""
+    """Train; 0 at the end of the run or of the time limit, 130 if interrupted."""
     processes = Processes.join(arguments.device)
     try:
         if arguments.stage == "all":
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_all(arguments: argparse.Namespace, processes: Processes) -> int:
-    """Analysis, synthesis, then both end to end from what these came to, in subfolders of the output."""
+    """Train analysis, synthesis, then both end to end from their results, in subfolders of the output."""
     started = time.monotonic()
     output: Path = arguments.output
     stages = recipe_stages({} if arguments.config is None else read_recipe(arguments.config))
@@ -118,7 +118,7 @@ def _run_stage(
 ) -> Outcome:
     resume = arguments.resume
     if arguments.stage == "all":
-        # Later stages of an interrupted run have not begun.
+        # Later stages of an interrupted run do not exist yet.
         resume = resume and (folder / CHECKPOINT).exists()
     tables = [initial]
     if resume:
@@ -226,7 +226,7 @@ class _StopSignal:
     Parameters
     ----------
     insist : bool
-        Whether a second SIGINT interrupts at once. torchrun may pass one on that the terminal sent as well.
+        Whether a second SIGINT interrupts at once. torchrun may forward one that the terminal also sent.
     """
 
     def __init__(self, *, insist: bool) -> None:
@@ -235,7 +235,7 @@ class _StopSignal:
         self._previous: dict[signal.Signals, Any] = {}
 
     def asked(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal has arrived."""
         return self._asked
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Random camera trajectories: a path, and the dwell time on each stretch of it.
+"""Random camera trajectories: a path, and the dwell time on each segment.
 
 The constants are explained in ``docs/blur-kernels.md``.
 """
@@ -131,7 +131,7 @@ def _loop(draws: TrajectoryDraws) -> Tensor:
 
 
 def _speed(draws: TrajectoryDraws, samples: int) -> Tensor:
-    """Return the camera's speed (N, samples) at the middle of every stretch of the path, up to a factor."""
+    """Return the camera's speed (N, samples) at the middle of every segment of the path, up to a factor."""
     device = draws.log_speed.device
     deviation = _LARGEST_LOG_SPEED_DEVIATION * draws.speed_deviation[:, None]
     basis = _spline_basis(_SPEED_POINTS, samples).to(device)
