@@ -163,7 +163,7 @@ class Inputs:
     def _check_folder(self, destination: Destination) -> None:
         path = destination.path
         if is_standard(path) or any(is_standard(photograph) for photograph in self.photographs):
-            raise InputError("standard output takes one photograph, not a folder or several photographs")
+            raise InputError("a stream is one photograph: it cannot be combined with a folder or several")
         if path.is_file():
             raise InputError(f"several photographs need an output folder, but {path} is a file")
         if not destination.is_folder and path.suffix.lower() in (*PHOTOGRAPH_SUFFIXES, *KERNEL_SUFFIXES):

@@ -74,21 +74,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; 0 at the end of the run or of the time limit, 130 if interrupted."""
+    recipe = {} if arguments.config is None else read_recipe(arguments.config)
     processes = Processes.join(arguments.device)
     try:
         if arguments.stage == "all":
-            return _run_all(arguments, processes)
-        outcome = _run_stage(arguments, processes, arguments.stage, arguments.output, {}, arguments.hours)
+            return _run_all(arguments, recipe, processes)
+        stage, folder = arguments.stage, arguments.output
+        outcome = _run_stage(arguments, recipe, processes, stage, folder, {}, arguments.hours)
         return INTERRUPTED if outcome == "stopped" else 0
     finally:
         processes.leave()
 
 
-def _run_all(arguments: argparse.Namespace, processes: Processes) -> int:
+def _run_all(arguments: argparse.Namespace, recipe: dict[str, Any], processes: Processes) -> int:
     """Train analysis, synthesis, then both end to end from their results, in subfolders of the output."""
     started = time.monotonic()
     output: Path = arguments.output
-    stages = recipe_stages({} if arguments.config is None else read_recipe(arguments.config))
+    stages = recipe_stages(recipe)
     for stage in stages:
         initial: dict[str, Any] = {}
         if stage == "joint":
@@ -96,7 +98,7 @@ def _run_all(arguments: argparse.Namespace, processes: Processes) -> int:
         hours = arguments.hours
         if hours is not None:
             hours = max(0.0, hours - (time.monotonic() - started) / 3600)
-        outcome = _run_stage(arguments, processes, stage, output / stage, initial, hours)
+        outcome = _run_stage(arguments, recipe, processes, stage, output / stage, initial, hours)
         if outcome != "finished":
             return INTERRUPTED if outcome == "stopped" else 0
     return 0
@@ -110,6 +112,7 @@ def _weights(folder: Path) -> Path:
 
 def _run_stage(
     arguments: argparse.Namespace,
+    recipe: dict[str, Any],
     processes: Processes,
     stage: Stage,
     folder: Path,
@@ -128,9 +131,7 @@ def _run_stage(
                 f"{folder} holds a run of the {saved_stage} stage, not of the {stage} stage"
             )
         tables.append(saved)
-    if arguments.config is not None:
-        tables.append(stage_table(read_recipe(arguments.config), stage))
-    tables.append(_options(arguments))
+    tables += [stage_table(recipe, stage), _options(arguments)]
     config = TrainingConfig.from_table(stage, merged(*tables))
     trainer = Trainer(config, folder, resume=resume, processes=processes, device=arguments.device)
     with _StopSignal(insist=processes.count == 1) as signals:

@@ -26,7 +26,7 @@ from asnet.errors import ConfigurationError, InputError
 KERNEL_CLASSES: tuple[tuple[int, int], ...] = ((1, 31), (33, 61), (63, 85))
 """Smallest and largest size of the paper's three classes of blur, [0, 31], (31, 61] and (61, 85] pixels."""
 
-# Sensor point-spread function, in pixels. Weights under the threshold (of the peak) would only feign support.
+# Sensor point-spread function, in pixels. Weights below the threshold (of the peak) are invisible.
 _GAUSSIAN_DEVIATION = (0.3, 0.9)
 _DISC_RADIUS = (0.5, 1.8)
 _BOX_WIDTH = (1.0, 2.0)

@@ -512,7 +512,7 @@ def test_other_web_sites_get_nothing(server: Server, headers: dict[str, str]) ->
 
 
 def test_the_page_loads_nothing_from_elsewhere(server: Server) -> None:
-    for path in ("/", "/app.js", "/viewer.js", "/api.js", "/style.css", "/icon.svg"):
+    for path in ("/", "/app.js", "/queue.js", "/viewer.js", "/api.js", "/style.css", "/icon.svg"):
         response = server.request("GET", path)
         assert response.status == 200
         text = response.data.decode().replace('xmlns="http://www.w3.org/2000/svg"', "")
