@@ -55,7 +55,7 @@ class BatchMaker(Protocol):
 class Trainer:
     """One training run in its own folder.
 
-    The folder contains "checkpoint.safetensors" (the complete state, to continue from), "last.safetensors" and
+    The folder contains "checkpoint.safetensors" (the complete state), "last.safetensors" and
     "best.safetensors" (weights of the whole pair, or of the classifier), "metrics.jsonl" and
     "visualisations" (a picture for each validation with images).
 
