@@ -4,11 +4,11 @@
     python benchmarks/runtime.py --plain --only "official float32"
 
 On the CUDA device if there is one, else on the CPU, the released and the shipped topology are timed, each in
-the type that is faster there. The networks are initialised at random (the time does not depend on the weights).
-Their results are first compared, on a smaller image, with those of plain torch operations: correlation by FFTs
-of the whole image, torch's convolutions, modulation and ReLU as separate operations, concatenation before the
-1x1 convolution, torch's transposed convolutions and un-pooling. ``--plain`` also times these, at the full size
-and in turn with ours.
+the type that is faster there. The networks are initialised at random (the time does not depend on the
+weights). Their results are first compared, on a smaller image, with those of plain torch operations:
+correlation by FFTs of the whole image, torch's convolutions, modulation and ReLU as separate operations,
+concatenation before the 1x1 convolution, torch's transposed convolutions and un-pooling. ``--plain`` also
+times these, at the full size and in turn with ours.
 """
 
 from collections.abc import Callable, Iterator
