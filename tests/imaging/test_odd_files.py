@@ -551,7 +551,7 @@ def test_an_animation_without_transparency_loses_none(tmp_path: Path) -> None:
 def test_png_files_that_apple_packs_into_apps_are_named() -> None:
     data = png()
     data = data[:8] + Chunk(b"CgBI", b"\x50\0\x20\2").to_bytes() + data[8:]
-    with pytest.raises(ImageFileError, match=r"icon\.png is PNG as Apple's tools pack it into apps"):
+    with pytest.raises(ImageFileError, match=r"icon\.png is a PNG in Apple's format for apps"):
         read_photograph(BytesIO(data), name="icon.png")
 
 
@@ -635,7 +635,7 @@ def test_references_to_what_is_lost_leave_the_xmp() -> None:
         BytesIO(jpeg(None, Segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp))), name="phone.jpg"
     )
     assert photograph.metadata.xmp == b'<rdf:Description dc:title="kept"></rdf:Description>'
-    assert "film" in photograph.notes[0]
+    assert "video" in photograph.notes[0]
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
