@@ -13,13 +13,12 @@ def resolve_device(device: str | torch.device, *, default_index: int | None = No
     device : str or torch.device
         "auto" (a CUDA device if there is one, else the CPU), "cpu", "cuda" or "cuda:N".
     default_index : int, optional
-        Index of the CUDA device where the name has none; by default it stays without one, which is torch's
-        current device.
+        Index of the CUDA device if the name has none; by default torch's current device.
 
     Raises
     ------
     DeviceError
-        If the name is no device, or the device is not available.
+        If the name is not a device, or the device is not available.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""The one family of exceptions that asnet raises for things a user can put right."""
+"""Exceptions that asnet raises for problems that a user can fix."""
 
 
 class AsnetError(Exception):
-    """Base of every error that asnet raises on purpose; its message is one sentence fit to be shown."""
+    """Base of every error that asnet raises on purpose; its message is one sentence for the user."""
 
 
 class InputError(AsnetError, ValueError):
@@ -27,7 +27,7 @@ class DeviceError(AsnetError):
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an exception says that memory ran out; on CPUs torch raises a plain RuntimeError."""
-    # Errors are known before torch is loaded.
+    # Errors are available before torch is loaded.
     from torch import OutOfMemoryError
 
     if isinstance(error, MemoryError | OutOfMemoryError):

@@ -10,7 +10,7 @@ from asnet.errors import ConfigurationError
 
 Configuration = TypeVar("Configuration")
 
-#: How "no value" is written where a field may be left empty: TOML has no null.
+#: Spelling of "no value" for optional fields: TOML has no null.
 NONE_WORD = "none"
 
 
@@ -83,7 +83,7 @@ def _converted(annotation: Any, value: Any, text: bool) -> Any:
     if annotation in (int, float):
         if isinstance(value, bool) or not isinstance(value, (int, float, str) if text else (int, float)):
             raise ValueError
-        # int("1.5") and int(1.5) differ: a number must not be cut to a whole one in silence.
+        # int(1.5) would silently truncate; int("1.5") raises.
         if annotation is int and isinstance(value, float):
             raise ValueError
         return annotation(value)
@@ -93,7 +93,7 @@ def _converted(annotation: Any, value: Any, text: bool) -> Any:
 
 
 def convert(annotation: Any, value: Any, name: str, *, text: bool = True) -> Any:
-    """Return `value` as the annotation wants it.
+    """Convert `value` to the type of the annotation.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def convert(annotation: Any, value: Any, name: str, *, text: bool = True) -> Any
     value : object
         A value of TOML or JSON, or text: "3", "0.5,1", "true", "none".
     name : str
-        What the message calls it.
+        Its name in messages.
     text : bool
-        Whether text is taken for a number, a truth value or a list.
+        Whether text may be parsed as a number, a truth value or a list.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from threading import Lock
 
 from asnet.errors import AsnetError
 
-# Characters that a temporary name takes of the file's: at four bytes each well below the 255 of a name.
+# Characters of the file's name in the temporary name: at four bytes each, well below the limit of 255 bytes.
 _CHARACTERS_OF_NAME = 50
 
 
@@ -17,17 +17,16 @@ _CHARACTERS_OF_NAME = 50
 def atomic_write(path: Path, error: type[AsnetError]) -> Iterator[Path]:
     """Write a file atomically: yields a temporary file, which replaces `path` when the block ends.
 
-    A block that raises, be it `KeyboardInterrupt`, leaves `path` as it was and no other file behind.
-    What the block has written reaches the device before it takes the place of `path`, so that a power
-    failure leaves no half file either. Permissions are those of any newly made file. A symbolic link is
-    followed and stays.
+    A block that raises, even `KeyboardInterrupt`, leaves `path` unchanged and no other file behind. The
+    content is flushed to the device before it replaces `path`, so a power failure does not leave half a
+    file either. Permissions are those of any new file. A symbolic link is followed and kept.
 
     Parameters
     ----------
     path : Path
         The file to make or replace; its folder exists.
     error : type[AsnetError]
-        What to raise where the file cannot be written.
+        What to raise if the file cannot be written.
 
     Yields
     ------
@@ -47,11 +46,11 @@ def atomic_write(path: Path, error: type[AsnetError]) -> Iterator[Path]:
     try:
         target = path.resolve() if path.is_symlink() else path
     except (OSError, RuntimeError) as failure:
-        # RuntimeError: links that lead to each other, before Python 3.13.
+        # RuntimeError: a loop of links, before Python 3.13.
         raise error(f"cannot write {path}: {failure}") from None
     partial = None
     try:
-        # In the same folder, so that replacing is one step of the file system.
+        # In the same folder, so that replacing is atomic.
         prefix = f".{target.name[:_CHARACTERS_OF_NAME]}."
         descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=".partial", dir=target.parent)
         partial = Path(name)
@@ -59,7 +58,7 @@ def atomic_write(path: Path, error: type[AsnetError]) -> Iterator[Path]:
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner may read.
+        # mkstemp makes files that only their owner can read.
         partial.chmod(0o666 & ~_umask())
         partial.replace(target)
     except OSError as failure:
@@ -98,7 +97,7 @@ def visible_files(
     found = [entry for entry in named if entry.is_file() or (entry.is_symlink() and not entry.exists())]
     if recursive:
         for entry in entries:
-            # A link may lead back to a folder above.
+            # A link may lead back to a parent folder.
             if entry.is_dir() and not entry.is_symlink() and entry.resolve() not in without:
                 found += visible_files(entry, suffixes, recursive=True, without=without)
     return found

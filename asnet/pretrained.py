@@ -17,8 +17,8 @@ def load(
 ) -> DeblurNetwork | ScaleOptimisedNetworks | SizeClassifier:
     """Load networks as torch modules.
 
-    `asnet.Deblurrer.from_pretrained` wraps them for photographs of any size and type; these modules take
-    tensors.
+    These modules take tensors; `asnet.Deblurrer.from_pretrained` wraps them for photographs of any size and
+    type.
 
     Parameters
     ----------

@@ -2,10 +2,10 @@
 
     python benchmarks/busy_machine.py [--model compact] [--turns 5]
 
-The command and the library, each in a process of its own on two cores, deblur the same photograph again and
-again, in turn: undisturbed, then with a process beside it that does nothing but compute. The wait policy of
-OpenMP that the command sets is what they differ in. Their results must agree to the bit. Of a machine with
-more cores two are used. What else runs meanwhile disturbs both states: the load is shown.
+The command and the library, each in its own process on two cores, deblur the same photograph repeatedly, in
+turn: undisturbed, then with another process that only computes. They differ in OpenMP's wait policy, which
+the command sets. Their results must be bit-identical. On a machine with more cores, two are used. Other load
+disturbs both states and is shown.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from asnet.cli.main import set_wait_policy
 
 CORES = 2
 
-#: More times the undisturbed time than this are too many.
+#: Limit of the ratio to the undisturbed time.
 LARGEST_RATIO = 3.0
 
 
 def serve(model: str, height: int, width: int) -> None:
-    """In a process of its own: deblur once for each line on standard input, and print hash and seconds."""
+    """In a separate process: deblur once for each line on standard input, and print hash and seconds."""
     import torch
 
     from asnet.data import BlurKernelConfig, blur, sample_blur_kernels
@@ -39,7 +39,7 @@ def serve(model: str, height: int, width: int) -> None:
 
     generator = torch.Generator().manual_seed(0)
     kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=21, minimum_size=21), generator=generator)
-    # Blocks of many sizes: edges for the analysis.
+    # Blocks of many sizes give the analysis edges.
     sharp = torch.full((1, 3, height + 20, width + 20), 0.5)
     for side in (128, 48, 16):
         coarse = torch.rand(1, 3, *(length // side + 1 for length in sharp.shape[2:]), generator=generator)
@@ -102,7 +102,7 @@ def _ask(stream: IO[str]) -> None:
 
 
 def measure(contenders: list[Contender], turns: int) -> list[dict[str, Any]]:
-    """Let the contenders take turns, undisturbed and disturbed; print a line for each turn."""
+    """Run the contenders in turn, undisturbed and disturbed; print a line for each turn."""
     times: dict[tuple[str, str], list[tuple[float, float]]] = {}
     digests = {contender.deblur()[0] for contender in contenders}
     for turn in range(turns):

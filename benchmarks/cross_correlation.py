@@ -1,12 +1,12 @@
-"""asnet.ops.cross_correlation against three other ways, at the levels of the released topology.
+"""asnet.ops.cross_correlation against three other implementations, at the levels of the released topology.
 
 (a) the algorithm of the released code in torch operations: circular transforms of the whole image, all
-    products, inverse transforms, crop; its case is ``boundary="circular"``;
-(b) the same padded with zeros;
-(c) conv2d with the maps themselves as kernels, where that takes seconds and not minutes.
+    products, inverse transforms, crop; compared with ``boundary="circular"``;
+(b) the same with zero padding;
+(c) conv2d with the maps themselves as kernels, where that takes seconds rather than minutes.
 
-``--crossing`` measures instead where the direct and the spectral method cross, and what "auto" takes.
-``--device cuda`` measures the kernels for CUDA; its results have files of their own.
+``--crossing`` instead measures where the direct and the spectral method cross, and what "auto" chooses.
+``--device cuda`` measures the CUDA kernels; its results have separate files.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ LEVELS = {
     "level 3": (96, 128, 6),
 }
 CHANNELS = 32
-# Multiply-adds above which conv2d is left out: minutes on two cores.
+# conv2d is omitted above this many multiply-adds: minutes on two cores.
 MOST_FOR_CONV2D = 2e11
 
 
@@ -41,12 +41,12 @@ def whole_image(features: Tensor, lag: int, size: tuple[int, int]) -> Tensor:
 
 
 def zero_padded(features: Tensor, lag: int) -> Tensor:
-    """(b): the largest lag in zeros keeps the ends of the image apart."""
+    """(b): padding by the largest lag keeps the ends of the image apart."""
     return whole_image(features, lag, (features.shape[2] + lag, features.shape[3] + lag))
 
 
 def by_conv2d(features: Tensor, lag: int) -> Tensor:
-    """(c): f_i, padded, is the image and f_j the kernel; conv2d correlates, which turns the lag's sign."""
+    """(c): f_i, padded, is the image and f_j the kernel; conv2d correlates, which flips the lag's sign."""
     i, j = torch.triu_indices(features.shape[1], features.shape[1], device=features.device)
     padded = F.pad(features, (lag, lag, lag, lag))
     correlation = F.conv2d(padded.transpose(0, 1), features.transpose(0, 1))
@@ -94,8 +94,9 @@ def level_cases(name: str, x: Tensor, lag: int) -> list[Case]:
 
 
 def crossing(device: torch.device) -> list[dict[str, Any]]:
-    """Best of four milliseconds of the direct, the spectral and the automatic method over growing lags."""
-    # On CUDA the direct sums of 16-bit maps run on other units than those of float32; on the CPU on the same.
+    """Best of four runs, in ms, of the direct, the spectral and the automatic method for increasing lags."""
+    # On CUDA, the direct sums of 16-bit maps run on other units than those of float32; on the CPU, on the
+    # same.
     dtypes = [torch.float32, torch.bfloat16] if device.type == "cuda" else [torch.float32]
     lags = (0, 1, 2, 3, 4, 6, 8, 12) + ((16, 21, 32, 42) if device.type == "cuda" else ())
     rows = []
@@ -121,7 +122,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    # (c) is to be as exact as the others.
+    # (c) must be as exact as the others.
     torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
     file = "cross_correlation" if device.type == "cpu" else f"cross_correlation_{device.type}"

@@ -1,8 +1,8 @@
-"""Keeps the figures that a page quotes at what the files in benchmarks/results say.
+"""Keeps the figures on a page equal to those in benchmarks/results.
 
-A row of a Markdown table whose last cell reads `FILE.json: PATH` holds in the cell before it a figure of that
-file. PATH leads through the JSON object, its steps separated by "/": keys of objects, names or numbers of the
-entries of lists, and "*" for the largest over all entries.
+In a row of a Markdown table whose last cell is `FILE.json: PATH`, the cell before it has a figure of that
+file. PATH is a path in the JSON object with steps separated by "/": keys of objects, names or numbers of list
+entries, and "*" for the maximum over all entries.
 
     python benchmarks/figures.py docs/fidelity.md            # writes the figures into the page
     python benchmarks/figures.py --check docs/fidelity.md    # lists those that differ
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"[-+]?\d+(?P<fraction>\.\d+)?(?P<exponent>e[-+]?\d+)?")
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure on a page: the line that holds it, the file and path it comes from."""
+    """A figure on a page: its line, and the file and path that it comes from."""
 
     line: int
     file: str
@@ -34,7 +34,7 @@ class Figure:
     cell: str
 
     def updated(self, results: Path) -> str:
-        """Return the cell with the number that the file gives, written as the one that is there.
+        """Return the cell with the number from the file, in the format of the present one.
 
         Raises
         ------
@@ -93,7 +93,7 @@ def looked_up(content: Any, steps: list[str]) -> float:
 
 
 def trimmed(content: Any, paths: list[list[str]]) -> Any:
-    """Return what the paths lead to; list entries keep name and revision, or their places if numbered."""
+    """Return the values at the paths; list entries keep name and revision, or their positions if numbered."""
     if any(not steps for steps in paths):
         return content
     by_step: dict[str, list[list[str]]] = {}
@@ -117,7 +117,7 @@ def is_raw(value: Any) -> bool:
 
 
 def trim(results: Path, pages: list[str]) -> None:
-    """Keep of every file all but raw results, and of those what the pages quote."""
+    """Remove from every file the raw results that the pages do not quote."""
     quoted: dict[str, list[list[str]]] = {}
     for page in pages:
         for figure in figures(page):

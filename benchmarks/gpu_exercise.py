@@ -1,9 +1,9 @@
-"""Every operator with CUDA kernels once, on small odd shapes, against its reference.
+"""Runs every operator with CUDA kernels once, on small odd shapes, against its reference.
 
     compute-sanitizer --tool memcheck --error-exitcode 1 python benchmarks/gpu_exercise.py
 
-Under compute-sanitizer a kernel runs a hundred times slower than alone; the operators' own tests would take
-an hour. The sizes end within tiles, packs and warps, where an access goes wrong if one does.
+Kernels run a hundred times slower under compute-sanitizer, so the operators' own tests would take an hour.
+The sizes end within tiles, packs and warps, where invalid accesses are likely.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from asnet.ops import (
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 FORMATS = (torch.contiguous_format, torch.channels_last)
 
-#: Of the largest value: sums of at most 1000 products, inputs as they are after rounding.
+#: Relative to the largest value: sums of at most 1000 products of rounded inputs.
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 
 Outcome = tuple[str, torch.dtype, Tensor, Tensor]
@@ -35,7 +35,7 @@ Outcome = tuple[str, torch.dtype, Tensor, Tensor]
 def correlations(device: torch.device) -> Iterator[Outcome]:
     """Both methods and boundaries, forward and backward."""
     for dtype, method, boundary in itertools.product(DTYPES, ("direct", "spectral"), ("zero", "circular")):
-        # Near the size at which a sum of this many products loses what the tolerance allows.
+        # Near the size at which the error of a sum of this many products reaches the tolerance.
         features = (torch.randn(2, 5, 33, 37, device=device) / 6).to(dtype)
         ours, exact = (features.to(to).requires_grad_() for to in (dtype, torch.float64))
         result = cross_correlation(ours, (3, 5), method=method, boundary=boundary)  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def guided(device: torch.device) -> Iterator[Outcome]:
         weights = torch.randn_like(expected).to(dtype)
         (gradient,) = torch.autograd.grad(result, ours, weights)
         (truth,) = torch.autograd.grad(expected, exact, weights.double())
-        # Where the sum before the ReLU is zero but for rounding, either side of it is right.
+        # Where the sum before the ReLU is zero up to rounding, either result is right.
         decided = (expected.detach() > 0) == (result.detach() > 0)
         yield f"guided_modulation {name} backward", dtype, (gradient.double() * decided), truth * decided
         pointwise = (torch.randn(21, 38, device=device) / 6).to(dtype)
@@ -89,7 +89,7 @@ def guided(device: torch.device) -> Iterator[Outcome]:
 
 
 def latent_images(device: torch.device) -> Iterator[Outcome]:
-    """One step, so that no gradient is so near the threshold that rounding decides about it."""
+    """One step, so that rounding does not decide whether a gradient is above the threshold."""
     for dtype, clips in itertools.product((torch.float32, torch.float64), (False, True)):
         padded = torch.rand(2, 1, 15, 135, device=device).to(dtype)
         kernel = torch.rand(2, 5, 5, device=device).to(dtype)
@@ -109,10 +109,10 @@ def latent_images(device: torch.device) -> Iterator[Outcome]:
 
 
 def main() -> None:
-    """Run everything; print and exit with 1 where a result is off."""
+    """Run everything; exit with 1 if a result is wrong."""
     if not torch.cuda.is_available():
         sys.exit("no CUDA device: torch.cuda.is_available() is False")
-    # torch's convolutions in float32 are to be as exact as ours.
+    # torch's float32 convolutions must be as exact as ours.
     torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
     device, wrong, count = torch.device("cuda"), 0, 0

@@ -1,13 +1,13 @@
-"""Everything that only a GPU can tell, in two calls of at most six minutes each.
+"""All tests and measurements that need a GPU, in two calls of at most six minutes each.
 
     python benchmarks/gpu_suite.py operators    # correctness, then the time of the operators
     python benchmarks/gpu_suite.py networks     # a photograph, the time of the networks, profiles
 
 Run with a Python that has torch with CUDA, NumPy, Pillow, safetensors, tqdm and pytest, on a machine with a
-GPU and nvcc; nothing is downloaded. Each call builds asnet for the device at hand, in an environment of its
-own that sees these packages, and after every part writes gpu_suite_operators.json or gpu_suite_networks.json
-beside the benchmarks' own files. A part that fails or outlasts its time costs no other part its result; those
-for which no time is left are listed as such.
+GPU and nvcc; nothing is downloaded. Each call builds asnet for the present device, in a separate environment
+that sees these packages, and after every part writes gpu_suite_operators.json or gpu_suite_networks.json next
+to the benchmarks' own files. A part that fails or exceeds its time does not affect the others; parts without
+remaining time are listed as such.
 """
 
 import argparse
@@ -26,16 +26,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 
-#: Seconds of one call. Where its parts all took as long as they may, the last would have no time.
+#: Seconds of one call. If all parts used their full time, the last would have none.
 CALL_SECONDS = 350.0
 
-#: Characters of a part's output that are kept: its end, where summaries and errors stand.
+#: Characters of a part's output that are kept: its end, with summaries and errors.
 KEPT_OUTPUT = 6000
 
 
 @dataclass(frozen=True)
 class Part:
-    """One step: a command and the seconds that it may take."""
+    """One step: a command and its time limit in seconds."""
 
     name: str
     command: Sequence[str]
@@ -43,7 +43,7 @@ class Part:
 
 
 def parts(call: str, python: str, architecture: str, folder: Path) -> list[Part]:
-    """The steps of a call in their order; the first builds what the others use, `folder` takes pictures."""
+    """The steps of a call in order; the first builds what the others use, `folder` receives pictures."""
     install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
     build = [
         Part(f"build for sm_{architecture}", [python, *install], 90),
@@ -53,7 +53,7 @@ def parts(call: str, python: str, architecture: str, folder: Path) -> list[Part]
 
 
 def of_operators(python: str) -> list[Part]:
-    """Correctness, the most telling first, then times."""
+    """Correctness, the most important first, then times."""
     pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     exercise = [python, str(BENCHMARKS / "gpu_exercise.py")]
@@ -86,7 +86,7 @@ def of_networks(python: str, folder: Path) -> list[Part]:
 
 
 def run(part: Part, environment: dict[str, str], seconds_left: float) -> dict[str, Any]:
-    """Run one part for no longer than there is time; whatever happens to it, return what is known.
+    """Run one part within the remaining time and return its result, even if it fails.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def run(part: Part, environment: dict[str, str], seconds_left: float) -> dict[st
     result: dict[str, Any] = {"name": part.name, "command": " ".join(map(str, part.command))}
     if seconds_left <= 0:
         return result | {"status": "no time", "seconds": 0.0, "exit_code": None, "output": ""}
-    # A file, not a pipe: what a killed command had written is kept.
+    # A file, not a pipe, keeps the output of a killed command.
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         try:
             process = subprocess.Popen(
@@ -147,11 +147,11 @@ def main() -> None:
     options = parser.parse_args()
     start = time.perf_counter()
     facts, architecture = describe_device()
-    # Only now: it imports torch, whose absence describe_device says in one sentence.
+    # Imported late: it imports torch, whose absence describe_device reports in one sentence.
     from measure import RESULTS, write_json
 
     with tempfile.TemporaryDirectory() as folder:
-        # The packages of this Python, and asnet; nothing is installed outside of it.
+        # The packages of this Python, and asnet; nothing is installed outside it.
         subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", folder], check=True)
         python = str(Path(folder, "bin", "python"))
         visible = os.pathsep.join(path for path in sys.path if path.endswith("-packages"))
@@ -159,7 +159,7 @@ def main() -> None:
             "ASNET_CUDA": "1",
             "ASNET_CUDA_ARCHITECTURES": architecture,
             "PATH": f"{folder}/bin{os.pathsep}{os.environ['PATH']}",
-            # In a virtual environment of its own, "system" means the one that this was made from.
+            # In a virtual environment, "system" means the environment it was created from.
             "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), visible])),
             "PYTHONUNBUFFERED": "1",
         }

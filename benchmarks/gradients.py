@@ -2,11 +2,10 @@
 
     python benchmarks/gradients.py
 
-For every differentiable argument: the largest difference from the gradient that autograd gives of the
-reference, over the largest element, and the largest difference from central differences of the operator
-itself along random directions, over the largest such derivative. Of the networks, small ones of each topology
-are taken, all parameters of each half at once; the reference is the same network with every operator of asnet
-replaced by its reference.
+For every differentiable argument: the largest difference from the gradient of the reference by autograd, over
+the largest element, and the largest difference from central differences of the operator itself along random
+directions, over the largest such derivative. Networks are small ones of each topology, with all parameters of
+each half together; the reference is the same network with every operator of asnet replaced by its reference.
 """
 
 import sys
@@ -31,9 +30,9 @@ from asnet.ops import (
 )
 
 DIRECTIONS = 4
-#: Steps of central differences; in a network, where a step moves everything, a longer one would cross kinks.
+#: Steps of central differences; in a network, where a step moves everything, a longer step would cross kinks.
 OPERATOR_STEP, NETWORK_STEP = 1e-6, 1e-8
-#: Of float64 sums of some thousand terms, and of central differences with the steps above.
+#: Tolerances of float64 sums of some thousand terms, and of central differences with the steps above.
 REFERENCE_TOLERANCE, DIFFERENCE_TOLERANCE = 1e-9, 1e-5
 
 Function = Callable[..., Tensor]
@@ -110,7 +109,7 @@ def guided_cases() -> list[Case]:
 
 
 def relative_difference(ours: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
-    """Largest difference over the largest element, all tensors taken together."""
+    """Largest difference over the largest element, over all tensors together."""
     largest = max(t.abs().max().item() for t in truth)
     return max((a - b).abs().max().item() for a, b in zip(ours, truth, strict=True)) / largest
 
@@ -176,7 +175,7 @@ def small_configurations() -> list[ASNetConfig]:
 
 
 def reference_operators() -> ExitStack:
-    """A context in which the networks compute by the references."""
+    """A context in which the networks use the references."""
     stack = ExitStack()
     for module in (analysis, kernel_equations, synthesis):
         for name in ("cross_correlation", "guided_conv2d", "guided_pointwise_conv2d"):
@@ -186,7 +185,7 @@ def reference_operators() -> ExitStack:
 
 
 def measure_pair(config: ASNetConfig) -> list[dict[str, Any]]:
-    """One row for each half of a pair: the gradients of its parameters behind a loss of image and kernel."""
+    """One row for each half of a pair: the gradients of its parameters for a loss on image and kernel."""
     network = DeblurNetwork(config).double()
     with torch.no_grad():
         for parameter in network.parameters():  # away from the initial zeros

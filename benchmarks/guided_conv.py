@@ -4,8 +4,8 @@
 
 Contiguous and channels-last, in float32 and bfloat16, forward, and forward with backward to every argument:
 
-- the epilogue, ``relu((x + c) * (1 + m) + b)``, against four torch operations; beside it, forward, ``clone``,
-  the least that an operation can cost which reads its input once and writes a new output;
+- the epilogue, ``relu((x + c) * (1 + m) + b)``, against four torch operations; for comparison, forward,
+  ``clone``, the minimum cost of an operation that reads its input once and writes a new output;
 - `guided_conv2d`, 3x3, one blur kernel (without gradients it folds), against convolution, multiplication,
   addition, ReLU;
 - `guided_pointwise_conv2d` against concatenation, convolution, multiplication, addition, ReLU.
@@ -24,9 +24,9 @@ from asnet.ops import guided_conv2d, guided_modulation, guided_pointwise_conv2d
 #: N, C, H, W: levels of the compact and the released topology, and of a crop of training.
 SHAPES = [(1, 32, 384, 512), (1, 128, 192, 256), (1, 128, 96, 128), (4, 32, 128, 128), (4, 128, 32, 32)]
 FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
-#: The finest level of the released topology, on CUDA alone.
+#: The finest level of the released topology, only on CUDA.
 FINEST = (1, 128, 768, 1024)
-#: In bfloat16 each separate operation rounds: their summed gradients err by up to a tenth of the largest.
+#: In bfloat16 each separate operation rounds: their summed gradients are off by up to a tenth of the largest.
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.25}
 GOAL = "the epilogue: a ratio of 2, forward and backward"
 
@@ -34,7 +34,7 @@ Function = Callable[..., Tensor]
 
 
 def eager_modulation(x: Tensor, multiplier: Tensor, shift: Tensor) -> Tensor:
-    """What follows a convolution with its bias, as separate operations."""
+    """The epilogue of a convolution with bias, as separate operations."""
     return torch.relu(x * (1 + multiplier)[:, :, None, None] + shift[:, :, None, None])
 
 
@@ -111,7 +111,7 @@ def with_backward(
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    """Every case, made when it is its turn."""
+    """Every case, built on demand."""
     shapes = (*SHAPES, FINEST) if device.type == "cuda" else SHAPES
     for build, shape, dtype, layout in itertools.product(
         (epilogue, convolution, pointwise), shapes, TOLERANCES, FORMATS
@@ -148,7 +148,7 @@ def main() -> None:
     device = torch.device(options.device)
     if options.threads:
         torch.set_num_threads(options.threads)
-    # cuDNN's default for float32 is TF32, which would be neither as accurate as ours nor comparable with it.
+    # cuDNN's default for float32 is TF32, which is less accurate than ours and not comparable with it.
     torch.backends.cudnn.allow_tf32 = False
     results = []
     for case in cases(device):
@@ -168,7 +168,7 @@ def main() -> None:
         mean = geometric_mean(values)
         summary[what] = {"least_ratio": min(values), "mean_ratio": round(mean, 2), "cases": len(values)}
         print(f"{what:45s} {mean:.2f} times the time of asnet on average")
-    # A selection, and a GPU, has a file of its own.
+    # Selections, and GPUs, have separate files.
     name = "_".join(["guided_conv", *(["cuda"] if device.type == "cuda" else []), *options.only.split()])
     print("written to", save(name, results, goal=GOAL, summary=summary).name)
 

@@ -1,8 +1,8 @@
-"""How the benchmarks measure: correctness first, both sides in turn in one run, a table and a JSON file.
+"""Measurements of the benchmarks: first correctness, then all contenders in turn; a table and a JSON file.
 
-A benchmark makes `Case` objects whose contenders compute the same thing. `measure` refuses to time a case
-whose results disagree; it then lets the contenders take turns, so that a change of the machine's speed meets
-all of them, and reports the median and the spread (the distance between the quartiles).
+A benchmark builds `Case` objects whose contenders compute the same thing. `measure` refuses to time a case
+whose results disagree. It then runs the contenders in turn, so that changes of the machine's speed affect all
+of them, and reports the median and the spread (the interquartile range).
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Contender:
     Attributes
     ----------
     name : str
-        What the table calls it.
+        Its name in the table.
     run : callable
         Computes and returns the tensors to compare.
     tolerance : float
@@ -46,7 +46,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Case:
-    """Contenders for one computation; the first is ours, the others are what it is compared with."""
+    """Contenders for one computation; the first is ours."""
 
     name: str
     contenders: Sequence[Contender]
@@ -62,7 +62,7 @@ def deviation(result: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 
 def synchronise() -> None:
-    """Wait for the device, where there is one."""
+    """Wait for the device, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -83,7 +83,7 @@ def _resident_peak() -> int:
 
 
 def peak_memory(run: Callable[[], Any]) -> float:
-    """Megabytes (10^6) that one call needs beyond what was there before, its results included."""
+    """Additional megabytes (10^6) that one call needs, including its results."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -91,9 +91,9 @@ def peak_memory(run: Callable[[], Any]) -> float:
         run()
         synchronise()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    # What the allocator keeps from earlier calls would hide part of this one's need.
+    # Memory that the allocator keeps from earlier calls would hide part of this call's need.
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again at the present size
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the present size
     before = _resident_peak()
     run()
     return (_resident_peak() - before) / 1e6
@@ -127,16 +127,16 @@ def measure(case: Case, *, repeats: int, budget: float) -> dict[str, Any]:
     ----------
     case : Case
     repeats : int
-        Turns, at most; three are made in any case.
+        Maximum number of turns; there are at least three.
     budget : float
-        Seconds after which no further turn begins.
+        Seconds after which no further turn starts.
 
     Returns
     -------
     dict
         ``name``, the facts and, under ``contenders``, for every name ``median_ms``, ``spread_ms``,
-        ``best_ms``, ``turns``, ``memory_mb``, ``deviation``, and ``ratio``: its median in units of that of
-        the first.
+        ``best_ms``, ``turns``, ``memory_mb``, ``deviation``, and ``ratio``: its median over that of the
+        first.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def measure(case: Case, *, repeats: int, budget: float) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Machine, versions and revision, without anything that names the machine."""
+    """Machine, versions and revision, without names that identify the machine."""
     processor = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.machine(),
@@ -189,7 +189,7 @@ def environment() -> dict[str, Any]:
 
 
 def convolutions() -> dict[str, str]:
-    """What the CPU's convolutions run on, which the name of a processor does not always tell."""
+    """The implementation of convolutions on this CPU, which its name does not always determine."""
     from asnet.ops._extension import describe
 
     described = describe()
@@ -227,7 +227,7 @@ def save(benchmark: str, results: Sequence[dict[str, Any]], **facts: Any) -> Pat
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file and, where missing, its folder; an interrupted benchmark leaves the old file as it was."""
+    """Write a file atomically, and its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(content, indent=1) + "\n")
@@ -235,12 +235,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """Of positive values."""
+    """Geometric mean of positive values."""
     return statistics.geometric_mean(values)
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+    """Options of all benchmarks."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--repeats", type=int, default=9, help="turns of every contender, at most")
     parser.add_argument("--budget", type=float, default=20.0, help="seconds per case before turns stop")

@@ -1,11 +1,11 @@
-"""Memory that `asnet deblur` takes for large photographs, measured from outside, and what their tiles cost.
+"""Peak memory of `asnet deblur` for large photographs, and the error at the seams of their tiles.
 
-The photographs are made of the repository's example: the sharp picture, enlarged and mirrored until it
-fills the size, blurred by the example's kernel, with noise, stored as JPEG. A process of its own deblurs each
-blind, end to end; its largest resident size counts.
+The photographs are built from the repository's example: the sharp picture, enlarged and mirrored to the size,
+blurred by the example's kernel, with noise, stored as JPEG. A separate process deblurs each of them blind;
+its peak resident size is reported.
 
-Then one photograph is deblurred by the known kernel untiled and in tiles, and the difference is measured at
-the seams, where blocks of tiles fade into each other, and elsewhere.
+Then one photograph is deblurred with the known kernel, untiled and in tiles. The difference is measured at
+the seams, where blocks of tiles are blended, and elsewhere.
 
     python benchmarks/memory.py
     python benchmarks/memory.py --sizes 6000x4000 --seams 0x0 --dry-run
@@ -35,15 +35,15 @@ from asnet.pretrained import find_weights
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
-#: Sizes that are deblurred, and the most memory in MB (10^6) that each may take.
+#: Sizes of the photographs, and the memory limit of each in MB (10^6).
 SIZES = {"4032x3024": 2000, "6000x4000": 2000, "11600x8700": 4000}
 
-#: Larger than what is deconvolved at once, small enough to be deblurred untiled in 8 GB.
+#: Larger than a block of the deconvolution, small enough to be deblurred untiled in 8 GB.
 SEAMS = "4800x3000"
 
 NOISE = 0.005
 
-#: Pixels from the edges of a photograph that are looked at by themselves.
+#: Width of the border of a photograph that is evaluated separately, in pixels.
 EDGE = 100
 
 
@@ -78,7 +78,7 @@ def large_photograph(width: int, height: int) -> Tensor:
 
 
 def measured(photograph: Path, result: Path) -> tuple[float, float]:
-    """Deblur a file in a process of its own; return its largest resident size in MB, and seconds."""
+    """Deblur a file in a separate process; return its peak resident size in MB, and seconds."""
     started = time.perf_counter()
     process = os.posix_spawn(
         sys.executable,
@@ -125,7 +125,7 @@ def seams(width: int, height: int) -> dict[str, Any]:
     at_seams = torch.zeros(height, width, dtype=torch.bool)
     for part in parts:
         mark_seams(at_seams, part)
-    # What continues a photograph over its edges comes from the other side of it, or of a block.
+    # The extension beyond an edge depends on the opposite side of the photograph, or of the block.
     inside = torch.zeros_like(at_seams)
     inside[EDGE:-EDGE, EDGE:-EDGE] = True
     tiled = joined(parts)[0]
@@ -149,7 +149,7 @@ def seams(width: int, height: int) -> dict[str, Any]:
 
 
 def mark_seams(at_seams: Tensor, part: Part) -> None:
-    """Mark the pixels (H, W) where a part is mixed with the one above or before it."""
+    """Mark the pixels (H, W) where a part is blended with the one above or before it."""
     for axis, place in enumerate((part.rows, part.columns)):
         if place.start:
             strip = [part.rows, part.columns]
@@ -158,7 +158,7 @@ def mark_seams(at_seams: Tensor, part: Part) -> None:
 
 
 def others(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the file of results says of other sizes: the largest takes as long as all others."""
+    """Return the present results of other sizes: the largest takes as long as all others."""
     path = RESULTS / "memory.json"
     before = json.loads(path.read_text())["results"] if path.exists() else []
     names = {row["name"] for row in results}
@@ -166,7 +166,7 @@ def others(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    """Measure all sizes; 1 if one takes more memory than it may."""
+    """Measure all sizes; 1 if one exceeds its memory limit."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

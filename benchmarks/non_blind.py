@@ -1,20 +1,18 @@
-"""What the synthesis network restores when it is given the kernel, beside linear and total-variation
-deconvolution.
+"""Non-blind restoration by the synthesis network, compared with Wiener and total-variation deconvolution.
 
     python benchmarks/non_blind.py --photographs FOLDER [--model compact] [--cases "small 0.03"]
 
-Every photograph is blurred by a kernel of our own sampler and given noise, both from a fixed seed. A line is
-printed as soon as a photograph is measured. Scores are PSNR in dB over the whole photograph:
+Every photograph is blurred by a kernel of our sampler, with added noise, both from a fixed seed. A line is
+printed for each photograph. Scores are PSNR in dB over the whole photograph:
 
-blurred          the photograph as it is
-wiener           Wiener deconvolution at the strength that is best for this photograph
-total_variation  total-variation deconvolution at the weight that is best for this photograph, by
-                 half-quadratic splitting with the edges of the image tapered like the network's; only where
-                 the noise is strong
+blurred          the blurred photograph
+wiener           Wiener deconvolution with the best strength for each photograph
+total_variation  total-variation deconvolution with the best weight for each photograph, by half-quadratic
+                 splitting with the same edge tapering as the network; only with strong noise
 network          the synthesis network
 
-"ring" is the error in flat places near strong edges. In the case "wrong" sharp photographs with noise are
-deblurred by a small kernel, as after a mistaken estimate.
+"ring" is the error in flat areas near strong edges. In the case "wrong", sharp photographs with noise are
+deblurred by a small kernel, as after a wrong estimate.
 """
 
 import argparse
@@ -49,12 +47,12 @@ TV_WEIGHTS = (0.002, 0.004, 0.008, 0.016, 0.03, 0.06)
 #: Strengths of the splitting, from that of a first image to one at which both halves agree.
 TV_STRENGTHS = tuple(0.02 * 2**index for index in range(9))
 TV_REPEATS = 2
-#: Total variation is measured where there is at least so much noise.
+#: Total variation is measured from this noise on.
 TV_NOISE = 0.03
 
 NOISES = (0.0, 0.01, 0.03, 0.05)
 
-#: Sizes of the kernels that are not those of a sharp photograph.
+#: Sizes of the wrong kernels of sharp photographs.
 WRONG_SIZES = (3, 7)
 
 

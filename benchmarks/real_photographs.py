@@ -1,14 +1,14 @@
-"""How well blur kernels of real photographs are found: similarity to references, and sheets to look at.
+"""Blur kernels of real photographs: similarity to references, and sheets for visual inspection.
 
     python benchmarks/real_photographs.py --photographs FOLDER --output VISUALISATIONS [NAME ...]
 
-The reference of FOLDER/NAME.jpg is FOLDER/estimates/NAME_kernel.png; photographs without one are left out.
-References are what another method found and not truths: the sheets decide. A row of theirs shows photograph
-and result, reduced, then both at full resolution where the photograph has the most edges, then our kernel
-above the reference, both enlarged alike.
+The reference of FOLDER/NAME.jpg is FOLDER/estimates/NAME_kernel.png; photographs without one are skipped.
+References come from another method and are not ground truth, so the sheets decide. A row of a sheet shows
+photograph and result, reduced; both at full resolution where the photograph has the most edges; and our
+kernel above the reference at the same scale.
 
-All photographs together write `benchmarks/results/real_photographs_MODEL.json`, without any picture; names
-select photographs, of which only the sheets are written.
+A run on all photographs writes `benchmarks/results/real_photographs_MODEL.json`, without pictures. Names
+select photographs, for which only the sheets are written.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from asnet.imaging import (
     write_picture,
 )
 
-#: Similarities from which on an estimate counts as good, and as usable.
+#: Similarities from which an estimate counts as good, and as usable.
 GOOD, USABLE = 0.9, 0.7
 
 ROWS_ON_A_PAGE = 4
@@ -55,7 +55,7 @@ _INK = (225, 225, 225)
 
 @dataclass(frozen=True)
 class Scored:
-    """One photograph as a sheet shows it: images (1 or 3, H, W), kernels (K, K), its row of the JSON file."""
+    """One photograph on a sheet: images (1 or 3, H, W), kernels (K, K), its row of the JSON file."""
 
     photograph: Tensor
     result: Tensor
@@ -97,11 +97,11 @@ def pairs_in(folder: Path, names: list[str]) -> dict[str, tuple[Path, Path]]:
 
 
 def score(deblurrer: Deblurrer, name: str, photograph: Path, reference: Path) -> Scored:
-    """Estimate the kernel and deblur, each timed by itself; the first includes what the second repeats."""
+    """Estimate the kernel, then deblur (which repeats the estimate), timed separately."""
     blurred = unit_range(read_photograph(photograph).pixels)
     truth = read_kernel(reference)
     begin = time.perf_counter()
-    # Also of photographs that are left as they are, whose result has a kernel of a single pixel.
+    # Photographs left unchanged have estimates too; the kernel of their result is a single pixel.
     kernel = fit_kernel(deblurrer.estimate_kernel(blurred))
     middle = time.perf_counter()
     result = deblurrer.deblur(blurred)
@@ -134,7 +134,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def page(scored: list[Scored]) -> Image.Image:
-    """Draw one page of a sheet, a row a photograph."""
+    """Draw one page of a sheet, one row per photograph."""
     pitch = CAPTION + CELL_HEIGHT + 2 * GAP
     width = 2 * CELL_WIDTH + 2 * CROP + KERNEL_SIDE + 6 * GAP
     sheet = Image.new("RGB", (width, len(scored) * pitch + GAP), _BACKGROUND)

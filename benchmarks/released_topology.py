@@ -2,9 +2,9 @@
 
     python benchmarks/released_topology.py --tensorflow /path/to/python [--repeats 3]
 
-TensorFlow runs in a process of its own, with the Python named (it needs TensorFlow and NumPy), whose weights
-and image are ours. Kernel and image have to agree before anything is timed. Peak memory is that of the whole
-process, libraries included.
+TensorFlow runs in a separate process with the given Python (which needs TensorFlow and NumPy), with our
+weights and image. Kernel and image must agree before anything is timed. Peak memory is that of the whole
+process, including libraries.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from asnet.networks import ASNetConfig, DeblurNetwork
 SIZE = (768, 1024)
 STAGES = ("analysis", "synthesis")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-#: Of the largest value; in bfloat16 every layer rounds.
+#: Relative to the largest value; in bfloat16 every layer rounds.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.15}
 GOAL = "4 times faster in bfloat16, 2 times in float32, with less than 2 GB"
 
@@ -57,13 +57,13 @@ class TensorFlow:
         return answer
 
     def run(self, stage: str) -> dict[str, Any]:
-        """Run one stage there; its seconds and the process' peak memory."""
+        """Run one stage there; return its seconds and the process's peak memory."""
         assert self.process.stdin is not None
         self.process.send_signal(signal.SIGCONT)
         self.process.stdin.write(stage + "\n")
         self.process.stdin.flush()
         answer = self._answer()
-        # Its threads keep looking for work, which would slow down ours.
+        # Its idle threads keep spinning, which would slow down ours.
         self.process.send_signal(signal.SIGSTOP)
         return answer
 

@@ -1,9 +1,9 @@
-"""The released topology on TensorFlow, as a process of its own for benchmarks/released_topology.py.
+"""The released topology on TensorFlow, as a separate process for benchmarks/released_topology.py.
 
     python released_topology_tensorflow.py WEIGHTS.npz IMAGE.npy OUTPUT.npz
 
 It computes kernel and image once, writes them, and then answers every line of its input, "analysis" or
-"synthesis", with one line: the seconds that this stage took. It needs TensorFlow and NumPy and nothing else.
+"synthesis", with the seconds that this stage took. It needs only TensorFlow and NumPy.
 The algorithm is that of the released code: whole-image circular Fourier transforms, all 528 products, the
 feature maps channels-last in float32, one graph for each network.
 """

@@ -1,21 +1,21 @@
-"""What a pair of networks restores, blind and with the true kernel: three classes of blur, six conditions.
+"""Restoration by a pair of networks, blind and with the true kernel: three classes of blur, six conditions.
 
     python benchmarks/restoration.py --photographs FOLDER [--classes small] [--conditions jpeg] [NAME ...]
 
-Every photograph is blurred by a kernel of our own sampler and given noise, both from a fixed seed. A line is
-printed as soon as a photograph is measured. Scores are PSNR in dB over the whole photograph:
+Every photograph is blurred by a kernel of our sampler, with added noise, both from a fixed seed. A line is
+printed for each photograph. Scores are PSNR in dB over the whole photograph:
 
-blurred            the photograph as it is
+blurred            the blurred photograph
 wiener_true_kernel the best of the synthesis network's own Wiener inputs with the true kernel
-true_kernel        deblurred by the true kernel
-blind              deblurred by what the analysis network finds, whether it can be relied upon or not
-deblurred          what `Deblurrer.deblur` returns, which leaves alone what it finds sharp or unclear
+true_kernel        deblurred with the true kernel
+blind              deblurred with the estimate of the analysis network, reliable or not
+deblurred          the result of `Deblurrer.deblur`, which leaves sharp and unclear photographs unchanged
 
-"aligned" stands for the same after a shift by fractions of a pixel onto the ground truth, which deblurring
-cannot know, without the border that the shift uncovers. "ring" is the error in flat places near strong edges.
+"aligned": the same after a sub-pixel shift onto the ground truth, which deblurring cannot determine, without
+the border that the shift uncovers. "ring" is the error in flat areas near strong edges.
 
-Every case has a file of its own in `benchmarks/results`, that of small kernels and the plain condition
-without their names. Named photographs are printed and not written.
+Every case has its own file in `benchmarks/results`; the file of small kernels and the plain condition omits
+these names. Results of named photographs are printed but not written.
 """
 
 import argparse
@@ -72,12 +72,12 @@ def score(image: Tensor, sharp: Tensor) -> float:
 
 
 def aligned_score(image: Tensor, sharp: Tensor, largest: int) -> float:
-    """The same after the best shift of up to `largest` pixels, but for the border that it uncovers."""
+    """The same after the best shift of up to `largest` pixels, without the border that it uncovers."""
     down, right = sub_pixel_shift(luma(image[0]), luma(sharp[0]), largest=largest)
     border = math.ceil(max(abs(down), abs(right)))
     inside = (..., slice(border, sharp.shape[2] - border), slice(border, sharp.shape[3] - border))
     moved = fourier_shift(image, down, right)
-    # Of an image that is wrong altogether the shift may be too.
+    # If the image is wrong, the shift may be wrong too.
     return max(score(moved[inside], sharp[inside]), score(image, sharp))
 
 
@@ -88,7 +88,7 @@ def restore(deblurrer: Deblurrer, network: DeblurNetwork, example: Example) -> R
     kernel = example.kernel.to(deblurrer.device)
     largest = kernel.shape[-1] // 2
     strengths = network.config.synthesis.wiener_strengths
-    # The noise of an example goes beyond white and black; a file would not.
+    # The noise of an example exceeds [0, 1]; that of a file would not.
     photograph = blurred[0].clamp(0, 1)
     with_true_kernel = deblurrer.deblur(photograph, kernel[0]).image[None]
     begin = time.perf_counter()
@@ -96,7 +96,7 @@ def restore(deblurrer: Deblurrer, network: DeblurNetwork, example: Example) -> R
     seconds = time.perf_counter() - begin
     deblurred = result.image[None]
     same = result.status == "blurred" and result.scale == 1
-    # A scale that is asked for overrules what speaks against an estimate.
+    # A given scale overrides doubts about the estimate.
     forced = result if same else deblurrer.deblur(photograph, scale=1)
     blind, found = forced.image[None], forced.kernel.to(kernel)[None]
     blind_aligned = aligned_score(blind, sharp, largest)
@@ -116,7 +116,7 @@ def restore(deblurrer: Deblurrer, network: DeblurNetwork, example: Example) -> R
         "deblurred": score(deblurred, sharp),
         "deblurred_aligned": blind_aligned if same else aligned_score(deblurred, sharp, largest),
         "deblurred_similarity": float(kernel_similarity(result.kernel.to(kernel)[None], kernel)),
-        # Of images without such a place there is none.
+        # Images without such an area have none.
         "ring_blurred": _number(ring_error(blurred.clamp(0, 1), sharp)),
         "ring_true_kernel": _number(ring_error(with_true_kernel, sharp)),
         "ring_deblurred": _number(ring_error(deblurred, sharp)),

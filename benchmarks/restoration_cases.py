@@ -1,4 +1,4 @@
-"""What the restoration benchmark blurs: three classes of kernels, each under several conditions."""
+"""Cases of the restoration benchmark: three classes of kernels, each under several conditions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLASSES = {"small": (3, 31), "medium": (33, 61), "large": (63, 101)}
 
 #: A path one pixel wide, often with a faint tail or as a loop.
 _THIN = {"thin_probability": 1.0, "tail_probability": 0.5, "loop_probability": 0.3}
-#: Every other kernel so, the others soft.
+#: Every other kernel of this kind, the others soft.
 _MIXED = {"thin_probability": 0.5, "tail_probability": 0.3, "loop_probability": 0.2}
 
 #: Size of a page of text in pixels.
@@ -34,7 +34,7 @@ _PAGE = (512, 768)
 
 @dataclass(frozen=True)
 class Condition:
-    """What a photograph meets besides the size of the blur.
+    """Degradation of a photograph besides the size of the blur.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Condition:
     kernels, degradation
         Further fields of `BlurKernelConfig` and `DegradationConfig`.
     exposure
-        What the sharp photograph is multiplied by first.
+        Factor on the sharp photograph before the blur.
     text
         Pages of text instead of photographs.
     """
@@ -64,7 +64,7 @@ CONDITIONS = {
     "text": Condition(kernels=_MIXED, text=True),
 }
 
-#: Of the photographs every so many are measured under a condition other than the plain one.
+#: Under conditions other than plain, every n-th photograph is measured.
 STRIDE = 3
 
 
@@ -81,22 +81,22 @@ class RestorationCase:
         return f"{self.kernel_class} {self.condition}"
 
     def seed(self, seed: int) -> int:
-        """Every case has kernels and noise of its own; small plain, the oldest, those of the seed itself."""
+        """Every case has its own kernels and noise; "small plain" has those of the seed itself."""
         place = list(CLASSES).index(self.kernel_class) * len(CONDITIONS)
         return seed + 1000 * (place + list(CONDITIONS).index(self.condition))
 
     def examples(self, photographs: Photographs, names: list[str], seed: int) -> Iterator[Example]:
-        """Blur photographs, or pages, as they are asked for, the same ones whatever others are chosen.
+        """Blur photographs or pages lazily; each is the same regardless of which others are chosen.
 
         Parameters
         ----------
         photographs : Photographs
             Sharp ones.
         names : list of str
-            Which photographs or pages, without suffix; those not in this case are passed over. Of an empty
-            list the plain condition takes all photographs, the others every third, and text all pages.
+            Photographs or pages, without suffix; those not in this case are ignored. If empty, the plain
+            condition uses all photographs, the others every third, and text all pages.
         seed : int
-            Of kernels, noise and what else is random.
+            Seed of kernels, noise and other random numbers.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class RestorationCase:
 
 
 def chosen_cases(classes: list[str], conditions: list[str]) -> list[RestorationCase]:
-    """Return all cases of the given classes and conditions, of all where a list is empty.
+    """Return all cases of the given classes and conditions; an empty list means all.
 
     Raises
     ------

@@ -1,15 +1,14 @@
-"""Time of a whole deblurring of 1024x768 pixels, beside the 0.45 s that the paper reports.
+"""Time of a whole deblurring of 1024x768 pixels, compared with the 0.45 s that the paper reports.
 
     python benchmarks/runtime.py
     python benchmarks/runtime.py --plain --only "official float32"
 
-On the CUDA device where there is one, else on the CPU, the released topology and the shipped one are timed,
-each in the type that is faster there, and a line is printed as soon as it is measured. The networks are
-initialised at random (the time does not depend on the weights). Their results are first compared, on a
-smaller image, with those of plain torch operations: correlation by FFTs of the whole image, torch's
-convolutions, their modulation and ReLU as separate operations, concatenation before the 1x1 convolution,
-transposed convolutions and un-pooling as torch has them. ``--plain`` times these too, at the full size and in
-turn with ours.
+On the CUDA device if there is one, else on the CPU, the released and the shipped topology are timed, each in
+the type that is faster there. The networks are initialised at random (the time does not depend on the
+weights). Their results are first compared, on a smaller image, with those of plain torch operations:
+correlation by FFTs of the whole image, torch's convolutions, modulation and ReLU as separate operations,
+concatenation before the 1x1 convolution, torch's transposed convolutions and un-pooling. ``--plain`` also
+times these, at the full size and in turn with ours.
 """
 
 from collections.abc import Callable, Iterator
@@ -48,10 +47,10 @@ USUAL_CONFIGURATIONS = ("official", "compact")
 #: On a GTX 1080 Ti, section 4.
 PAPER_SECONDS, PAPER_SIZE = 0.45, "1024x768"
 
-#: Height and width of the image on which results are compared: the lags of the coarsest level fit in.
+#: Height and width of the image for comparing results: large enough for the lags of the coarsest level.
 CHECKED_SIZE = (288, 384)
 
-#: How far plain torch may deviate; in bfloat16 both round at every layer, each in its own places.
+#: Tolerances for plain torch; in bfloat16 both round at every layer, but differently.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.15}
 
 
@@ -154,10 +153,10 @@ def plain_unpool_convolution(layer: UnpoolConvolution, x: Tensor) -> Tensor:
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Within it the networks compute by plain torch operations."""
+    """A context in which the networks use plain torch operations."""
     replaced: list[tuple[Any, str, Callable[..., Tensor]]] = [
         (analysis, "cross_correlation", plain_cross_correlation),
-        # Not in the iterated analysis: it amplifies rounding, and another order of sums gives another kernel.
+        # Not in the iterated analysis, which amplifies rounding: another order of sums gives another kernel.
         (modules, "guided_conv2d", plain_guided_conv2d),
         (layers, "conv2d", plain_conv2d),
         (DecoderLevel, "_join", plain_join),
@@ -183,7 +182,7 @@ def blur_kernel(size: int, device: torch.device) -> Tensor:
 
 
 def random_network(configuration: str, device: torch.device) -> DeblurNetwork:
-    """A pair of a preset's topology, the same at every call."""
+    """A pair with a preset's topology, the same at every call."""
     torch.manual_seed(0)
     network = DeblurNetwork(preset(configuration)).eval().to(device)
     for parameter in network.parameters():
@@ -222,9 +221,9 @@ def cases(
 
 
 def faster_type(configuration: str, network: DeblurNetwork, blurred: Tensor) -> torch.dtype:
-    """The type in which both stages together take less time, by one run of each after a smaller one.
+    """The type in which both stages together take less time, in one run of each after a smaller one.
 
-    Prints a line for each of the types.
+    Prints a line for each type.
     """
     small = blurred[..., : CHECKED_SIZE[0], : CHECKED_SIZE[1]]
     seconds = {}
@@ -238,7 +237,7 @@ def faster_type(configuration: str, network: DeblurNetwork, blurred: Tensor) -> 
 
 
 def operator_shares(run: Callable[[], Any], device: torch.device) -> dict[str, float]:
-    """Share of one run's time that each operator takes itself, from 1 % on, the largest first."""
+    """Each operator's own share of the time of one run, from 1 % on, largest first."""
     on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     with profile(activities=activities) as profiled:
@@ -253,7 +252,7 @@ def operator_shares(run: Callable[[], Any], device: torch.device) -> dict[str, f
 
 
 def end_to_end(stages: list[dict[str, Any]], size: str) -> dict[str, Any]:
-    """Sum of both stages' medians, in seconds, for the paper's size beside what the paper reports."""
+    """Sum of both stages' medians, in seconds, and for the paper's size the ratio to its time."""
     seconds = {
         contender: sum(stage["contenders"][contender]["median_ms"] for stage in stages) / 1e3
         for contender in stages[0]["contenders"]
@@ -271,7 +270,7 @@ def end_to_end(stages: list[dict[str, Any]], size: str) -> dict[str, Any]:
 
 
 def sentence(total: dict[str, Any]) -> str:
-    """What a person wants to know of one configuration."""
+    """Summary of one configuration in a sentence."""
     words = f"{total['configuration']} {total['dtype']}: {total['seconds']['asnet']:.3f} s"
     if "over_paper" in total:
         over = total["over_paper"]

@@ -2,8 +2,8 @@
 
     python benchmarks/sparse_latent.py [--threads 1] [--repeats 9] [--only clipped]
 
-The scales are those of the analysis of `compact` at 1024x768. Agreement is asked for in float64: in float32 a
-gradient at the threshold falls to either side, and changes the pixels around it.
+The scales are those of the analysis of `compact` at 1024x768. Results are compared in float64: in float32, a
+gradient at the threshold may fall on either side, which changes the pixels around it.
 """
 
 import sys
@@ -41,7 +41,7 @@ def by_asnet(scale: BlurredScale, kernel: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def by_torch(scale: BlurredScale, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Take the same steps, each of which reads and writes every value of an image many times."""
+    """Do the same steps, each of which reads and writes every value of an image many times."""
     observed = scale.padded
     size = (observed.shape[2], observed.shape[3])
     prior = difference_power(*size, observed.device, observed.dtype)
@@ -87,7 +87,7 @@ def problem(
 
 
 def check(name: str, height: int, width: int, size: int, clips: bool, device: str) -> None:
-    """End with a sentence where the results differ in float64."""
+    """Exit with a sentence if the results differ in float64."""
     scale, kernel = problem(height, width, size, clips, torch.float64, device)
     off = deviation(*([*solve(scale, kernel)] for solve in (by_torch, by_asnet)))
     if not off < 1e-9:
@@ -95,7 +95,7 @@ def check(name: str, height: int, width: int, size: int, clips: bool, device: st
 
 
 def cases(device: str) -> Iterator[Case]:
-    """Every case, made when it is its turn."""
+    """Every case, built on demand."""
     for clips in (False, True):
         for height, width, size in SCALES:
             name = f"{width}x{height}, kernel {size}{', clipped' if clips else ''}"

@@ -21,7 +21,7 @@ GOAL = "faster than torch at every size"
 
 
 def by_torch(lags: Tensor, right: Tensor) -> Tensor:
-    """Take the same steps."""
+    """Do the same steps."""
     size = right.shape[-1]
     length = fast_fft_length(2 * size - 1)
     padded = F.pad(lags, (0, length - 2 * size + 1, 0, length - 2 * size + 1))
@@ -65,7 +65,7 @@ def problem(side: int) -> tuple[Tensor, Tensor]:
 
 
 def cases() -> Iterator[Case]:
-    """Every case, made when it is its turn."""
+    """Every case, built on demand."""
     for side in SIDES:
         lags, right = problem(side)
 

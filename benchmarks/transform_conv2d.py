@@ -1,9 +1,9 @@
-"""Time of the convolution for inference against torch's, bias and ReLU included, over channels-last maps.
+"""Time of the convolution for inference against torch's, with bias and ReLU, for channels-last maps.
 
     python benchmarks/transform_conv2d.py [--threads 1] [--repeats 9] [--only 7x7]
 
-Convolutions of the released topology and of `compact` at 1024x768, and some at the edge of where
-`asnet.ops.conv2d` chooses the transforms, or on processors with AMX its matrix units.
+Convolutions of the released topology and of `compact` at 1024x768, and some near the thresholds at which
+`asnet.ops.conv2d` chooses the transforms or, on processors with AMX, its matrix units.
 """
 
 import itertools
@@ -35,7 +35,7 @@ CONVOLUTIONS = [
     (1, 64, 768, 1024, 7, 1, (0, 0, 0, 0)),
 ]
 
-#: Torch rounds every sum to bfloat16, we once.
+#: torch rounds every sum to bfloat16, asnet only once.
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
 GOAL = "faster than torch wherever kernels of ours are chosen"
 
@@ -49,12 +49,12 @@ def by_asnet(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: Padd
 
 
 def by_torch(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: Padding) -> list[Tensor]:
-    """What it falls back to."""
+    """Its fallback."""
     return [torch_conv2d(x, weight, bias, (stride, stride), padding).relu_()]
 
 
 def cases() -> Iterator[Case]:
-    """Every case, made when it is its turn."""
+    """Every case, built on demand."""
     for (C_in, C_out, H, W, size, stride, padding), dtype in itertools.product(CONVOLUTIONS, TOLERANCES):
         torch.manual_seed(0)
         x = torch.randn(1, C_in, H, W).to(dtype).to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-// What was built, for `asnet info`.
+// Build information for `asnet info`.
 #include <torch/csrc/stable/library.h>
 
 #include <string>

@@ -1,7 +1,7 @@
-// Schemas of every operator of asnet; the implementations register themselves for their device.
+// Schemas of all operators of asnet. The implementations register themselves for their device.
 #include <torch/csrc/stable/library.h>
 
-// The tests define the same operators once more, in a library where the CUDA entries run on the CPU.
+// The tests define the same operators in a second library, whose CUDA entries run on the CPU.
 #ifndef ASNET_LIBRARY
 #define ASNET_LIBRARY asnet
 #endif

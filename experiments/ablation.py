@@ -1,17 +1,17 @@
-"""Table 3 of the paper: what guidance and the strategy of training are worth, each row trained and scored.
+"""Table 3 of the paper: the effect of guidance and of the training strategy, each row trained and scored.
 
-Every row stands on training runs, each in a folder of its own below OUTPUT as `asnet train` makes it, and is
-scored by the last weights on the same photographs, blur kernels and noise as all others. Rows share runs: the
-analysis network and the synthesis network with both terms of Eq. 1 are trained once. "Random initialisation"
-makes as many steps as the synthesis network and the joint stage together, at the synthesis network's
-learning rate. The scale-optimised pairs make the joint stage on kernels of one class each, from the same
-pre-trained networks as the general pair; a size classifier chooses between them (section 3.3).
+Every row needs training runs, each in its own folder below OUTPUT in the format of `asnet train`, and is
+scored with the last weights on the same photographs, blur kernels and noise as all others. Rows share runs:
+the analysis network and the synthesis network with both terms of Eq. 1 are trained once. "Random
+initialisation" has as many steps as the synthesis network and the joint stage together, at the synthesis
+network's learning rate. The scale-optimised pairs run the joint stage on kernels of one class each, from the
+same pre-trained networks as the general pair; a size classifier chooses between them (section 3.3).
 
     python experiments/ablation.py --data PHOTOGRAPHS --validation OTHERS --output FOLDER [--rows none both]
 
-The reduced size (recipe `ablation`) takes about an hour on one CPU core. `--size full` trains the
-paper's networks by the paper's schedule (recipe `paper`): weeks on a GPU. The same command goes on
-where the last one stopped, and the table shows all rows that are finished in FOLDER.
+The reduced size (recipe `ablation`) takes about an hour on one CPU core. `--size full` trains the paper's
+networks with the paper's schedule (recipe `paper`): weeks on a GPU. The same command continues an interrupted
+run, and the table shows all finished rows in FOLDER.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from asnet.training.recipe_tables import merged, read_recipe
 from asnet.training.trainer import CHECKPOINT, LAST
 from asnet.training.validation import Validation
 
-# Results go where those of the benchmarks are.
+# Results are stored with those of the benchmarks.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import measure
 
@@ -73,7 +73,7 @@ class Ablation:
         self.device = Processes().device(device)
         self.runs = planned_runs(recipe)
         self.validation = TrainingConfig.from_table("joint", stage_table(recipe, "joint"))
-        # Made before anything is trained, so that unusable photographs are known at once.
+        # Made before any training, so that unusable photographs are reported at once.
         self.examples = make_examples(self.validation)
         if len(self.examples) < 2:
             raise ConfigurationError(
@@ -81,7 +81,7 @@ class Ablation:
             )
 
     def configuration(self, name: str) -> TrainingConfig:
-        """Return what a run computes; it is scored here, at its end, and not while it trains."""
+        """Return the configuration of a run, without validation: it is scored here, at its end."""
         run = self.runs[name]
         start = {
             f"init_{part}": str(self.weights(other))
@@ -91,11 +91,11 @@ class Ablation:
         return TrainingConfig.from_table(run.stage, merged(run.table, start, {"validation": ""}))
 
     def weights(self, name: str) -> Path:
-        """The weights file that a finished run leaves."""
+        """The weights file of a finished run."""
         return self.folder / name / LAST
 
     def is_finished(self, name: str) -> bool:
-        """Whether a run has made all its steps.
+        """Whether a run has done all its steps.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Ablation:
         return self._validated("synthesis" if row.group == GUIDANCE else "joint", network, self.examples)
 
     def _scored_by_class(self) -> Validation:
-        """Give each photograph to the pair of the class that the classifier puts it into."""
+        """Deblur each photograph with the pair of the class that the classifier assigns."""
         classifier = load_networks(self.weights("classifier"), SizeClassifier, device=self.device)
         pairs = [load_networks(self.weights(name), DeblurNetwork, device=self.device) for name in CLASS_RUNS]
         networks = ScaleOptimisedNetworks.join(classifier, pairs)
@@ -169,7 +169,7 @@ class Ablation:
         return result
 
     def record(self, row: Row) -> dict[str, Any]:
-        """Score a row whose runs are finished and return what the results file says of it."""
+        """Score a row whose runs are finished and return its record for the results file."""
         result = self.score(row)
         return {
             "name": row.name,
@@ -192,7 +192,7 @@ class Ablation:
 
 
 def training_seconds(folder: Path) -> float:
-    """Return what the steps of a run took, by its log, whatever interrupted them."""
+    """Return the time of a run's steps from its log, without interruptions."""
     total, before = 0.0, 0
     for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -203,9 +203,9 @@ def training_seconds(folder: Path) -> float:
 
 
 def compare(records: Sequence[dict[str, Any]]) -> None:
-    """Add to each record how its PSNR differs from that of its group's reference, if that is there.
+    """Add to each record the difference of its PSNR from that of its group's reference, if available.
 
-    Both go over the same photographs: `difference` is the mean of the differences in dB, `difference_error`
+    Both are over the same photographs: `difference` is the mean of the differences in dB, `difference_error`
     its standard error.
     """
     found = {record["name"]: record["photographs"] for record in records}
@@ -223,7 +223,7 @@ def compare(records: Sequence[dict[str, Any]]) -> None:
 
 
 def table(records: Sequence[dict[str, Any]], heading: str) -> str:
-    """Return the rows beside the paper's as Markdown."""
+    """Return the rows next to the paper's as Markdown."""
     found = {record["name"]: record for record in records}
     paper = {row.name: row.paper for row in ROWS}
     lines = [heading, ""]
@@ -277,7 +277,7 @@ def report(ablation: Ablation, size: str) -> None:
 
 
 def heading(size: str, content: Mapping[str, Any]) -> str:
-    """Return what stands above the table."""
+    """Return the text above the table."""
     where = content["environment"]
     runs = {name: run for record in content["results"] for name, run in record["runs"].items()}
     minutes = sum(run["seconds"] for run in runs.values()) / 60
@@ -295,7 +295,7 @@ def heading(size: str, content: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train what is missing, score what is there; 130 if interrupted."""
+    """Train missing runs, score finished rows; 130 if interrupted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of photographs to train on")
     parser.add_argument("--validation", type=Path, required=True, help="folder of photographs to score on")

@@ -1,4 +1,4 @@
-"""Which rows the ablation has, which training runs they stand on, and what these runs compute."""
+"""The rows of the ablation, the training runs that they need, and the configurations of these runs."""
 
 import math
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ class Run:
     Attributes
     ----------
     stage : {"analysis", "synthesis", "joint", "classifier"}
-        What is trained.
+        The trained networks.
     table : mapping
         The values of its recipe.
     analysis_from, synthesis_from : str
-        Runs whose last weights it starts from; random weights where empty.
+        Runs whose last weights it starts from; random weights if empty.
     """
 
     stage: Stage
@@ -38,15 +38,15 @@ class Row:
     Attributes
     ----------
     name : str
-        What `--rows` calls it.
+        Its name in `--rows`.
     group, label : str
         As in the paper's table.
     paper : float
         PSNR in dB that the paper reports.
     runs : tuple of str
-        The training runs that it stands on, in the order in which they are trained.
+        The training runs that it needs, in the order of training.
     reference : str
-        The row of its group that others are compared with.
+        The row of its group with which it is compared.
     """
 
     name: str
@@ -79,7 +79,7 @@ ROWS = (
 
 
 def planned_runs(recipe: Mapping[str, Any]) -> dict[str, Run]:
-    """Return every run that a row may stand on, under its name."""
+    """Return all runs by name."""
     synthesis, joint = stage_table(recipe, "synthesis"), stage_table(recipe, "joint")
     runs = {"analysis": Run("analysis", stage_table(recipe, "analysis"))}
     for guidance in ("none", "additive", "multiplicative", "both"):

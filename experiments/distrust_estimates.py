@@ -1,8 +1,8 @@
-"""Give a weights file of `compact` the input that tells the synthesis whether its kernel is an estimate.
+"""Add to a weights file of `compact` the input that tells the synthesis whether its kernel is an estimate.
 
     python experiments/distrust_estimates.py OLD.safetensors NEW.safetensors
 
-The weights of that input are 0, so the new network restores as the old one does until it is trained.
+The weights of that input are 0, so before training the new network is equivalent to the old one.
 """
 
 import argparse

@@ -1,8 +1,9 @@
-"""Make the weights that the training of `compact`'s synthesis starts from out of those of asnet 0.1.
+"""Make the initial weights of the training of `compact`'s synthesis from those of asnet 0.1.
 
-The network of asnet 0.1 knows kernels of at most 31 pixels by their grid, and three Wiener copies. The grown
-network computes nearly the same: what its U-Net reads beyond that has weights of 0, and its guiding units
-learn here what the old ones answer to kernels of 3 to 31 pixels, and to larger ones shrunk to that.
+The network of asnet 0.1 has guiding units with a kernel grid of 31 pixels, and three Wiener inputs. The grown
+network computes nearly the same: additional inputs of its U-Net have weights of 0, and its guiding units
+learn here to reproduce the old ones for kernels of 3 to 31 pixels, and for larger kernels shrunk to that
+size.
 
     python experiments/grow_compact.py OLD.safetensors NEW.safetensors
 """
@@ -30,7 +31,7 @@ LEARNING_RATE = 3e-3
 
 
 def old_synthesis(path: Path) -> tuple[SynthesisNetwork, dict[str, str]]:
-    """Read the synthesis and the header; the analysis of asnet 0.1 is none that this version knows."""
+    """Read the synthesis and the header; this version does not support the analysis of asnet 0.1."""
     tensors, header = read_safetensors(path, "weights file")
     values = json.loads(header["configuration"])["synthesis"]
     network = SynthesisNetwork(fields_from("synthesis", SynthesisConfig, values))
@@ -42,7 +43,7 @@ def old_synthesis(path: Path) -> tuple[SynthesisNetwork, dict[str, str]]:
 
 
 def grown(old: SynthesisNetwork) -> DeblurNetwork:
-    """Return the pair of today with the old U-Net's weights; all the rest keeps its random ones."""
+    """Return the present pair with the old U-Net's weights; all others stay random."""
     network = DeblurNetwork(ASNetConfig.compact())
     new = network.synthesis.state_dict()
     for name, value in old.state_dict().items():
@@ -65,7 +66,7 @@ def shrunk(kernel: Tensor, side: int) -> Tensor:
 
 
 def distil(old: SynthesisNetwork, new: SynthesisNetwork, generator: torch.Generator) -> float:
-    """Teach the new guiding units; return the root mean square of what is left of the old ones' answers."""
+    """Train the new guiding units; return the root mean square difference from the old ones."""
     teachers, pupils = (
         [module for module in network.modules() if isinstance(module, GuidingUnit)] for network in (old, new)
     )

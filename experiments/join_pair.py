@@ -2,8 +2,8 @@
 
     python experiments/join_pair.py ANALYSIS.safetensors SYNTHESIS.safetensors PAIR.safetensors
 
-Both are trained apart: `asnet train analysis` and `asnet train synthesis`. Of the second file nothing but the
-configuration and the tensors of the synthesis is read. The pair has the name of the second file's.
+They are trained separately: `asnet train analysis` and `asnet train synthesis`. Only the configuration and
+the tensors of the synthesis are read from the second file, which also determines the pair's name.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Train the refiner of `compact`'s analysis on estimates of the analysis itself.
 
-The rounds of the analysis do not learn, so each example goes through them once. What the refiner is to learn
-is the true kernel, moved to where the solution lies: an estimate cannot know the position of a kernel, only
-its shape. It learns from small kernels, to which the analysis applies it.
+The rounds of the analysis are not trained, so each example goes through them once. The target of the refiner
+is the true kernel aligned with the solution, because an estimate cannot determine the position of a kernel.
+It is trained on small kernels, to which the analysis applies it.
 
     python experiments/train_refiner.py --photographs FOLDER --output runs/analysis.safetensors
 """
@@ -25,10 +25,11 @@ from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.kernel_grids import fit_grid, normalised, rms_radius, similarity
 from asnet.training.run_weights import source_revision
 
-#: Learned from in turn: smallest and largest kernels in pixels, side of the crops, share of thin kernels.
+#: Sources of examples, in turn: smallest and largest kernels in pixels, side of the crops, share of thin
+#: kernels.
 SOURCES = ((3, 9, 240, 0.3), (5, 13, 300, 0.4), (3, 9, 400, 0.3))
 
-#: Grid from which kernels are drawn.
+#: Grid on which kernels are sampled.
 CANVAS = 61
 
 DEGRADATION = DegradationConfig(
@@ -48,16 +49,16 @@ DEGRADATION = DegradationConfig(
 #: Share of the crops that are grey.
 GREY_SHARE = 0.2
 
-#: Grid on which the refiner is trained; it is convolutional and runs on any.
+#: Grid on which the refiner is trained; it is convolutional and runs on any grid.
 GRID = 31
 
-#: Estimates less similar than this to the truth are failures, from which nothing is to be learned; those of
-#: larger RMS radius in pixels are far from what is refined.
+#: Estimates less similar than this to the truth are failures and excluded, as are those of larger RMS radius
+#: in pixels than kernels that are refined.
 LEAST_SIMILARITY, LARGEST_RADIUS = 0.5, 4.0
 
 LEARNING_RATE, BATCH = 2e-3, 12
 
-#: Of the crops; the sources have one each.
+#: Seed of the crops; each source has its own.
 FIRST_SEED = 500
 
 
@@ -70,7 +71,7 @@ class Sample(NamedTuple):
 
 
 def aligned(truth: Tensor, estimate: Tensor) -> Tensor:
-    """Move true kernels (N, s, s) to where estimates (N, s, s) lie, to a quarter of a pixel."""
+    """Align true kernels (N, s, s) with estimates (N, s, s) to a quarter of a pixel."""
     size = truth.shape[-1]
     frequencies = torch.fft.fftfreq(size)
     spectrum = torch.fft.fft2(truth)
@@ -152,7 +153,7 @@ def refine(network: IteratedAnalysisNetwork, samples: Sample) -> Tensor:
 
 @torch.no_grad()
 def score(network: IteratedAnalysisNetwork, held: list[Sample], *, solved: bool = False) -> float:
-    """Return the mean cosine of kernels that were not learned from."""
+    """Return the mean cosine of held-out kernels."""
     network.refiner.eval()
     samples = Sample(*(torch.stack(values) for values in zip(*held, strict=True)))
     kernel = samples.kernel if solved else refine(network, samples)

@@ -22,7 +22,7 @@ from asnet.imaging import MOST_PIXELS
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
-#: What a photograph of a camera takes while it is worked on, beside what the process takes anyway.
+#: Memory for one camera photograph being processed, on top of that of the process.
 MEMORY_OF_PHOTOGRAPH = 2 * 2**30
 
 
@@ -109,7 +109,7 @@ def add_scale_option(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="N",
         help="work on the photograph downscaled by N, for a blur larger than the model's grid; "
-        "auto finds out whether that is needed (default: auto)",
+        "auto decides whether that is needed (default: auto)",
     )
 
 
@@ -143,20 +143,20 @@ def work_through(
     *,
     jobs: int = 1,
 ) -> int:
-    """Process items in turn, with a progress bar for several; an error ends its own item alone.
+    """Process items in turn, with a progress bar for several; an error ends only its own item.
 
     Parameters
     ----------
     items : sequence
-        What to process.
+        The items.
     process : callable
         Processes one item and returns notes for the user.
     name : callable
-        Gives the photograph of an item, for messages.
+        Returns the photograph of an item, for messages.
     verb : str
-        What the progress bar calls it.
+        Label of the progress bar.
     jobs : int
-        How many to process at a time; fewer where memory is short.
+        Number to process at a time; fewer if memory is short.
 
     Returns
     -------
@@ -195,7 +195,7 @@ def _side_by_side(
             failed += not done.result()
             progress.update()
     finally:
-        # After Ctrl-C: what has begun ends, what has not does not begin.
+        # After Ctrl-C, running items finish and waiting ones are dropped.
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)
     return failed
@@ -207,13 +207,13 @@ def _processed(item: Item, process: Callable[[Item], Sequence[str]], name: Path)
         for note in process(item):
             say(f"asnet: note: {note}")
     except AsnetError as error:
-        # What the deblurrer finds wrong with an image does not name the file.
+        # Messages of the deblurrer do not name the file.
         say(f"asnet: {error}" if str(name) in str(error) else f"asnet: {name}: {error}")
     except Exception as error:
         if is_out_of_memory(error):
             say(f"asnet: there is not enough memory for {name}; try a smaller --tile-size or --jobs")
         else:
-            # A fault of asnet, which must not take the rest of a folder with it.
+            # A bug in asnet must not stop the rest of a folder.
             reason = " ".join(f"{type(error).__name__} {error}".split())
             say(f"asnet: {name} failed unexpectedly, please report this: {reason}")
     else:
@@ -248,14 +248,14 @@ def say(message: str) -> None:
 
 
 def whole_number(text: str) -> int:
-    """Take the value of an option that is a whole number above 0."""
+    """Parse an option that is a whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return int(text)
 
 
 def share(text: str) -> float:
-    """Take the value of an option that is a number from 0 to 1."""
+    """Parse an option that is a number from 0 to 1."""
     try:
         value = float(text)
     except ValueError:
@@ -266,7 +266,7 @@ def share(text: str) -> float:
 
 
 def option_value(parse: Callable[[str], Value]) -> Callable[[str], Value]:
-    """Return `parse` with its `InputError` as argparse wants an option's error."""
+    """Return `parse` with its `InputError` converted to argparse's error."""
 
     def parse_option(text: str) -> Value:
         try:

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     save_weights(
         arguments.output,
         networks,
-        # Every name once, in the order of the files.
+        # Each name once, in the order of the files.
         training_data=", ".join(dict.fromkeys(header.training_data for header in headers)),
         revision="; ".join(f"{part}: {header.revision}" for part, header in zip(parts, headers, strict=True)),
     )

@@ -47,11 +47,11 @@ _EPILOG = """examples:
   asnet deblur holiday/ -o sharp/ --recursive --skip-existing
   asnet deblur - -o - < photo.jpg > sharp.jpg
 
-Colour profile, EXIF, XMP, IPTC, transparency and 16 bits are kept where the format can hold them, and a note
-names what is lost; the orientation tag is applied. Results of HEIC and AVIF files in a folder are JPEG files.
+Colour profile, EXIF, XMP, IPTC, transparency and 16 bits are kept where the format supports them, and a note
+names what is lost; the orientation tag is applied. HEIC and AVIF files in a folder become JPEG files.
 Uniform bars and frames, and transparent pixels, are ignored and left unchanged.
-A photograph that is sharp, or whose blur cannot be estimated reliably, is left unchanged, byte for byte if
-the format stays the same, and a note says so; --scale deblurs it nevertheless.
+A photograph that is sharp, or whose blur cannot be estimated reliably, is left unchanged (byte for byte if
+the format stays the same), and a note says so; --scale deblurs it anyway.
 Inputs are never overwritten."""
 
 
@@ -83,15 +83,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--kernel",
         type=Path,
         metavar="FILE",
-        help="remove this blur kernel (.npy, or a picture of it) instead of estimating one; it counts as "
-        "known, and is trusted more than an estimate",
+        help="remove this blur kernel (.npy, or an image of it) instead of estimating one; it is trusted "
+        "more than an estimate",
     )
     known.add_argument(
         "--line",
         type=option_value(parse_line),
         metavar="LENGTH,ANGLE",
-        help="remove straight motion blur: length in pixels, angle in degrees counter-clockwise from "
-        "the horizontal, instead of estimating it",
+        help="remove straight motion blur of this length in pixels and angle in degrees, counter-clockwise "
+        "from the horizontal, instead of estimating the kernel",
     )
     parser.add_argument(
         "--strength",
@@ -173,7 +173,7 @@ def _deblur(
         check_suffix(task.kernel, KERNEL_SUFFIXES)
     if task.comparison is not None:
         check_suffix(task.comparison, PHOTOGRAPH_SUFFIXES)
-    # With --skip-existing a run that was stopped may have left some of a photograph's outputs.
+    # With --skip-existing, an interrupted run may have left some of a photograph's outputs.
     check_absent(task.outputs, overwrite=arguments.overwrite or arguments.skip_existing)
     photograph, data = read_source(task.photograph, arguments.max_pixels)
     if not is_standard(task.result):

@@ -18,7 +18,7 @@ from asnet.imaging import (
     READABLE_SUFFIXES,
 )
 
-#: How a stream is written on the command line; a file of that name is ./-
+#: Name of the standard streams on the command line; a file of that name is ./-
 STREAM = "-"
 
 #: Names of raw files that a note lists.
@@ -26,7 +26,7 @@ _LISTED = 3
 
 
 def photograph_path(text: str) -> Path:
-    """Take an argument that names a photograph, a folder or standard input."""
+    """Parse an argument that names a photograph, a folder or standard input."""
     if not text.strip():
         raise argparse.ArgumentTypeError("the name of a photograph must not be empty")
     return STANDARD_INPUT if text == STREAM else Path(text)
@@ -41,7 +41,7 @@ class Destination:
 
     @classmethod
     def parse(cls, text: str) -> "Destination":
-        """Take an option's value."""
+        """Parse an option's value."""
         if not text.strip():
             raise argparse.ArgumentTypeError("the name of an output must not be empty")
         if text == STREAM:
@@ -57,11 +57,11 @@ class Inputs:
     Parameters
     ----------
     photographs : list of Path
-        In the order in which they are worked through.
+        In the order of processing.
     several : bool
-        Whether results go to a folder; also of a folder with a single photograph.
+        Whether results go to a folder; true even for a folder with a single photograph.
     roots : dict
-        Of photographs found in a folder's subfolders: the folder that was given.
+        For photographs found in subfolders: the folder that was given.
     notes : tuple of str
         Notes on skipped files, one sentence each.
     """
@@ -89,7 +89,7 @@ class Inputs:
         recursive : bool
             Look into subfolders too.
         outputs : iterable of Destination
-            Folders of results, which are not looked into when they are among the subfolders.
+            Folders of results, which are skipped if they are among the subfolders.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Inputs:
             If a folder cannot be read.
         """
         if len(paths) > 1 and any(is_standard(path) for path in paths):
-            raise InputError("standard input is one photograph: it cannot be given along with others")
+            raise InputError("standard input is one photograph: it cannot be combined with others")
         photographs: list[Path] = []
         roots: dict[Path, Path] = {}
         notes: list[str] = []
@@ -138,13 +138,13 @@ class Inputs:
         destination : Destination
             A file, or a folder, in which the subfolders of the photographs are mirrored.
         name : callable
-            Gives the name of a photograph's output in a folder, by the photograph and by its stem, to which
-            its suffix is added where the names of two photographs of a folder would be the same.
+            Returns the name of a photograph's output in a folder, from the photograph and its stem. The stem
+            includes the suffix where two photographs of a folder would otherwise have the same name.
 
         Raises
         ------
         InputError
-            If several photographs are to go into what is a file.
+            If several photographs would be written to a file.
         """
         if not destination.is_folder and not self.several:
             return [destination.path]
@@ -163,7 +163,7 @@ class Inputs:
     def _check_folder(self, destination: Destination) -> None:
         path = destination.path
         if is_standard(path) or any(is_standard(photograph) for photograph in self.photographs):
-            raise InputError("a stream is one photograph: it cannot go with a folder or several photographs")
+            raise InputError("a stream is one photograph: it cannot be combined with a folder or several")
         if path.is_file():
             raise InputError(f"several photographs need an output folder, but {path} is a file")
         if not destination.is_folder and path.suffix.lower() in (*PHOTOGRAPH_SUFFIXES, *KERNEL_SUFFIXES):
@@ -207,7 +207,7 @@ def check_absent(outputs: Iterable[Path], *, overwrite: bool) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for results, with those above it.
+    """Make a folder for results, and its parents.
 
     Raises
     ------
@@ -225,8 +225,8 @@ def _raw_note(folder: Path, raw: Sequence[Path]) -> str:
     if not raw:
         return ""
     return (
-        f"{folder} holds {_counted(raw, 'raw file')} of cameras ({_listed(raw)}), which asnet does not read: "
-        "a raw converter makes 16-bit TIFF or PNG files of them"
+        f"{folder} holds {_counted(raw, 'camera raw file')} ({_listed(raw)}), which asnet does not read: "
+        "convert them to 16-bit TIFF or PNG with a raw converter"
     )
 
 
@@ -235,8 +235,8 @@ def _other_note(folder: Path, others: Sequence[Path]) -> str:
     if not others:
         return ""
     return (
-        f"{folder} holds {_counted(others, 'picture')} ({_listed(others)}) in formats that asnet does not "
-        "read: most image editors make PNG files of them"
+        f"{folder} holds {_counted(others, 'image')} ({_listed(others)}) in formats that asnet does not "
+        "read: convert them to PNG"
     )
 
 
@@ -249,7 +249,7 @@ def _listed(files: Sequence[Path]) -> str:
 
 
 def _same_file(first: Path, second: Path) -> bool:
-    """Whether two names lead to one file, through links or a file system that ignores case."""
+    """Whether two names refer to the same file, through links or a file system that ignores case."""
     try:
         return first.samefile(second)
     except OSError:

@@ -16,7 +16,7 @@ _EPILOG = """examples:
   asnet estimate photo.jpg -o kernel.npy
   asnet estimate holiday/ -o kernels/
 
-A .png holds the kernel with 16 bits, its largest value white; a .npy its exact values, which sum to 1."""
+A .png has 16 bits, with the largest value white; a .npy has the exact values, which sum to 1."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def given(self) -> dict[str, dict[str, Path] | None]:
-        """The files that are not the data set's, by what they are."""
+        """The files that are not part of the data set, by kind."""
         return {"results": self.results, "references": self.references, "kernels": self.kernels}
 
     @property
@@ -84,7 +84,7 @@ class Plan:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the subcommand and add its options."""
     parser.description = (
-        "Deblur the images of a benchmark, or take given results, and score them by its protocol. "
+        "Deblur the images of a benchmark, or use given results, and score them by its protocol. "
         "Writes CSV and JSON for every image, and a Markdown table next to the paper's figures, if any."
     )
     parser.epilog = _EPILOG
@@ -125,8 +125,7 @@ def _add_options(parser: argparse.ArgumentParser, benchmark: Benchmark) -> None:
     parser.add_argument(
         "--rotate-kernels",
         action="store_true",
-        help="with --kernels: rotate them by 180 degrees, because images are correlated, not convolved, with "
-        "them",
+        help="with --kernels: rotate them by 180 degrees, for images correlated, not convolved, with them",
     )
     if isinstance(benchmark, ErrorRatioBenchmark):
         parser.add_argument(
@@ -134,7 +133,7 @@ def _add_options(parser: argparse.ArgumentParser, benchmark: Benchmark) -> None:
             type=Path,
             metavar="DIR",
             help="with --results: that method's non-blind results with the true kernels, for its error "
-            "ratios (default: the model's synthesis network given the true kernels)",
+            "ratios (default: the model's synthesis network with the true kernels)",
         )
     else:
         parser.set_defaults(references=None)
@@ -145,7 +144,7 @@ def _add_options(parser: argparse.ArgumentParser, benchmark: Benchmark) -> None:
         "--jobs",
         type=whole_number,
         metavar="N",
-        help="images at a time (default: one for each core, if memory allows); scores do not depend on it",
+        help="images at a time (default: one per core, as memory allows); scores do not depend on it",
     )
     add_model_options(parser)
     add_scale_option(parser)
@@ -291,7 +290,7 @@ def _report(
     read = {case.name: folder.read(case.name) for case in plan.cases}
     records = {name: record for name, record in read.items() if record is not None}
     method, notes = _description(arguments, identity)
-    # What two evaluations have in common can be told by these.
+    # These tell whether two evaluations are comparable.
     hashes = {"data": fingerprint(path for case in plan.cases for path in case.files)} | {
         what: fingerprint((), files.values()) for what, files in plan.given.items() if files is not None
     }

@@ -13,7 +13,7 @@ _EPILOG = """example:
   asnet import-weights analysis_weights.h5 synthesis_weights.h5 -o released.safetensors
   asnet deblur photo.jpg -o sharp.jpg --model released.safetensors
 
-The sizes of both networks are read off their arrays.
+The sizes of both networks are derived from their arrays.
 Reading HDF5 needs h5py: pip install 'asnet[import-weights]'."""
 
 

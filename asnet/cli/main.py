@@ -38,7 +38,7 @@ SUBCOMMANDS = {
 #: Exit code after Ctrl-C, as a shell reports SIGINT.
 INTERRUPTED = 130
 
-#: glibc's number of its setting, and the value: larger than what the analysis works with.
+#: glibc's M_MMAP_THRESHOLD and its value, larger than the blocks of the analysis.
 _M_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 16 * 2**20
 
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(printable(f"asnet: {error}"), file=sys.stderr)
         return 1
     except OSError as error:
-        # Folders that may not be looked into, a full disk: what no place that knows more has said.
+        # System errors not reported elsewhere: unreadable folders, a full disk.
         place = f"cannot reach {error.filename}: " if error.filename else ""
         print(printable(f"asnet: {place}{error.strerror or error}"), file=sys.stderr)
         return 1
@@ -81,9 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def set_wait_policy(environment: MutableMapping[str, str]) -> None:
     """Make waiting OpenMP threads sleep rather than spin, unless the environment decides.
 
-    OpenMP's threads spin for milliseconds by default. Where another process computes, each parallel region
-    then waits for a thread that has spun its share of a core away, and a deblurring of 1 s takes minutes.
-    OpenMP reads the environment when torch loads it, never again.
+    By default OpenMP threads spin for milliseconds. If another process is computing, each parallel region
+    then waits for a thread that has spent its time slice spinning, and a deblurring of 1 s takes minutes.
+    OpenMP reads the environment only once, when torch loads it.
     """
     if "GOMP_SPINCOUNT" not in environment:
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -92,7 +92,7 @@ def set_wait_policy(environment: MutableMapping[str, str]) -> None:
 def give_memory_back() -> None:
     """Return freed blocks of _LARGE_BLOCK bytes or more to the system (glibc only).
 
-    It would keep blocks of up to 32 MiB otherwise: of a large photograph some hundred megabytes.
+    Otherwise glibc keeps blocks of up to 32 MiB, some hundred megabytes for a large photograph.
     """
     allocator = ctypes.CDLL(None)
     if hasattr(allocator, "mallopt"):

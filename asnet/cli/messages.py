@@ -1,4 +1,4 @@
-"""Messages of the command: one line each, whatever the names of files hold and decoders print."""
+"""Messages of the command: one line each, whatever file names contain and decoders print."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TextIO
 
-#: What would break a line or steer a terminal.
+#: Characters that would break a line or control a terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -19,14 +19,14 @@ def printable(message: str) -> str:
 
 _STANDARD_ERROR = 2
 _decoding = Lock()
-#: Where Python's messages go once they are kept apart.
+#: Python's own standard error, once separated.
 _own: TextIO | None = None
 
 
 def keep_messages_apart() -> None:
-    """Give Python's messages a descriptor of their own, so that `quiet_decoders` takes none of them.
+    """Give Python's messages a separate descriptor, so that `quiet_decoders` does not silence them.
 
-    Where standard error is replaced or closed, nothing is done.
+    Does nothing if standard error is replaced or closed.
     """
     global _own
     stream = sys.__stderr__
@@ -42,9 +42,9 @@ def keep_messages_apart() -> None:
 
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
-    """Keep off the terminal what libraries in C print of a damaged file: the exception says it in a sentence.
+    """Silence what C libraries print about a damaged file; the exception has the message.
 
-    One thread at a time: they share the descriptor.
+    One thread at a time, because they share the descriptor.
     """
     if _own is None or sys.stderr is not _own:
         yield

@@ -1,4 +1,4 @@
-"""``asnet sample-kernels``: random blur kernels as training uses them, to look at or to blur with."""
+"""``asnet sample-kernels``: random blur kernels as used in training."""
 
 import argparse
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Destination.parse,
         required=True,
         metavar="OUT",
-        help="a .png for a picture of all, a .npy for an array, or a folder for a .png each",
+        help="a .png for one picture of all, a .npy for an array, or a folder for a .png of each",
     )
     parser.add_argument(
         "--size-class",

@@ -12,9 +12,9 @@ _EPILOG = """examples:
   curl -F photograph=@photo.jpg -F strength=0.8 http://127.0.0.1:8000/api/deblur -o sharp.jpg
 
 The page works without internet. /api/schema.json describes the API.
-Photographs are deblurred one at a time; what was uploaded is deleted once the page has its result."""
+Photographs are deblurred one at a time; uploads are deleted once the page has its result."""
 
-#: What the extra `web` installs, by the names of its modules.
+#: Modules that the extra `web` installs.
 _MODULES = ("fastapi", "uvicorn", "python_multipart")
 
 

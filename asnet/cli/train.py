@@ -22,7 +22,7 @@ from asnet.training.recipe import TABLES, TRAINABLE, Stage, TrainingConfig, reci
 from asnet.training.recipe_tables import merged, parse_assignment, read_recipe
 from asnet.training.trainer import BEST, CHECKPOINT, LAST, Outcome, Trainer, saved_table
 
-#: Command-line prefix of the fields of each table of a recipe that has a dataclass of its own.
+#: Command-line prefix of the fields of each recipe table that has its own dataclass.
 TABLE_OPTIONS: dict[str, tuple[str, type]] = {
     "kernels": ("kernel", BlurKernelConfig),
     "degradation": ("degradation", DegradationConfig),
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Train the analysis network, the synthesis network, both end to end, or all three in turn; "
         "or the size classifier that chooses between pairs for several sizes of blur. "
-        "Values come from the recipe (--config) and from the options below, which win. "
+        "Values come from the recipe (--config) and from the options below, which take precedence. "
         "The defaults are the paper's schedule."
     )
     parser.add_argument(
@@ -73,22 +73,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; 0 at the end of the run or of its time, 130 if it was interrupted."""
+    """Train; 0 at the end of the run or of the time limit, 130 if interrupted."""
+    recipe = {} if arguments.config is None else read_recipe(arguments.config)
     processes = Processes.join(arguments.device)
     try:
         if arguments.stage == "all":
-            return _run_all(arguments, processes)
-        outcome = _run_stage(arguments, processes, arguments.stage, arguments.output, {}, arguments.hours)
+            return _run_all(arguments, recipe, processes)
+        stage, folder = arguments.stage, arguments.output
+        outcome = _run_stage(arguments, recipe, processes, stage, folder, {}, arguments.hours)
         return INTERRUPTED if outcome == "stopped" else 0
     finally:
         processes.leave()
 
 
-def _run_all(arguments: argparse.Namespace, processes: Processes) -> int:
-    """Analysis, synthesis, then both end to end from what these came to, in subfolders of the output."""
+def _run_all(arguments: argparse.Namespace, recipe: dict[str, Any], processes: Processes) -> int:
+    """Train analysis, synthesis, then both end to end from their results, in subfolders of the output."""
     started = time.monotonic()
     output: Path = arguments.output
-    stages = recipe_stages({} if arguments.config is None else read_recipe(arguments.config))
+    stages = recipe_stages(recipe)
     for stage in stages:
         initial: dict[str, Any] = {}
         if stage == "joint":
@@ -96,7 +98,7 @@ def _run_all(arguments: argparse.Namespace, processes: Processes) -> int:
         hours = arguments.hours
         if hours is not None:
             hours = max(0.0, hours - (time.monotonic() - started) / 3600)
-        outcome = _run_stage(arguments, processes, stage, output / stage, initial, hours)
+        outcome = _run_stage(arguments, recipe, processes, stage, output / stage, initial, hours)
         if outcome != "finished":
             return INTERRUPTED if outcome == "stopped" else 0
     return 0
@@ -110,6 +112,7 @@ def _weights(folder: Path) -> Path:
 
 def _run_stage(
     arguments: argparse.Namespace,
+    recipe: dict[str, Any],
     processes: Processes,
     stage: Stage,
     folder: Path,
@@ -118,7 +121,7 @@ def _run_stage(
 ) -> Outcome:
     resume = arguments.resume
     if arguments.stage == "all":
-        # Later stages of an interrupted run have not begun.
+        # Later stages of an interrupted run do not exist yet.
         resume = resume and (folder / CHECKPOINT).exists()
     tables = [initial]
     if resume:
@@ -128,9 +131,7 @@ def _run_stage(
                 f"{folder} holds a run of the {saved_stage} stage, not of the {stage} stage"
             )
         tables.append(saved)
-    if arguments.config is not None:
-        tables.append(stage_table(read_recipe(arguments.config), stage))
-    tables.append(_options(arguments))
+    tables += [stage_table(recipe, stage), _options(arguments)]
     config = TrainingConfig.from_table(stage, merged(*tables))
     trainer = Trainer(config, folder, resume=resume, processes=processes, device=arguments.device)
     with _StopSignal(insist=processes.count == 1) as signals:
@@ -226,7 +227,7 @@ class _StopSignal:
     Parameters
     ----------
     insist : bool
-        Whether a second SIGINT interrupts at once. torchrun may pass one on that the terminal sent as well.
+        Whether a second SIGINT interrupts at once. torchrun may forward one that the terminal also sent.
     """
 
     def __init__(self, *, insist: bool) -> None:
@@ -235,7 +236,7 @@ class _StopSignal:
         self._previous: dict[signal.Signals, Any] = {}
 
     def asked(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal has arrived."""
         return self._asked
 
     def _receive(self, number: int, frame: FrameType | None) -> None:

@@ -2,7 +2,7 @@
 
 The model follows Section 4 of Kaufman and Fattal (2020), which extends Chakrabarti (2016) by the camera's
 speed and acceleration and by several sensor point-spread functions. Their constants were never published;
-those below are our own and are explained in ``docs/blur-kernels.md``.
+those below are ours and are explained in ``docs/blur-kernels.md``.
 
 No sample is ever rejected: the path is moved to its centroid and scaled to the wanted extent, both in
 continuous coordinates, before anything is rasterised. Bilinear splatting and a point-symmetric point-spread
@@ -26,7 +26,7 @@ from asnet.errors import ConfigurationError, InputError
 KERNEL_CLASSES: tuple[tuple[int, int], ...] = ((1, 31), (33, 61), (63, 85))
 """Smallest and largest size of the paper's three classes of blur, [0, 31], (31, 61] and (61, 85] pixels."""
 
-# Sensor point-spread function, in pixels. Weights under the threshold (of the peak) would only feign support.
+# Sensor point-spread function, in pixels. Weights below the threshold (of the peak) are invisible.
 _GAUSSIAN_DEVIATION = (0.3, 0.9)
 _DISC_RADIUS = (0.5, 1.8)
 _BOX_WIDTH = (1.0, 2.0)
@@ -59,12 +59,12 @@ class BlurKernelConfig:
         Largest sizes of classes of kernels in pixels, odd and ascending. The class is then drawn first, each
         as often as any other, and the size within its part of the range. Empty for one class.
     one_class
-        Draw the class once for all kernels that are sampled together, so that the kernels of a batch are of
-        similar sizes, and the images that they need as well.
+        Draw the class once for all kernels that are sampled together, so that the kernels of a batch, and the
+        images for them, have similar sizes.
     thin_probability
         Share of the kernels without a sensor's point-spread function: a path one pixel wide.
     tail_probability
-        Share of the kernels with a faint tail, a long stretch of the path that the camera passes fast.
+        Share of the kernels with a faint tail, a long segment of the path that the camera traverses fast.
     loop_probability
         Share of the kernels whose path is a loop, or most of one, and not a random walk.
 
@@ -270,7 +270,7 @@ def _sensor_psf(draws: _Draws) -> tuple[Tensor, Tensor]:
     kept = (psf >= _PSF_THRESHOLD * psf.amax(dim=(1, 2), keepdim=True)) & (
         chebyshev <= (draws.half_size // 2)[:, None, None]
     )
-    # A thin kernel keeps the centre alone.
+    # A thin kernel keeps only the centre.
     kept &= ~draws.thin[:, None, None] | (chebyshev == 0)
     psf = psf * kept
     radius = torch.where(kept, chebyshev, 0.0).amax(dim=(1, 2))
@@ -280,8 +280,8 @@ def _sensor_psf(draws: _Draws) -> tuple[Tensor, Tensor]:
 def _convolve_small(kernels: Tensor, psf: Tensor) -> Tensor:
     """Convolve each kernel (N, K, K) with its own point-symmetric function (N, P, P), zeros outside.
 
-    Shifted sums keep zeros exactly zero and never go below it, which the fast algorithms behind `conv2d` do
-    not promise.
+    Shifted sums keep zeros exact and never become negative, which the fast algorithms of `conv2d` do not
+    guarantee.
     """
     size, side = kernels.shape[-1], psf.shape[-1]
     padded = functional.pad(kernels, (side // 2,) * 4)

@@ -1,4 +1,4 @@
-"""From a sharp image and a blur kernel to a blurred photograph: convolution, noise, what cameras add."""
+"""From a sharp image and a blur kernel to a blurred photograph: convolution, noise, effects of cameras."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from asnet.errors import ConfigurationError, InputError
 from asnet.networks.wiener import fast_fft_length
 
 _SMALLEST_SPECTRAL_KERNEL = 9
-# Areas brighter than this are taken as clipped by the camera that made the sharp photograph.
+# Areas brighter than this are assumed to be clipped in the sharp photograph.
 _BRIGHT = 0.9
-# Pixels to which correlated noise reaches.
+# Reach of correlated noise in pixels.
 _CORRELATION_REACH = 6
-# Share of a light's intensity that each of its channels has.
+# Intensity of each channel of a light, as a share of the light's.
 _LIGHT_TINT = (0.4, 1.0)
 
 
@@ -41,8 +41,8 @@ class DegradationConfig:
         Power of the uniform number between 0 and 1 that chooses within the range of `noise`; above 1 there is
         little noise more often than much.
     noise_correlation
-        Standard deviation, in pixels, of the Gaussian that the noise is filtered with, as demosaicing and a
-        camera's smoothing do; it keeps the strength that `noise` says. 0 leaves it white.
+        Standard deviation, in pixels, of a Gaussian filter on the noise, which simulates demosaicing and
+        smoothing in a camera. The strength stays that of `noise`. 0 leaves the noise white.
     noise_correlation_probability
         Share of the images to which `noise_correlation` applies.
     gamma
@@ -76,12 +76,12 @@ class DegradationConfig:
     jpeg_probability
         Share of the images to which `jpeg` applies.
     quantise
-        Clip to [0, 1] and round to 8 bits, as an image file would, where there is no JPEG.
+        Clip to [0, 1] and round to 8 bits, as in an image file, unless JPEG is applied.
 
     Raises
     ------
     ConfigurationError
-        If a range is reversed or outside what is said above.
+        If a range is reversed or outside the limits above.
 
     Notes
     -----
@@ -180,7 +180,7 @@ def blur(sharp: Tensor, kernels: Tensor) -> Tensor:
 
 
 def with_lights(sharp: Tensor, config: DegradationConfig, *, generator: torch.Generator) -> Tensor:
-    """Add point lights brighter than white to sharp images, before `degrade` smears and clips them.
+    """Add point lights brighter than white to sharp images, before `degrade` blurs and clips them.
 
     A light is a disc with an edge one pixel wide, of one random tint, anywhere in its image.
 
@@ -191,7 +191,7 @@ def with_lights(sharp: Tensor, config: DegradationConfig, *, generator: torch.Ge
     config
         `lights`, `light_radius` and `light_intensity`. Without lights nothing is drawn.
     generator
-        Source of every random number; on the CPU it spares a synchronisation with the device.
+        Source of every random number; on the CPU it avoids a synchronisation with the device.
 
     Returns
     -------
@@ -208,7 +208,7 @@ def with_lights(sharp: Tensor, config: DegradationConfig, *, generator: torch.Ge
         counts = counts * numbers.chosen(config.lights_probability)
     height, width = sharp.shape[-2:]
     lit = sharp.clone()
-    # All are drawn for every image, so that an image's lights do not depend on how many others have.
+    # All numbers are drawn for every image, so that an image's lights do not depend on the others.
     for image, count, places, tints in zip(
         lit,
         counts.tolist(),
@@ -234,10 +234,10 @@ def with_lights(sharp: Tensor, config: DegradationConfig, *, generator: torch.Ge
 def degrade(
     sharp: Tensor, kernels: Tensor, config: DegradationConfig, *, generator: torch.Generator
 ) -> Tensor:
-    """Blur sharp images and add what the configuration asks for.
+    """Blur sharp images and apply the configured effects.
 
-    The order is that of a camera: light is linearised, bright areas exceed white, blur, clipping, photon
-    noise, encoding, Gaussian noise, JPEG or rounding.
+    In the order of a camera: linear light, areas brighter than white, blur, clipping, photon noise, encoding,
+    Gaussian noise, JPEG or rounding.
 
     Parameters
     ----------
@@ -343,7 +343,8 @@ def _blur_direct(sharp: Tensor, kernels: Tensor) -> Tensor:
 def _blur_spectral(sharp: Tensor, kernels: Tensor) -> Tensor:
     size = kernels.shape[-1]
     height, width = sharp.shape[-2:]
-    # A circular convolution of the whole image wraps only into the first K - 1 rows and columns, which go.
+    # A circular convolution of the whole image wraps only into the first K - 1 rows and columns, which are
+    # cut.
     shape = (fast_fft_length(height), fast_fft_length(width))
     spectrum = torch.fft.rfft2(sharp, s=shape)
     transfer = torch.fft.rfft2(kernels.to(sharp.dtype), s=shape)[:, None]

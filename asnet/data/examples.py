@@ -1,4 +1,4 @@
-"""Blurred photographs whose sharp image and blur kernel are known, to judge networks by."""
+"""Blurred photographs with known sharp image and blur kernel, for evaluating networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def blurred_examples(
     *,
     generator: torch.Generator,
 ) -> Iterator[Example]:
-    """Blur one photograph after another, the first by the first kernel, as each is asked for.
+    """Blur photographs lazily, the first by the first kernel and so on.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Blur kernels that are wrong in the ways in which estimates are, to train non-blind deblurring on."""
+"""Blur kernels with the kinds of errors that estimates have, for training non-blind deblurring."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch.nn import functional
 from asnet.data.kernel_warps import warped_kernels
 from asnet.errors import InputError
 
-# Each error befalls a kernel with this probability, independently of the others.
+# Probability of each error, independent of the others.
 _SCALE_PROBABILITY, _LARGEST_LOG_SCALE = 0.4, 0.12
 _BLUR_PROBABILITY, _LARGEST_DEVIATION = 0.4, 1.0
 _SHARPEN_PROBABILITY, _LARGEST_EXPONENT = 0.3, 1.6
 _DROP_PROBABILITY, _LARGEST_THRESHOLD = 0.5, 0.25
 _GHOST_PROBABILITY, _LARGEST_GHOST = 0.4, 0.2
 
-# Kernels of at most this side are sometimes taken for another one of such a size: a photograph that is sharp,
-# or nearly so, deblurred by what is not its blur.
+# Kernels of at most this side are sometimes replaced by another one of such a size: a photograph that is
+# sharp, or nearly so, deblurred by a wrong kernel.
 _SMALL_SIDE = 5
 _MISTAKEN_PROBABILITY, _MISTAKEN_DEVIATION = 0.4, (0.4, 1.2)
 
 
 def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Return what an estimate might have made of blur kernels.
+    """Return blur kernels with errors like those of estimates.
 
-    A kernel is, each with a probability of its own: of another scale, blurred or sharpened, without its faint
-    parts, and with a faint copy of itself somewhere else. The strengths are uniform. The centroid stays where
-    it is: where an estimate lies is no error, only what shape it has.
+    A kernel may be rescaled, blurred or sharpened, lose its faint parts, and get a faint copy of itself
+    elsewhere, independently of each other. The strengths are uniform. The centroid does not change, because
+    only the shape of an estimate matters, not its position.
 
     Parameters
     ----------

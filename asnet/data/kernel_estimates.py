@@ -1,4 +1,4 @@
-"""Pairs of true blur kernels and what an analysis made of them, drawn from a file."""
+"""Pairs of true blur kernels and their estimates, drawn from a file."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from asnet.data.blur_kernels import support_size
 from asnet.data.random_numbers import RandomNumbers
 from asnet.errors import InputError
 
-# A pair is drawn from so many whose sizes are next to the one that is asked for.
+# A pair is drawn from this many with the sizes closest to the requested one.
 _NEIGHBOURS = 24
 
 
 class KernelEstimates:
-    """Blur kernels with estimates of them, to train non-blind deblurring on the errors that occur.
+    """Blur kernels with estimates of them, for training non-blind deblurring on real errors.
 
     Parameters
     ----------
     path
-        A safetensors file, as `experiments/estimate_kernels.py` writes it, with the tensors `kernel` and
-        `estimate`, both (M, K, K), K odd, not negative, each kernel of sum 1, its estimate moved to where it
-        lies.
+        A safetensors file, as written by `experiments/estimate_kernels.py`, with the tensors `kernel` and
+        `estimate`, both (M, K, K), K odd, not negative, each kernel of sum 1, its estimate aligned with it.
     canvas
-        Side of the square grid, odd, that kernels are returned on; larger ones are left out.
+        Side of the square grid of returned kernels, odd; larger kernels are left out.
 
     Raises
     ------
@@ -57,7 +56,7 @@ class KernelEstimates:
         if not len(order):
             raise InputError(f"no kernel of {path} fits a grid of {canvas} pixels")
         border = (canvas - shape[1]) // 2
-        # A negative border cuts what is empty.
+        # A negative border crops empty margins.
         self._pairs = functional.pad(pairs[order], (border,) * 4)
         self._sizes = sizes[order]
 

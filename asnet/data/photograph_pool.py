@@ -25,7 +25,7 @@ class Photographs:
         ignored. The order is that of the sorted file names. Grey images become RGB, 16-bit ones 8-bit, and
         transparency is dropped.
     device
-        Where the photographs are kept and crops are made. They take 3 bytes a pixel.
+        Device of the photographs and crops. Photographs take 3 bytes per pixel.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class Photographs:
         size
             Side of a crop in pixels.
         generator
-            Source of every random number; on the CPU it spares a synchronisation with the device.
+            Source of every random number; on the CPU it avoids a synchronisation with the device.
 
         Returns
         -------

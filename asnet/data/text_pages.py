@@ -1,6 +1,6 @@
-"""Pages of text, rendered: dark strokes on paper in several sizes, which blind deblurring finds hard.
+"""Rendered pages of text: dark strokes on paper in several sizes, which are difficult for blind deblurring.
 
-Words are random letters, so that nothing is quoted; the font is the one that comes with Pillow.
+Words are random letters; the font comes with Pillow.
 """
 
 import random
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from asnet.imaging import tensor_from_picture
 
-#: Sizes of letters in pixels, of a heading first and then of its columns, one page after the other.
+#: Sizes of letters in pixels, of the heading and of the columns, for each page.
 SIZES = ((34, 16), (48, 22), (28, 13), (64, 30), (40, 18), (52, 26))
 
 _MARGIN = 24
@@ -52,7 +52,7 @@ def text_page(height: int, width: int, heading: int, body: int, chance: random.R
     for column in range(columns):
         left = _MARGIN + column * (span + gap)
         for line in range((height - _MARGIN - top) // int(1.4 * body)):
-            # A blank line, and a last line that is short, end a paragraph.
+            # A blank line, or a short last line, ends a paragraph.
             if chance.random() > 0.1:
                 share = 1.0 if chance.random() > 0.15 else chance.uniform(0.3, 0.8)
                 _line(draw, (left, top + line * int(1.4 * body)), int(share * span), body, chance)
@@ -62,7 +62,7 @@ def text_page(height: int, width: int, heading: int, body: int, chance: random.R
         level = chance.uniform(low, high)
         return torch.tensor([level + chance.uniform(-tint, tint) for _ in range(3)])[:, None, None]
 
-    # Paper lit unevenly: four corners, interpolated.
+    # Uneven light on the paper, interpolated from four corners.
     corners = torch.tensor([[chance.uniform(0.85, 1.0) for _ in range(4)]]).reshape(1, 1, 2, 2)
     light = functional.interpolate(corners, size=(height, width), mode="bilinear", align_corners=True)[0]
     page = torch.lerp(colour(0.88, 0.95, 0.03), colour(0.05, 0.25, 0.04), coverage)
@@ -72,7 +72,7 @@ def text_page(height: int, width: int, heading: int, body: int, chance: random.R
 def _line(
     draw: ImageDraw.ImageDraw, place: tuple[int, int], span: int, size: int, chance: random.Random
 ) -> None:
-    """Words from `place` on, as many as fit `span` pixels."""
+    """Draw as many words from `place` on as fit into `span` pixels."""
     font = ImageFont.load_default(size)
     text = ""
     while True:

@@ -1,4 +1,4 @@
-"""Random camera trajectories: a path, and the dwell time on each stretch of it.
+"""Random camera trajectories: a path, and the dwell time on each segment.
 
 The constants are explained in ``docs/blur-kernels.md``.
 """
@@ -15,18 +15,17 @@ from torch.nn import functional
 
 from asnet.data.random_numbers import RandomNumbers, between
 
-# Path: control points are a random walk whose step keeps a share of the one before, squeezed along one axis.
+# Path: control points are a random walk with correlated steps, compressed along one axis.
 _CONTROL_POINTS = (3, 7)
 _PERSISTENCE = (-0.3, 0.95)
 _SMALLEST_ASPECT = 0.2
 
-# A loop: control points once around a circle of radius 1 or a little more or less, with a tremor of the steps
-# above, while the camera drifts.
+# A loop: control points about once around a unit circle, with a tremor of the steps above and a drift.
 _LOOP_TURNS = (0.7, 1.4)
 _LOOP_DRIFT = (0.0, 1.5)
 _LOOP_TREMOR = 0.15
 
-# Speed along the path: the logarithm is a spline through Gaussian values, and up to two pauses slow the
+# Speed along the path: its logarithm is a spline through Gaussian values, and up to two pauses slow the
 # camera down.
 _SPEED_POINTS = 6
 _LARGEST_LOG_SPEED_DEVIATION = 0.8
@@ -35,7 +34,7 @@ _PAUSE_PROBABILITY = 0.35
 _PAUSE_DEPTH = (0.6, 0.95)
 _PAUSE_WIDTH = (0.01, 0.06)
 
-# A faint tail: a first part of the path, as a share of its parameter, that the camera passes this many times
+# A faint tail: a first part of the path, as a share of its parameter, that is traversed this many times
 # faster.
 _TAIL_SHARE = (0.2, 0.6)
 _TAIL_HASTE = (4.0, 16.0)
@@ -131,7 +130,7 @@ def _loop(draws: TrajectoryDraws) -> Tensor:
 
 
 def _speed(draws: TrajectoryDraws, samples: int) -> Tensor:
-    """Return the camera's speed (N, samples) at the middle of every stretch of the path, up to a factor."""
+    """Return the camera's speed (N, samples) at the middle of every segment of the path, up to a factor."""
     device = draws.log_speed.device
     deviation = _LARGEST_LOG_SPEED_DEVIATION * draws.speed_deviation[:, None]
     basis = _spline_basis(_SPEED_POINTS, samples).to(device)

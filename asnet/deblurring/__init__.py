@@ -1,4 +1,4 @@
-"""Deblurring of photographs of any size: what stands between a picture and the networks."""
+"""Deblurring of photographs of any size and type with the networks."""
 
 from asnet.deblurring.comparison import comparison_picture, comparison_size
 from asnet.deblurring.deblurrer import Deblurred, Deblurrer, remarks

@@ -1,4 +1,4 @@
-"""The result of a deblurring in the photograph's own type, which is filled part by part."""
+"""The result of a deblurring in the photograph's own type, filled part by part."""
 
 import math
 
@@ -10,21 +10,20 @@ from asnet.imaging.pixels import network_input, quantised, unit_range
 
 
 class Canvas:
-    """A copy of a picture, into which restored parts of what is photographed of it are put.
+    """A copy of a picture that receives restored parts of its photographed area.
 
-    Whole photographs are held in the type in which they come, and in floating point only the part that is
-    being put.
+    Whole photographs keep their own type; only the part being written is in floating point.
 
     Parameters
     ----------
     picture : Tensor
         (1 or 3, H, W), uint8, uint16 or floating point in [0, 1]; the result is on its device.
     area : PhotographedArea
-        What of it is photographed.
+        Its photographed part.
     strength : float
-        Share of the restoration that is mixed in, from 0 to 1.
+        Weight of the restoration in the blend, from 0 to 1.
     measures_change : bool
-        Whether `contrast_and_change` is asked for at the end.
+        Whether `contrast_and_change` will be called.
     """
 
     def __init__(
@@ -39,11 +38,11 @@ class Canvas:
         self._picture = picture
         self._area = area
         self._strength = strength
-        # Number, sum and sum of squares of the usable values, and sum of the squares of their changes.
+        # Number, sum and sum of squares of the usable values, and sum of squares of their changes.
         self._sums = torch.zeros(4, dtype=torch.float64) if measures_change else None
 
     def put(self, rows: slice, columns: slice, restored: Tensor) -> None:
-        """Put restored pixels (1, 3, h, w) of the photographed area's rows and columns in their place."""
+        """Write restored pixels (1, 3, h, w) to these rows and columns of the photographed area."""
         area, picture = self._area, self._picture
         sharp = restored[0].clamp(0, 1)
         trust = None if area.trust is None else area.trust[rows, columns].to(sharp.device)
@@ -59,7 +58,7 @@ class Canvas:
             ),
         )
         if trust is not None or self._strength < 1:
-            # In the picture's own type where it can be, for what is not photographed to come back exactly.
+            # In the picture's own type if possible, so that pixels outside the area stay exactly the same.
             given = picture[place] if picture.is_floating_point() else unit_range(picture[place])
             given = given.to(sharp.device).clamp(0, 1)
             sharp = sharp.to(given.dtype)
@@ -70,9 +69,9 @@ class Canvas:
         self.image[place] = quantised(sharp, picture.dtype).to(self.image.device)
 
     def contrast_and_change(self) -> tuple[float, float]:
-        """Return the variance of what is photographed, and the mean square of what has changed of it.
+        """Return the variance of the photographed area and the mean square of its change.
 
-        Both are NaN where nothing is.
+        Both are NaN if the area has no pixel.
         """
         assert self._sums is not None
         count, total, squares, changes = self._sums.tolist()

@@ -9,7 +9,7 @@ from asnet.imaging.pixels import picture_from_tensor
 
 GAP = 8
 _BACKGROUND = (32, 32, 32)
-#: Share of the photograph's shorter side that the kernel's picture takes, and its smallest side in pixels.
+#: Side of the kernel's picture as a share of the photograph's shorter side, and its minimum in pixels.
 _KERNEL_SHARE = 3
 _SMALLEST_KERNEL_SIDE = 93
 

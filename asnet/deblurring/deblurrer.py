@@ -1,7 +1,7 @@
 """Deblurs photographs of any size: image in, sharp image and blur kernel out.
 
-Whole photographs stay in memory in the type in which they come; networks are given parts of them, in floating
-point, and the result is put together in the photograph's type.
+Whole photographs keep their own type in memory. Networks get parts of them in floating point, and the result
+is assembled in the photograph's type.
 """
 
 import copy
@@ -43,17 +43,17 @@ from asnet.pretrained import find_weights
 #: Names of the floating-point types in which the synthesis network can run.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-#: A contradictory estimate is not used where it would change the photograph by more than so many of its own
-#: standard deviations. On 310 blurred training crops this left 10 alone, of which 9 would have lost 5 dB or
-#: more; where such estimates change less, they mostly remove noise.
+#: A contradictory estimate is not used if it would change the photograph by more than this many of its
+#: standard deviations. Of 310 blurred training crops, 10 were left unchanged, of which 9 would have lost 5 dB
+#: or more; estimates that change less mostly remove noise.
 MUCH_CHANGE = 0.35
 
-#: What `denoise` of 1 multiplies the strengths of the Wiener deconvolution by. On three photographs a factor
-#: of 4 was best for a noise of 0.1 and gained 2.2 dB, one of 2 for 0.06 (0.2 dB); for 0.03 none gained.
+#: Factor on the strengths of the Wiener deconvolution for `denoise` 1. On three photographs a factor of 4 was
+#: best for a noise of 0.1 and gained 2.2 dB, one of 2 for 0.06 (0.2 dB); for 0.03 none gained.
 LARGEST_REGULARISATION = 8
 
 ImageType = TypeVar("ImageType", Tensor, NDArray[Any], Image.Image)
-#: Told what is being done and which share of that is done, from 0 to 1; what it raises ends the deblurring.
+#: Called with the current stage and its finished share, from 0 to 1; an exception ends the deblurring.
 Progress = Callable[[Literal["estimating", "restoring"], float], None]
 
 
@@ -64,15 +64,15 @@ class Deblurred(Generic[ImageType]):
     Parameters
     ----------
     image : Tensor, ndarray or PIL.Image.Image
-        The sharp image, of the same type, dtype and shape as the input, clipped to its range.
+        The sharp image, with the type, dtype and shape of the input, clipped to its range.
     kernel : Tensor
         The blur kernel (K, K) that was removed, in pixels of the photograph, on the CPU; sum 1.
     scale : int
         Factor by which the photograph was downscaled for it, or at which it was judged.
     status : {"blurred", "sharp", "unclear"}
-        A photograph that looks sharp, or that an unreliable estimate would change much, is left unchanged;
-        the kernel is then a single pixel. Only the iterated analysis (`compact`) judges this, and never
-        where the kernel or the scale is given.
+        A photograph that looks sharp, or that an unreliable estimate would change strongly, is left
+        unchanged; the kernel is then a single pixel. Only the iterated analysis (`compact`) decides this, and
+        only if neither kernel nor scale is given.
     """
 
     image: ImageType
@@ -101,15 +101,15 @@ class Deblurrer:
     Parameters
     ----------
     network : DeblurNetwork or ScaleOptimisedNetworks
-        The networks, of which a copy is made: it moves to `device`, its synthesis networks to `dtype`.
+        The networks. They are copied; the copy moves to `device`, its synthesis networks to `dtype`.
     device : str or torch.device
         Where to compute; "auto" is the first CUDA device if there is one, else the CPU.
     dtype : str or torch.dtype
         float32, bfloat16 or float16, for the convolutions of the synthesis network. The size classifier, the
         analysis network and the Wiener deconvolution always compute in float32.
     tile_size : int, optional
-        Largest side in pixels of what the U-Net is given at once; by default one for which it takes about
-        512 MiB, or more if its receptive field asks for larger tiles.
+        Largest side in pixels of a tile for the U-Net; by default one that takes about 512 MiB, or more if
+        its receptive field requires larger tiles.
 
     Raises
     ------
@@ -129,7 +129,7 @@ class Deblurrer:
     ) -> None:
         self.device = resolve_device(device)
         self.dtype = _resolve_dtype(dtype)
-        # The networks given may be in training, or in a type that only the synthesis can compute in.
+        # The given networks may be in training mode, or in a type that only the synthesis supports.
         network = copy.deepcopy(network).eval().to(self.device, torch.float32)
         self.network = network
         self._search = KernelSearch(network)
@@ -168,14 +168,14 @@ class Deblurrer:
         networks = load_networks(path)
         if isinstance(networks, SizeClassifier):
             raise WeightsError(
-                f"{path} holds a size classifier alone, which deblurs nothing; "
+                f"{path} holds only a size classifier, which deblurs nothing; "
                 "asnet bundle joins it with its pairs"
             )
         return cls(networks, device=device, dtype=dtype, tile_size=tile_size)
 
     @property
     def smallest_tile(self) -> int:
-        """Smallest `tile_size` that the networks can do with."""
+        """Smallest `tile_size` that the networks support."""
         return max(synthesis.smallest_tile for synthesis in self._syntheses)
 
     def deblur(
@@ -192,8 +192,8 @@ class Deblurrer:
     ) -> Deblurred[ImageType]:
         """Deblur an image.
 
-        Bars and frames of one colour around a photograph, and what is transparent, take no part: they come
-        back as they are.
+        Bars and frames of one colour around a photograph, and transparent pixels, are ignored and returned
+        unchanged.
 
         Parameters
         ----------
@@ -206,7 +206,7 @@ class Deblurrer:
         scale : int or "auto"
             Deblur the image downscaled by this factor and enlarge the result, for a blur larger than the
             networks' grid. "auto" is the smallest of 1, 2 and 4 at which the blur fits, and leaves a
-            photograph alone that shows none.
+            photograph without blur unchanged.
         region : tuple of int, optional
             Left, top, right and bottom, as Pillow's `crop` takes them, of the part of the upright image from
             which the kernel is estimated; its most structured part by default. Not with a kernel.
@@ -219,8 +219,8 @@ class Deblurrer:
         progress : callable, optional
             See `Progress`.
         alpha : Tensor or ndarray, optional
-            Opacity (H, W) of a tensor or array, 0 where nothing is photographed; of any type and range. A
-            picture has its own.
+            Opacity (H, W) of a tensor or array, 0 where nothing is photographed; any type and range. Pillow
+            pictures have their own.
 
         Returns
         -------
@@ -264,7 +264,7 @@ class Deblurrer:
         region: tuple[int, int, int, int] | None = None,
         alpha: Tensor | NDArray[Any] | None = None,
     ) -> Tensor:
-        """Estimate the blur kernel of an image, whether it can be relied upon or not.
+        """Estimate the blur kernel of an image, even if the estimate is unreliable.
 
         Parameters
         ----------
@@ -300,7 +300,7 @@ class Deblurrer:
         kernel: Tensor | NDArray[Any] | None,
         options: _Options,
     ) -> tuple[Tensor, tuple[Tensor, int, Status]]:
-        """Return the image, of the same type, and of `Deblurred` what follows it."""
+        """Return the image, in the same type, and the other fields of `Deblurred`."""
         check_sides(pixels, alpha)
         area = photographed_area(pixels, alpha)
         if kernel is None:

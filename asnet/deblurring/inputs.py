@@ -1,4 +1,4 @@
-"""Checks of what `Deblurrer` is given: images in their several types, opacity, scale."""
+"""Checks of the inputs of `Deblurrer`: images of several types, opacity, scale."""
 
 import operator
 import reprlib
@@ -19,7 +19,7 @@ from asnet.imaging import Photograph, check_range, photograph_from_picture, plan
 
 def photograph_of(picture: Image.Image, alpha: Tensor | NDArray[Any] | None) -> Photograph:
     if alpha is not None:
-        raise InputError("alpha goes with tensors and arrays: a picture has its own transparency")
+        raise InputError("alpha is for tensors and arrays: a picture has its own transparency")
     return photograph_from_picture(picture)
 
 
@@ -81,9 +81,9 @@ def planes_of(image: Tensor | NDArray[Any]) -> Tensor:
 
 
 def kernel_values(kernel: Tensor | NDArray[Any]) -> Tensor:
-    """Return the numbers of a blur kernel that is given, on the CPU."""
+    """Return the numbers of a given blur kernel, on the CPU."""
     if isinstance(kernel, numpy.ndarray):
-        # torch knows neither other byte orders nor steps backwards.
+        # torch supports neither other byte orders nor negative strides.
         kernel = numpy.ascontiguousarray(kernel, kernel.dtype.newbyteorder("="))
     try:
         values = torch.as_tensor(kernel)
@@ -98,5 +98,5 @@ def kernel_values(kernel: Tensor | NDArray[Any]) -> Tensor:
 
 
 def _shown(value: object) -> str:
-    """Return what was given instead of an array, on one line."""
+    """Describe a wrong argument on one line."""
     return f"{' '.join(reprlib.repr(value).split())} of type {type(value).__name__}"

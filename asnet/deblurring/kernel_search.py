@@ -1,7 +1,7 @@
 """Estimation of a photograph's blur kernel: choice of the part, the scale and the pair of networks.
 
-An estimate looks at the most structured window of what is photographed, at the smallest scale at which the
-blur fits the networks' grid; a kernel that is given is brought onto that grid.
+An estimate uses the most structured window of the photographed area, at the smallest scale at which the blur
+fits the networks' grid. A given kernel is resampled to that grid.
 """
 
 from collections.abc import Sequence
@@ -26,24 +26,24 @@ SCALES = (1, 2, 4)
 #: The blur kernel of a larger photograph is estimated from its most structured window of this many pixels.
 ESTIMATION_PIXELS = 1536 * 1024
 
-#: How far a blur must exceed the grid before half the resolution is the better choice. On 24 photographs this
-#: took 1 of 48 kernels of up to 31 pixels for larger than the grid of 31, and 21 of 24 from 41 to 61 pixels.
+#: How far a blur must exceed the grid for half the resolution to be the better choice. On 24 photographs and
+#: a grid of 31, 1 of 48 kernels of up to 31 pixels was judged larger, and 21 of 24 from 41 to 61 pixels.
 EXCESS = 1.25
 
-#: Share of the grid's side that the estimate of a larger blur fills: with 41 to 61 pixels 17 of 20 did.
+#: Share of the grid's side that the estimate of a larger blur fills: 17 of 20 with 41 to 61 pixels.
 FILLED = 0.6
 
-#: Share of a pixel that must be photographed, where a photograph is downscaled, for it to be used.
+#: Share of a downscaled pixel that must be photographed for it to be used.
 FULLY = 0.999
 
 Scale = int | Literal["auto"]
 
-#: What the analysis finds in a photograph: a blur, none, or nothing that could be relied upon.
+#: Result of the analysis: a blur, no blur, or no reliable estimate.
 Status = Literal["blurred", "sharp", "unclear"]
 
 
 class PlacedKernel(NamedTuple):
-    """A blur kernel (K, K) on a pair's grid, the pair's index, their scale, and what the analysis finds."""
+    """A blur kernel (K, K) on a pair's grid, the pair's index, their scale, and the status."""
 
     kernel: Tensor
     pair: int
@@ -57,7 +57,7 @@ class KernelSearch:
     Parameters
     ----------
     network : DeblurNetwork or ScaleOptimisedNetworks
-        On the device where it is to compute.
+        On the device on which to compute.
     """
 
     def __init__(self, network: DeblurNetwork | ScaleOptimisedNetworks) -> None:
@@ -68,7 +68,7 @@ class KernelSearch:
         else:
             self.pairs = [network.pair(index) for index in range(len(network.pairs))]
             self._largest_sizes = network.config.classifier.class_sizes
-        # Kernels that are given may be larger than any that the analysis would find.
+        # Given kernels may be larger than any that the analysis finds.
         self._given_sizes = (*self._largest_sizes[:-1], self.pairs[-1].config.synthesis.kernel_size)
 
     @property
@@ -83,7 +83,7 @@ class KernelSearch:
         region: tuple[int, int, int, int] | None,
         scale: Scale,
     ) -> PlacedKernel:
-        """Estimate the kernel from what is photographed in the region of (1 or 3, H, W), or in all of it."""
+        """Estimate the kernel from the photographed area of (1 or 3, H, W), or of a region of it."""
         if region is not None:
             rows, columns = region_slices(region, pixels, 1 if scale == "auto" else scale)
             pixels = pixels[:, rows, columns]
@@ -94,10 +94,10 @@ class KernelSearch:
     def estimate(self, area: PhotographedArea, scale: Scale) -> PlacedKernel:
         """Estimate the kernel at the smallest scale at which it fits the largest grid.
 
-        Of a blur larger than the grid an estimate shows some part, which fills much of the grid, as one does
-        that just fits. So the blur is then estimated at half the size too, and that estimate counts if it
-        clearly exceeds the grid of the larger size. A size classifier gives this away: its largest class
-        alone can be larger still.
+        The estimate of a blur larger than the grid shows a part of it, which fills much of the grid, as does
+        a blur that just fits. The blur is then also estimated at half the size, and that estimate is used if
+        it clearly exceeds the grid at the larger size. With a size classifier, only the largest class can be
+        larger still.
         """
         blurred, usable = area.pixels[None], area.usable
         if scale != "auto":
@@ -133,7 +133,7 @@ class KernelSearch:
     def fit_to_grid(self, kernel: Tensor, size: Sequence[int], scale: Scale) -> PlacedKernel:
         """Find the scale at which a given kernel fits the largest grid, and the pair for its size there.
 
-        Of an image of that height and width it must leave enough.
+        An image of this height and width must be large enough at that scale.
         """
         factor = 1 if scale == "auto" else scale
         while True:

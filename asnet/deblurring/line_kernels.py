@@ -1,4 +1,4 @@
-"""The blur kernel of a steady motion along a line."""
+"""The blur kernel of a uniform motion along a line."""
 
 import itertools
 import math
@@ -16,14 +16,14 @@ _SAMPLES_PER_PIXEL = 64
 
 
 def line_kernel(length: float, angle: float) -> Tensor:
-    """Return the blur kernel of a camera that moves steadily along a line while the shutter is open.
+    """Return the blur kernel of a camera that moves uniformly along a line during the exposure.
 
-    It is the mean of linearly interpolated shifts by up to half the length to both sides.
+    It is the mean of linearly interpolated shifts by up to half the length in both directions.
 
     Parameters
     ----------
     length : float
-        Distance that the image moves in pixels, above 0 and at most 1000.
+        Distance of the motion in pixels, above 0 and at most 1000.
     angle : float
         Direction in degrees, counter-clockwise from the horizontal.
 
@@ -62,7 +62,7 @@ def line_kernel(length: float, angle: float) -> Tensor:
         places = (low[0] + radius + down) * side + low[1] + radius + right
         kernel += torch.bincount(places.long(), weights[0] * weights[1], minlength=side * side)
     kernel = kernel.view(side, side)
-    # What rounding leaves of zero must not widen the kernel.
+    # Rounding errors around zero must not widen the kernel.
     return fit_kernel(kernel.where(kernel > 1e-9 * kernel.sum(), 0.0))
 
 

@@ -1,9 +1,9 @@
 """The photographed area of a picture: without bars, frames and transparent pixels.
 
-Bars, frames and cut-outs are made after a photograph was blurred, so their edges are steep whatever the blur:
-an analysis would call the photograph sharp, and a deconvolution rings at them. An edge within the photograph,
-that of a clipped sky say, is softened by the blur that crosses it. So only what ends in a step is taken for a
-bar, and little is lost where a step was photographed after all: no blur carried anything across it.
+Bars, frames and cut-outs are added after a photograph was blurred, so their edges are steep for any blur: an
+analysis would consider the photograph sharp, and a deconvolution rings at them. An edge within the
+photograph, such as that of a clipped sky, is softened by the blur across it. Only what ends in a step
+therefore counts as a bar. Little is lost if a step was photographed after all, because no blur crosses it.
 """
 
 import math
@@ -24,48 +24,48 @@ from asnet.networks.layers import luma
 
 #: Largest deviation of a border's line from the border's brightness: on average, and of the mean of any SPAN
 #: pixels.
-#: JPEG's ringing at a step leaves the latter small; the tip of a tower does not.
+#: JPEG's ringing at a step keeps the latter small; the tip of a tower does not.
 QUIET, QUIET_SPAN = 8 / 255, 24 / 255
 SPAN = 8
 
-#: The same farther from the step than a block of JPEG's chroma reaches.
+#: The same farther from the step than a chroma block of JPEG.
 FAR, FAR_SPAN = 16, 6 / 255
 
-#: A border's lines deviate from its colour by less than this share of what is beyond the step.
+#: A border's lines deviate from its colour by less than this share of the deviation beyond the step.
 QUIET_SHARE = 0.25
 
-#: A thin line within a frame is all noise of the steps to both sides: the limits grow by this factor.
+#: A thin line within a frame has the noise of the steps on both sides: the limits grow by this factor.
 INNER_FACTOR = 2.5
 
-#: A step rises within two lines to this share of the mean deviation over the LEVEL_LINES lines that follow. A
-#: blur of 4 pixels across the edge stays below.
+#: A step rises within two lines to this share of the mean deviation over the next LEVEL_LINES lines. A blur
+#: of 4 pixels across the edge stays below.
 STEP_SHARE, LEVEL_LINES = 0.75, 8
 
-#: Where bars and photograph were enlarged together, the step is wider. Its lines are then mixtures of the
-#: bar's brightness and the photograph's first line, but for this share. So are those of a blurred level
-#: horizon, so such bars count only in pairs.
+#: If bars and photograph were enlarged together, the step is wider. Up to this share, its lines are mixtures
+#: of the bar's brightness and the photograph's first line. So are those of a blurred level horizon; such bars
+#: therefore count only in pairs.
 WIDEST_STEP, MIXTURE_REMAINDER = 6, 0.2
 
-#: Least deviation beyond the step: a smaller one is no edge worth speaking of.
+#: Smallest deviation beyond the step that counts as an edge.
 SMALLEST_STEP = 4 / 255
 
 #: A frame has at most this many colours on a side.
 MOST_COLOURS = 4
 
-#: Lines that are looked at in one go.
+#: Lines examined at once.
 CHUNK = 64
 
-#: Pixels are trusted by this power of their opacity: drop shadows, and colours that fade into black or white
-#: at an outline, count for little, and no step arises.
+#: The trust in a pixel is this power of its opacity: drop shadows, and colours that fade into black or white
+#: at an outline, have little weight and cause no step.
 TRUST_POWER = 4
 
-#: Share of the visible pixels that are at least as opaque as what counts as opaque.
+#: Share of the visible pixels that are at least as opaque as the threshold of opacity.
 OPAQUE_SHARE = 0.1
 
-#: Least trust of a pixel that takes part in an estimate.
+#: Smallest trust of a pixel that is used in an estimate.
 USABLE_TRUST = 0.9
 
-#: What counts as opaque is found from about this many pixels.
+#: The threshold of opacity is determined from about this many pixels.
 OPACITY_SAMPLE = 2**18
 
 
@@ -78,7 +78,7 @@ class Trust:
     alpha : Tensor
         Opacity (H, W), of any type.
     opaque : float
-        The opacity from which on pixels are trusted fully.
+        The opacity from which pixels are fully trusted.
     """
 
     alpha: Tensor
@@ -100,12 +100,12 @@ class Trust:
 
     @property
     def is_full(self) -> bool:
-        """Whether every pixel is trusted fully."""
+        """Whether every pixel is fully trusted."""
         return all(bool((strip == 1).all()) for strip in self.strips())
 
     @property
     def usable(self) -> Tensor:
-        """(H, W) bool, True for pixels that can tell of the blur."""
+        """(H, W) bool, True for pixels usable in an estimate."""
         return torch.cat([strip >= USABLE_TRUST for strip in self.strips()])
 
     def strips(self) -> Iterator[Tensor]:
@@ -122,7 +122,7 @@ class PhotographedArea:
     rectangle : tuple of slice
         Rows and columns of the picture, the smallest rectangle that holds all of it.
     pixels : Tensor
-        (C, h, w), the rectangle's pixels; what is transparent continues its surroundings smoothly, and
+        (C, h, w), the rectangle's pixels; transparent pixels are filled smoothly from their surroundings, and
         pictures of 8 bits then have 16.
     trust : Trust, optional
         (h, w), 0 where nothing is photographed to 1; None if everything within the rectangle is.
@@ -134,12 +134,12 @@ class PhotographedArea:
 
     @property
     def usable(self) -> Tensor | None:
-        """(1, 1, h, w) bool, True for pixels that can tell of the blur; None if all can."""
+        """(1, 1, h, w) bool, True for pixels usable in an estimate; None if all are."""
         return None if self.trust is None else self.trust.usable[None, None]
 
 
 def photographed_area(pixels: Tensor, alpha: Tensor | NDArray[Any] | None = None) -> PhotographedArea:
-    """Find what of a picture is photographed.
+    """Find the photographed area of a picture.
 
     Parameters
     ----------
@@ -179,28 +179,28 @@ def photographed_area(pixels: Tensor, alpha: Tensor | NDArray[Any] | None = None
 
 
 def fill_smoothly(image: Tensor, weight: Tensor | Trust) -> Tensor:
-    """Continue an image over pixels without weight, without a step at their outline.
+    """Fill pixels without weight from their surroundings, without a step at their outline.
 
-    Averages of the known pixels over ever larger cells fill what the smaller ones left empty (a pyramid of
-    normalised convolutions); smoothing at each level takes away the steps between them.
+    Averages of the known pixels over larger and larger cells fill what smaller cells left empty (a pyramid of
+    normalised convolutions); smoothing at each level removes the steps between cells.
 
     Parameters
     ----------
     image : Tensor
         (C, H, W), uint8, uint16 or floating point.
     weight : Tensor or Trust
-        (H, W), 0 for unknown pixels to 1 for those that stay as they are. The fill goes by those of at least
+        (H, W), from 0 for unknown pixels to 1 for those that stay unchanged. The fill uses those of at least
         USABLE_TRUST.
 
     Returns
     -------
     Tensor
-        (C, H, W), uint16 or floating point; the image itself if there is nothing to go by or to fill.
+        (C, H, W), uint16 or floating point; the image itself if nothing is known or nothing is to be filled.
     """
     height, width = image.shape[1:]
     coarse, known = [], []
     some = whole = False
-    # Strips of the finest level, which alone is as large as the image.
+    # The finest level, which is as large as the image, is processed in strips.
     for rows in row_strips(height, width, 2):
         mask = weight[rows, :] >= USABLE_TRUST
         some, whole = some or bool(mask.any()), (whole or rows.start == 0) and bool(mask.all())
@@ -223,7 +223,7 @@ def _halved(image: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Average the known pixels of (N, C, h, w) over cells of four, by weights (N, 1, h, w)."""
     mass = functional.avg_pool2d(weight, 2, ceil_mode=True)
     image = functional.avg_pool2d(image * weight, 2, ceil_mode=True) / mass.clamp(min=1e-6)
-    # One known pixel of four is enough to go by at the next level.
+    # One known pixel of four is enough for the next level.
     return image, (4 * mass).clamp(max=1)
 
 
@@ -236,9 +236,9 @@ def _filled(image: Tensor, weight: Tensor) -> Tensor:
 
 
 def _risen(filled: Tensor, image: Tensor, weight: Tensor, rows: slice, height: int) -> Tensor:
-    """Return some rows of a level of that height from the next coarser one, which is filled.
+    """Return some rows of a level of that height from the next coarser, filled level.
 
-    `image` and `weight` are those of the rows and of one more above and below, where there is one.
+    `image` and `weight` cover the rows and one more above and below, if they exist.
     """
     above, below = min(1, rows.start), min(1, height - rows.stop)
     around = slice(rows.start - above, rows.stop + below)
@@ -250,7 +250,7 @@ def _risen(filled: Tensor, image: Tensor, weight: Tensor, rows: slice, height: i
 
 
 def _trust(alpha: Tensor | NDArray[Any], device: torch.device) -> Trust:
-    """Trust in the pixels of an opacity (H, W): 1 where it reaches what is common in the picture."""
+    """Trust in the pixels of an opacity (H, W): 1 where it reaches the usual opacity of the picture."""
     opacity = (alpha if isinstance(alpha, Tensor) else torch.from_numpy(numpy.array(alpha))).to(device)
     parts = (opacity[rows] for rows in row_strips(*opacity.shape))
     visible = torch.cat([part[part.to(torch.float32) > 0] for part in parts])
@@ -262,12 +262,12 @@ def _trust(alpha: Tensor | NDArray[Any], device: torch.device) -> Trust:
 
 
 def _part_of(outer: slice, inner: slice) -> slice:
-    """The slice of an axis that `inner` is of `outer`'s part of it."""
+    """Convert the slice `inner` to coordinates relative to `outer`."""
     return slice(outer.start + inner.start, outer.start + inner.stop)
 
 
 def _span(marked: Tensor) -> slice:
-    """From the first to the last True of (L,), at least as long as networks ask; all without any."""
+    """From the first to the last True of (L,), at least as long as networks require; all if there is none."""
     places = marked.nonzero()
     if len(places) == 0:
         return slice(0, len(marked))
@@ -278,10 +278,10 @@ def _span(marked: Tensor) -> slice:
 
 
 def _without_borders(pixels: Tensor, trust: Trust | None) -> tuple[slice, slice]:
-    """Rows and columns within the constant borders of (C, H, W), by what is opaque of it."""
+    """Rows and columns within the constant borders of (C, H, W), from its opaque pixels."""
     known = None if trust is None else trust.usable[None]
     spans = [[0, side] for side in pixels.shape[1:]]
-    # A line between frame and photograph, or a frame within a frame, is found once the outer one is gone.
+    # A line between frame and photograph, or a frame within a frame, is found once the outer one is removed.
     for number in range(MOST_COLOURS):
         before = [list(span) for span in spans]
         factor = INNER_FACTOR if number else 1.0
@@ -304,9 +304,10 @@ def _without_borders(pixels: Tensor, trust: Trust | None) -> tuple[slice, slice]
 
 
 class _Lines:
-    """Brightness of an image's rows or columns, computed where it is asked for, counted from either end.
+    """Brightness of an image's rows or columns, computed on demand, counted from either end.
 
-    JPEG carries colour over a step, but little brightness. Where `known` (1, H, W) is False nothing counts.
+    JPEG smears colour across a step, but little brightness. Pixels where `known` (1, H, W) is False are
+    ignored.
     """
 
     def __init__(self, pixels: Tensor, known: Tensor | None, axis: int, *, from_end: bool) -> None:

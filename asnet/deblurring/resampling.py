@@ -10,20 +10,20 @@ from torch.nn import functional
 from asnet.errors import InputError
 from asnet.imaging.pixels import unit_range
 
-#: Smallest side of an image that networks take.
+#: Smallest side of an image that networks accept.
 SMALLEST_SIDE = 16
 
-#: Share of its weight that a kernel's size leaves out on the whole.
+#: Share of its weight that may lie outside a kernel's stated size.
 NEGLIGIBLE_SHARE = 0.02
 
-#: Pixels around a kernel that pictures of it show.
+#: Border around a kernel in pictures of it, in pixels.
 _SHOWN_BORDER = 2
 
 
 def downscale(image: Tensor, factor: int) -> Tensor:
-    """Downscale (1, C, H, W) by an integer, averaging what falls into a pixel; sides are rounded up.
+    """Downscale (1, C, H, W) by an integer, averaging the pixels of each cell; sides are rounded up.
 
-    The result of an image of another type is float32, range [0, 1]; at the factor 1 it is the image itself.
+    The result is float32 in [0, 1] for other types; with the factor 1 it is the image itself.
     """
     if factor == 1:
         return image
@@ -46,7 +46,7 @@ def downscale(image: Tensor, factor: int) -> Tensor:
 def resized_rows(
     image: Tensor, size: tuple[int, int], rows: slice, mode: Literal["bilinear", "bicubic"]
 ) -> Tensor:
-    """Return some rows of an enlarged image, as `torch.nn.functional.interpolate` gives all of them.
+    """Return some rows of an enlarged image, equal to those of `torch.nn.functional.interpolate`.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def resized_rows(
     size : tuple of int
         Height and width of the whole result.
     rows : slice
-        Which rows of that to compute.
+        The rows of that to compute.
     mode : {"bilinear", "bicubic"}
         Corners are not aligned.
 
@@ -92,8 +92,8 @@ def _cubic(distance: Tensor) -> Tensor:
 def scale_kernel(kernel: Tensor, factor: float) -> Tensor:
     """Resample a blur kernel (K, K) about its centre as if its image were resized by `factor`.
 
-    The new radius is that of the old one times the factor, rounded up; enlarging by an integer and reducing
-    by the same gives a kernel on the grid that it started from. The sum stays 1.
+    The new radius is the old one times the factor, rounded up; enlarging by an integer and reducing by the
+    same restores the grid. The sum stays 1.
     """
     if factor == 1:
         return kernel
@@ -108,7 +108,7 @@ def scale_kernel(kernel: Tensor, factor: float) -> Tensor:
 
 
 def kernel_extent(kernel: Tensor) -> int:
-    """Side of the smallest square, centred on the grid, that holds a kernel but for a negligible share."""
+    """Side of the smallest centred square that contains a kernel except for a negligible share."""
     radius = kernel.shape[-1] // 2
     for inner in range(radius):
         part = kernel[radius - inner : radius + inner + 1, radius - inner : radius + inner + 1]
@@ -118,9 +118,9 @@ def kernel_extent(kernel: Tensor) -> int:
 
 
 def shown_kernel(kernel: Tensor) -> Tensor:
-    """Return the part of a blur kernel (K, K) that pictures show: its extent and a narrow border, centred.
+    """Crop a blur kernel (K, K) for display: its extent and a narrow border, centred.
 
-    On a large grid a small kernel would hardly be seen.
+    On a large grid a small kernel would hardly be visible.
     """
     border = max(0, (kernel.shape[-1] - kernel_extent(kernel)) // 2 - _SHOWN_BORDER)
     return kernel[border : kernel.shape[-1] - border, border : kernel.shape[-1] - border]

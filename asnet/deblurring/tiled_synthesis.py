@@ -1,8 +1,8 @@
-"""The synthesis network on images of any size, in overlapping tiles where they are large.
+"""The synthesis network on images of any size, in overlapping tiles if they are large.
 
-The deconvolution reaches much farther than the U-Net behind it. So blocks of tiles are deconvolved at once,
-with a halo, and the U-Net then takes the tiles of a block one by one. Where tiles overlap they fade into each
-other, across blocks too.
+The deconvolution reaches much farther than the U-Net after it. Blocks of tiles are therefore deconvolved at
+once, with a halo, and the U-Net then processes the tiles of a block one by one. Overlapping tiles are
+blended, across blocks too.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -52,15 +52,15 @@ def joined(parts: Iterable[Part]) -> Tensor:
 
 
 class TiledSynthesis:
-    """A synthesis network that is given no more than a tile of an image at once.
+    """A synthesis network that processes one tile of an image at a time.
 
     Parameters
     ----------
     network : SynthesisNetwork
-        On the device and in the dtype in which it is to compute.
+        On the device and in the dtype of the computation.
     tile_size : int, optional
         Largest side of a tile in pixels; by default one for which the U-Net takes about 512 MiB, or more if
-        its receptive field asks for larger tiles. Smaller tiles make smaller blocks too.
+        its receptive field requires larger tiles. Smaller tiles also make smaller blocks.
 
     Raises
     ------
@@ -98,7 +98,7 @@ class TiledSynthesis:
         estimated: bool = False,
         progress: Callable[[float], None] | None = None,
     ) -> Iterator[Part]:
-        """Deblur an image and give the parts of the result, which cover it, as they are finished.
+        """Deblur an image and yield the parts of the result, which cover it, as they are finished.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class TiledSynthesis:
         regularisation, estimated
             See `SynthesisNetwork.forward`.
         progress : callable, optional
-            Told after every tile which share of them is done; what it raises ends the work.
+            Called after every tile with the finished share; an exception ends the work.
         """
         kernel = crop_kernel(kernel[None])
         height, width = blurred.shape[2:]
@@ -178,14 +178,14 @@ class TiledSynthesis:
         prepare: Callable[[Tensor, tuple[int, int, int, int]], PreparedImages],
         tile_done: Callable[[], None],
     ) -> Tensor:
-        """Return the sum of a block's weighted tiles, from its first tile's begin to its last one's end."""
+        """Return the sum of a block's weighted tiles, from the begin of its first to the end of its last."""
         height, width = blurred.shape[2:]
         top, bottom, left, right = rows[0].begin, rows[-1].end, columns[0].begin, columns[-1].end
         above, below = extend_span(top, bottom, height, halo)
         before, after = extend_span(left, right, width, halo)
         seen = blurred[..., top - above : bottom + below, left - before : right + after]
         prepared = prepare(seen, (before, after, above, below))
-        # Of the blurred image the photograph itself is there already.
+        # The blurred image itself is already in memory.
         prepared = prepared._replace(images=(blurred[..., top:bottom, left:right], *prepared.images[1:]))
         block = torch.zeros(1, 3, bottom - top, right - left, device=self._device)
         for row in rows:
@@ -205,7 +205,7 @@ class TiledSynthesis:
         columns: Sequence[Sequence[Span]],
         restore: Callable[[Sequence[Span], Sequence[Span]], Tensor],
     ) -> Iterator[Part]:
-        """Add up what overlaps of the blocks, FADE pixels, and give what is then finished of each."""
+        """Add up the overlap of blocks, FADE pixels, and yield the finished part of each."""
         margin, width = self._margin, columns[-1][-1].end
         below = torch.zeros(1, 3, FADE, width, device=self._device)
         for down in rows:
@@ -238,5 +238,5 @@ class TiledSynthesis:
                     slice(left, end_column),
                     block[..., : end_row - top, : end_column - left],
                 )
-                # Before the next block is made.
+                # Free it before the next block is made.
                 del block

@@ -13,14 +13,14 @@ from asnet.imaging.pixels import network_input
 from asnet.networks.config import SynthesisConfig
 from asnet.networks.layers import round_up
 
-#: Aimed at by the size of tiles. It is fixed, so that a photograph gives the same result on every day.
+#: Target memory of a tile. It is fixed, so that a photograph always gives the same result.
 TILE_MEMORY = 512 * 2**20
 
-#: Pixels of a photograph that is deconvolved whole, and of the blocks of a larger one, which itself takes
-#: memory; with tiles of `affordable_side`. A deconvolution takes about 110 bytes for each.
+#: Largest photograph that is deconvolved whole, and size of the blocks of a larger one, which itself takes
+#: memory, in pixels; with tiles of `affordable_side`. A deconvolution takes about 110 bytes per pixel.
 WHOLE_PIXELS, BLOCK_PIXELS = 12_600_000, 10_000_000
 
-#: Pixels of a whole photograph that are looked at in one go.
+#: Pixels of a whole photograph that are processed at once.
 STRIP_PIXELS = 2**20
 
 #: Largest halo of a tile in pixels.
@@ -45,12 +45,12 @@ def tile_margin(config: SynthesisConfig) -> int:
 
 
 def deconvolution_halo(config: SynthesisConfig, kernel_size: int) -> int:
-    """Pixels around a tile that its deconvolution is given beside the U-Net's margin.
+    """Pixels around a tile for its deconvolution, in addition to the U-Net's margin.
 
-    The response never quite ends, least of all next to frequencies that the kernel removes. For kernels of 25
-    to 31 pixels and a noise of 0.01 four hundred pixels leave less than half a grey level of 255 (root mean
-    square) in the weakest of the copies that a network adapts to the noise; larger kernels need more than is
-    worth its time, and leave up to five.
+    The response never quite ends, especially at frequencies that the kernel removes. For kernels of 25 to 31
+    pixels and a noise of 0.01, four hundred pixels leave an error of less than half a grey level of 255 (root
+    mean square) in the least regularised deconvolution of a network that adapts to the noise. Larger kernels
+    would need more than is worth the time, and leave up to five levels.
     """
     return min(13 * kernel_size, LARGEST_HALO) if config.wiener_strengths else 0
 
@@ -62,7 +62,7 @@ def extend_span(begin: int, end: int, length: int, halo: int) -> tuple[int, int]
 
 def affordable_side(config: SynthesisConfig) -> int:
     """Side of a square tile for which the synthesis network's U-Net takes about TILE_MEMORY."""
-    # At the finest level about six feature maps of float32 live at once, and the images as they are gathered.
+    # At the finest level about six float32 feature maps exist at once, and the images being concatenated.
     maps = 6 * 4 * config.channels[0] / config.space_to_depth**2
     images = 2 * 3 * 4 * config.image_count
     side = int(math.sqrt(TILE_MEMORY / (maps + images)))
@@ -70,7 +70,7 @@ def affordable_side(config: SynthesisConfig) -> int:
 
 
 class Span(NamedTuple):
-    """A tile along one axis: where it begins and ends, and the weights (end - begin,) of its pixels."""
+    """A tile along one axis: its begin and end, and the weights (end - begin,) of its pixels."""
 
     begin: int
     end: int
@@ -87,9 +87,9 @@ def tile_spans(length: int, tile: int, margin: int, multiple: int) -> list[Span]
     tile : int
         Largest span.
     margin : int
-        Pixels at a cut end that get no weight.
+        Pixels at a cut end without weight.
     multiple : int
-        Spans begin at multiples of this, so that every one meets the same grid of down-sampling.
+        Spans begin at multiples of this, so that all share one grid of down-sampling.
 
     Returns
     -------
@@ -126,14 +126,14 @@ def blocks(
     rows, columns : sequence of Span
         The tiles along both axes.
     halo : int
-        Pixels that a block is deconvolved with on every side where the photograph goes on.
+        Additional pixels of the deconvolution of a block on every side, unless the photograph ends there.
     largest : int
-        Most pixels of a block with its halo; one of a single tile may have more.
+        Limit of the pixels of a block with its halo; a block of a single tile may have more.
 
     Returns
     -------
     list of list of Span, list of list of Span
-        The groups along both axes for which the fewest pixels are deconvolved in all.
+        The groups along both axes that minimise the total of deconvolved pixels.
     """
 
     def sides(spans: Sequence[Span], count: int) -> tuple[list[list[Span]], list[int]]:
@@ -161,9 +161,9 @@ def row_strips(height: int, width: int, multiple: int = 1) -> Iterator[slice]:
 def most_structured_window(
     image: Tensor, pixels: int, usable: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the window of about this many pixels, shaped like the image, that holds the most edges.
+    """Return the window of about this many pixels, shaped like the image, with the most edges.
 
-    And of `usable` the same window, None without it.
+    And the same window of `usable`, or None.
 
     Parameters
     ----------
@@ -187,24 +187,24 @@ def most_structured_window(
 def most_structured_place(
     image: Tensor, rows: int, columns: int, usable: Tensor | None = None
 ) -> tuple[int, int]:
-    """Return top and left of the window of that size which holds the most edges.
+    """Return top and left of the window of that size with the most edges.
 
     Parameters
     ----------
     image : Tensor
-        (1, 1 or 3, H, W), uint8, uint16 or range [0, 1]. Clipped pixels do not count: blur there is no
-        convolution.
+        (1, 1 or 3, H, W), uint8, uint16 or range [0, 1]. Clipped pixels do not count, because there blur is
+        not a convolution.
     rows, columns : int
         Size of the window in pixels, at most that of the image.
     usable : Tensor, optional
         (1, 1, H, W) bool, True for the pixels whose edges count; by default all.
     """
     height, width = image.shape[2:]
-    # Sums over cells, then over windows of whole cells: nothing as large as the image is summed twice.
+    # Sums over cells, then over windows of whole cells: nothing of the size of the image is summed twice.
     cell = max(1, min(rows, columns) // 8)
     energies = []
     for strip in row_strips(height - height % cell, width, cell):
-        # The row above belongs to the differences down.
+        # The row above is needed for vertical differences.
         above = min(1, strip.start)
         part = network_input(image[..., strip.start - above : strip.stop, :])
         grey = part.mean(1, keepdim=True)

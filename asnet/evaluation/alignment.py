@@ -1,4 +1,4 @@
-"""Alignment of an estimate with its ground truth by each protocol: a blind estimate has any shift."""
+"""Alignment of an estimate with its ground truth by each protocol; blind estimates have any shift."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from asnet.errors import InputError
 
-# Of the alignment by fractions of a pixel: steps at most, the step in pixels that ends them, and by how many
-# pixels beyond its shift an image is mirrored.
+# Sub-pixel alignment: maximum number of steps, the step in pixels at which they end, and the pixels by which
+# an image is mirrored beyond its shift.
 _GAUSS_NEWTON_STEPS = 8
 _SMALLEST_STEP = 1e-3
 _MIRRORED = 16
@@ -67,7 +67,7 @@ def _signed(index: int, size: int) -> int:
 
 
 def _shift(image: Tensor, down: int, right: int) -> Tensor:
-    """Shift an image (C, H, W), zeros where nothing comes from."""
+    """Shift an image (C, H, W), filled with zeros."""
     shifted = torch.zeros_like(image)
     height, width = image.shape[1:]
     source = image[:, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
@@ -77,7 +77,7 @@ def _shift(image: Tensor, down: int, right: int) -> Tensor:
 
 
 def _keep_covered(image: Tensor, down: int, right: int) -> Tensor:
-    """Zero what an image shifted so would not cover."""
+    """Zero the pixels that an image with this shift does not cover."""
     height, width = image.shape[1:]
     kept = torch.zeros_like(image)
     rows = slice(max(0, down), height + min(0, down))
@@ -89,10 +89,10 @@ def _keep_covered(image: Tensor, down: int, right: int) -> Tensor:
 def least_shifted_error(
     estimate: Tensor, ground_truth: Tensor, *, border: int, largest_shift: int, steps_per_pixel: int
 ) -> float:
-    """Return the least sum of squared differences over sub-pixel shifts, as Levin et al. (2009) compare.
+    """Return the smallest sum of squared differences over sub-pixel shifts, as in Levin et al. (2009).
 
-    The ground truth loses a border on all sides; the estimate is shifted beneath it, bilinearly interpolated,
-    so that only pixels of the estimate itself are compared.
+    The ground truth is cropped on all sides and the estimate shifted under it with bilinear interpolation, so
+    that only pixels of the estimate are compared.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def least_shifted_error(
     largest_shift : int
         Largest shift along each axis, both ways, in pixels.
     steps_per_pixel : int
-        Shifts in a pixel.
+        Shifts per pixel.
 
     Raises
     ------
@@ -141,15 +141,15 @@ def _interpolated(image: Tensor, axis: int, begin: float, length: int) -> Tensor
 def sub_pixel_shift(estimate: Tensor, ground_truth: Tensor, *, largest: int) -> tuple[float, float]:
     """Return the shift (down, right) in pixels that brings an estimate onto its ground truth.
 
-    The start is the peak of the circular cross-correlation of the images' Laplacians, which weigh edges more
-    than brightness; Gauss-Newton steps on the squared differences then move it by fractions of a pixel.
+    The initial value is the peak of the circular cross-correlation of the images' Laplacians, which emphasise
+    edges; Gauss-Newton steps on the squared differences then refine it to fractions of a pixel.
 
     Parameters
     ----------
     estimate, ground_truth : Tensor
         (H, W), floating point.
     largest : int
-        Largest shift of the start along each axis, in pixels; the steps go at most one further.
+        Largest initial shift along each axis, in pixels; the steps add at most one.
 
     Raises
     ------
@@ -186,8 +186,8 @@ def sub_pixel_shift(estimate: Tensor, ground_truth: Tensor, *, largest: int) -> 
 def fourier_shift(image: Tensor, down: float, right: float) -> Tensor:
     """Shift images (..., H, W) by fractions of a pixel: a factor of unit modulus for each frequency.
 
-    The images are mirrored beyond their borders first, so that the opposite border does not come in; what
-    does is no image, within the shift rounded up from the border that it comes from.
+    The images are first mirrored beyond their borders, so that the opposite border does not wrap around.
+    Pixels within the rounded-up shift of the border that they enter from are invalid.
     """
     height, width = image.shape[-2:]
     pad = min(_MIRRORED + math.ceil(max(abs(down), abs(right))), height - 1, width - 1)
@@ -211,7 +211,7 @@ def _laplacian(image: Tensor) -> Tensor:
 def least_error_position(estimate: Tensor, part: Tensor) -> tuple[int, int]:
     """Return the whole-pixel position (row, column) at which a part differs least from an estimate.
 
-    Least is the sum of squared differences, over all positions at which the part lies inside.
+    The criterion is the sum of squared differences, over all positions at which the part is inside.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def least_error_position(estimate: Tensor, part: Tensor) -> tuple[int, int]:
             f"{width}x{height}"
         )
     rows, columns = height - part_height + 1, width - part_width + 1
-    # sum (e - t)^2 = sum e^2 - 2 sum e t + sum t^2; at valid positions nothing wraps around.
+    # sum (e - t)^2 = sum e^2 - 2 sum e t + sum t^2; nothing wraps around at valid positions.
     spectrum = torch.fft.rfft2(estimate) * torch.fft.rfft2(part, s=(height, width)).conj()
     correlation = torch.fft.irfft2(spectrum, s=(height, width))[:rows, :columns]
     sums = functional.pad(estimate.square().cumsum(0).cumsum(1), (1, 0, 1, 0))

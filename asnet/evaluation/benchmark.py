@@ -20,16 +20,16 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Case:
-    """One blurred image of a benchmark and what its result is compared with.
+    """One blurred image of a benchmark and its ground truth.
 
     Parameters
     ----------
     name : str
-        File name of the blurred image without suffix; results of other methods carry it too.
+        File name of the blurred image without suffix; results of other methods have the same name.
     blurred : Path
         The blurred image.
     ground_truth : tuple of Path
-        The sharp image, or all that count.
+        The sharp image, or several.
     kernel : Path, optional
         The true blur kernel.
     """
@@ -47,27 +47,27 @@ class Case:
 
 @dataclass(frozen=True)
 class Measure:
-    """One column: key in CSV and JSON, heading in Markdown, digits after the point there."""
+    """One column: key in CSV and JSON, heading and digits after the point in Markdown."""
 
     key: str
     heading: str
     digits: int
 
     def text(self, value: float) -> str:
-        """Return a value as the Markdown tables show it."""
+        """Format a value for the Markdown tables."""
         return f"{value:.{self.digits}f}"
 
 
 @dataclass(frozen=True)
 class Published:
-    """Rows of a table of the paper whose protocol and columns are those of a benchmark's summary.
+    """Rows of a table of the paper with the protocol and columns of a benchmark's summary.
 
     Parameters
     ----------
     source : str
-        Where the rows come from.
+        Source of the rows.
     rows : sequence of tuple of str
-        Method, then its figures as they are printed there, in the order of the summary.
+        Method, then its figures as printed, in the order of the summary.
     """
 
     source: str
@@ -83,7 +83,7 @@ class Benchmark(ABC):
     title: ClassVar[str]
     #: The protocol in sentences, for the head of its tables.
     protocol: ClassVar[str]
-    #: What is measured for each image, and of all of them.
+    #: Measures of each image, and of the whole data set.
     measures: ClassVar[tuple[Measure, ...]]
     summary: ClassVar[tuple[Measure, ...]]
     #: Whether images are (1, H, W) instead of (3, H, W).
@@ -92,7 +92,7 @@ class Benchmark(ABC):
 
     @abstractmethod
     def cases(self, folder: Path, inventory: Inventory) -> list[Case]:
-        """Return the cases of a data set's folder in order; the inventory learns what is missing."""
+        """Return the cases of a data set's folder in order; missing files are noted in the inventory."""
 
     @abstractmethod
     def score(
@@ -103,14 +103,14 @@ class Benchmark(ABC):
         Parameters
         ----------
         case : Case
-            What it is the result of.
+            The case of the result.
         result : Tensor
             (C, H, W), range [0, 1].
         reference : Tensor, optional
-            The result of the same non-blind method given the true blur kernel, for benchmarks that compare
+            The result of the same non-blind method with the true blur kernel, for benchmarks that compare
             with it.
         proceed : callable
-            Called now and then; raises when the evaluation is to end.
+            Called regularly; raises to end the evaluation.
 
         Returns
         -------

@@ -41,7 +41,7 @@ class ErrorRatioBenchmark(Benchmark):
 
     @abstractmethod
     def least_error(self, estimate: Tensor, ground_truth: Tensor) -> tuple[float, int]:
-        """Return the least sum of squared differences over the shifts allowed, and of how many pixels.
+        """Return the smallest sum of squared differences over the allowed shifts, and the number of pixels.
 
         Parameters
         ----------
@@ -50,10 +50,10 @@ class ErrorRatioBenchmark(Benchmark):
         """
 
     def true_kernel(self, case: Case) -> Tensor:
-        """Return the blur kernel (K, K) that a case was blurred with, the right way round.
+        """Return the blur kernel (K, K) of a case in the orientation for convolution.
 
-        The files hold some kernels as they are to be convolved with and some rotated by 180 degrees; the
-        images tell which.
+        Some files contain kernels for convolution and some contain them rotated by 180 degrees; the images
+        decide which.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class ErrorRatioBenchmark(Benchmark):
 def rotated_to_match(kernel: Tensor, sharp: Tensor, blurred: Tensor) -> Tensor:
     """Return a blur kernel as it is or rotated by 180 degrees, whichever explains the blurred image.
 
-    Decided by the similarity to the least-squares kernel of the two images, which is blind to a shift.
+    Decided by the shift-invariant similarity to the least-squares kernel between the two images.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def rotated_to_match(kernel: Tensor, sharp: Tensor, blurred: Tensor) -> Tensor:
         (H, W), of the same size, each at least twice K.
     """
     height, width = sharp.shape
-    # Faded at the edges, beyond which the convolution is not circular.
+    # Faded at the edges, because the convolution is not circular.
     window = torch.hann_window(height, periodic=False, dtype=torch.float64)[:, None]
     window = window * torch.hann_window(width, periodic=False, dtype=torch.float64)
     before, after = (
@@ -123,7 +123,7 @@ def rotated_to_match(kernel: Tensor, sharp: Tensor, blurred: Tensor) -> Tensor:
 
 
 def centre_of(image: Tensor, height: int, width: int) -> Tensor:
-    """Return the middle (height, width) of an image (H, W) that is not smaller."""
+    """Crop the centre (height, width) of an image (H, W)."""
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 

@@ -1,4 +1,4 @@
-"""Runs an evaluation: several images at a time, each kept as soon as it is done."""
+"""Runs an evaluation: several images at a time, each saved as soon as it is done."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from asnet.evaluation.benchmark import Benchmark, Case
 from asnet.evaluation.records import Record, RunFolder
 from asnet.imaging import picture_from_tensor, tensor_from_picture, write_picture
 
-#: Bytes that one image at a time takes: in any case, for each of its pixels, and at most, because large
-#: images are deblurred in tiles. `official()` needs about as much, the other configurations less.
+#: Memory of an image in process: fixed bytes, bytes per pixel, and the maximum, because large images are
+#: deblurred in tiles. `official()` needs about this much, the other configurations less.
 _BASE_MEMORY = 2**29
 _PIXEL_MEMORY = 4096
 _LARGEST_MEMORY = 3 * 2**30
 
-#: Share of the memory that is free which images may take together.
+#: Share of the free memory that images may take together.
 _MEMORY_SHARE = 0.7
 
-#: Bits of a channel in which grey results are kept; colour has 8, as the benchmarks' own scripts take it.
+#: Bits per channel of saved grey results; colour has 8, as the benchmarks' own scripts expect.
 _GREY_BITS = 16
 
 
 @dataclass(frozen=True)
 class Result:
-    """An image to score, (C, H, W), range [0, 1], and the scale at which it was deblurred, if it was."""
+    """An image to score, (C, H, W), range [0, 1], and the scale of the deblurring, if any."""
 
     image: Tensor
     scale: int | None = None
 
 
-#: Gives the result of a case.
+#: Returns the result of a case.
 Source = Callable[[Case], Result]
 
 
@@ -51,13 +51,13 @@ class Deblurring:
     Parameters
     ----------
     deblurrer : Deblurrer
-        What is evaluated. It may be shared by several threads.
+        The evaluated networks. It may be shared by several threads.
     benchmark : Benchmark
         Reads the images.
     scale : int or "auto"
         See `Deblurrer.deblur`.
     kernel : callable, optional
-        Gives the blur kernel (K, K) to remove for a case; estimated by default.
+        Returns the blur kernel (K, K) to remove for a case; estimated by default.
     folder : Path, optional
         Results are written there as <name>.png.
     """
@@ -76,13 +76,13 @@ class Deblurring:
         self._scale = scale
         self._kernel = kernel
         self._folder = folder
-        # A graphics card holds one image at a time; its threads take turns.
+        # A GPU processes one image at a time; threads take turns.
         self._turn = nullcontext() if deblurrer.device.type == "cpu" else Lock()
 
     def __call__(self, case: Case) -> Result:
         """Deblur one image.
 
-        The result is scored as its file holds it, so that `--results` of the saved images gives the same.
+        The result is quantised like its file, so that `--results` of the saved images gives the same scores.
         """
         blurred = self._benchmark.read(case.blurred)
         kernel = None if self._kernel is None else self._kernel(case)
@@ -129,7 +129,7 @@ def evaluate(
 ) -> Generator[tuple[str, AsnetError | None], None, None]:
     """Score the cases and keep a record of each.
 
-    Every image is computed by one thread, so that the scores do not depend on how many are at a time.
+    Every image is computed by one thread, so that scores do not depend on `jobs`.
 
     Parameters
     ----------
@@ -138,17 +138,17 @@ def evaluate(
     cases : sequence of Case
         Cases to evaluate.
     results, references : callable
-        Give the result of a case and, for benchmarks with error ratios, its result with the true kernel.
+        Return the result of a case and, for benchmarks with error ratios, its result with the true kernel.
     run : RunFolder
-        Where records are kept.
+        Folder of the records.
     jobs : int
         Images at a time.
 
     Yields
     ------
     tuple
-        Name of a case that is done, in any order, and what went wrong with it, if anything did. Closing the
-        generator ends the images that are under way, which leave no record.
+        Name of a finished case, in any order, and its error, if any. Closing the generator stops the running
+        images, which leave no record.
     """
     stopping = Event()
 
@@ -207,7 +207,7 @@ def default_jobs(largest_pixels: int) -> int:
 
 
 def _free_memory() -> int:
-    """Bytes that are free or can be freed; those of the machine where it does not tell."""
+    """Bytes that are free or can be freed; if unknown, all memory of the machine."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])

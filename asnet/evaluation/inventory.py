@@ -14,15 +14,15 @@ from asnet.imaging.decoding import read_size
 #: Data sets are lossless.
 DATA_SUFFIXES = (".png",)
 
-#: What results of other methods may be saved as.
+#: Formats of other methods' results.
 RESULT_SUFFIXES = tuple(PHOTOGRAPH_SUFFIXES)
 
-#: Blur kernels are pictures or arrays.
+#: Blur kernels are images or arrays.
 KERNEL_FILE_SUFFIXES = (".npy", *RESULT_SUFFIXES)
 
 
 class Inventory:
-    """Collects the files that are needed; `check` names all that are not there as they must be at once."""
+    """Collects the required files; `check` reports all missing and wrong ones at once."""
 
     def __init__(self) -> None:
         self._files: dict[Path, dict[str, list[Path]]] = {}
@@ -41,7 +41,7 @@ class Inventory:
     def find_like(self, folder: Path, name: str, pattern: str, suffixes: Sequence[str]) -> Path:
         """Return the file of a folder whose name without suffix matches a regular expression entirely.
 
-        `name` is what a message calls it when it is missing.
+        `name` is its name in messages when it is missing.
         """
         alike = [
             path
@@ -60,7 +60,7 @@ class Inventory:
         )
 
     def expect_size(self, path: Path, like: Path, *, smaller_by: Sequence[int] = (0,)) -> None:
-        """Note a picture whose width and height are not those of another, less one of the allowed numbers."""
+        """Note a picture whose width and height are not those of another minus one of the allowed numbers."""
         size, expected = self._size(path), self._size(like)
         if size is None or expected is None:
             return
@@ -80,19 +80,19 @@ class Inventory:
         Parameters
         ----------
         what : str
-            What the files belong to, as the message names it.
+            Name of the data set in messages.
 
         Returns
         -------
         list of str
-            What reading the pictures loses of their files, one sentence for each that loses anything.
+            Notes on what is lost in reading the pictures, one sentence for each picture with losses.
 
         Raises
         ------
         InputError
-            If a file is missing, there in several formats, no picture, or of another size than it must have.
+            If a file is missing, exists in several formats, is not an image, or has the wrong size.
         """
-        # The sizes of pictures that nothing is compared with tell whether they are pictures.
+        # Reading the sizes of all other files checks that they are images.
         for path in self._used:
             if path.suffix.lower() in RESULT_SUFFIXES:
                 self._size(path)
@@ -132,7 +132,7 @@ class Inventory:
             except OSError as error:
                 raise ImageFileError(f"cannot read the folder {folder}: {error.strerror}") from None
             for entry in entries:
-                # Beside "name.png" some systems keep "._name.png", which is no picture.
+                # Some systems create "._name.png" next to "name.png", which is not an image.
                 if entry.name.startswith(".") or not entry.is_file():
                     continue
                 listing.setdefault(entry.stem, []).append(entry)

@@ -25,14 +25,14 @@ from asnet.evaluation.multiscale_ssim import multiscale_ssim
 IMAGES = range(1, 5)
 TRAJECTORIES = range(1, 13)
 
-#: Trajectories whose blur is larger than what most methods were made for; a second mean leaves them out.
+#: Trajectories whose blur is larger than most methods support; a second mean omits them.
 LARGE_TRAJECTORIES = (8, 9, 10)
 
 _FRAMES = 199
 _OTHER_FRAMES = {(2, 11): 200} | dict.fromkeys([(1, 10), (1, 12), (2, 10), (3, 7), (3, 12), (4, 12)], 198)
 
-#: (image, trajectory, frame) that the script does not compare with, and one that copies of the data set may
-#: not have: of this trajectory the script knows 198 frames.
+#: (image, trajectory, frame) that the script ignores, and one that copies of the data set may lack: the
+#: script uses 198 frames of this trajectory.
 _LEFT_OUT = (1, 3, 30)
 _OPTIONAL = (1, 3, 199)
 

@@ -1,4 +1,4 @@
-"""Measures of restored images and of estimated blur kernels; batched, on any torch device."""
+"""Metrics of restored images and of estimated blur kernels; batched, on any torch device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asnet.networks.kernel_rounds import grown
 _SSIM_WINDOW = 11
 _SSIM_DEVIATION = 1.5
 
-# Difference of neighbouring pixels below which a place is flat, and from which on it is a strong edge.
+# Difference of neighbouring pixels below which a place is flat, and from which it is a strong edge.
 _FLAT_STEP = 0.02
 _STRONG_STEP = 0.15
 
@@ -87,8 +87,8 @@ def ssim(estimate: Tensor, ground_truth: Tensor, *, data_range: float = 1.0) -> 
 def ring_error(estimate: Tensor, ground_truth: Tensor, *, distance: int = 24) -> Tensor:
     """Return the root-mean-square error where the ground truth is flat, near its strong edges.
 
-    There deconvolution leaves rings, and an eye finds them, which an error over the whole image hides. Flat
-    is where the luminance of neighbouring pixels differs by less than 0.02 throughout 5x5 pixels; a strong
+    There, deconvolution leaves visible rings that hardly affect the error over the whole image. An area is
+    flat where the luminance of neighbouring pixels differs by less than 0.02 throughout 5x5 pixels; a strong
     edge is a difference of 0.15 or more.
 
     Parameters
@@ -96,12 +96,12 @@ def ring_error(estimate: Tensor, ground_truth: Tensor, *, distance: int = 24) ->
     estimate, ground_truth
         (N, C, H, W) in [0, 1], of the same shape.
     distance
-        How near in pixels, along each axis.
+        Largest distance from an edge in pixels, along each axis.
 
     Returns
     -------
     Tensor
-        (N,), in the unit of the images; NaN for an image without such a place.
+        (N,), in the unit of the images; NaN for an image without such pixels.
 
     Raises
     ------
@@ -123,8 +123,8 @@ def ring_error(estimate: Tensor, ground_truth: Tensor, *, distance: int = 24) ->
 def kernel_similarity(a: Tensor, b: Tensor) -> Tensor:
     """Return the maximum over all shifts of the normalised cross-correlation (Hu and Yang 2012).
 
-    ``max_s sum_x a(x) b(x + s) / (|a| |b|)``, zeros outside the kernels: blind to a shift, which deblurring
-    cannot know, and to scale, but not to a flip.
+    ``max_s sum_x a(x) b(x + s) / (|a| |b|)``, zeros outside the kernels. It is invariant to a shift, which
+    deblurring cannot determine, and to scale, but not to a flip.
 
     Parameters
     ----------
@@ -152,8 +152,8 @@ def kernel_similarity(a: Tensor, b: Tensor) -> Tensor:
 def self_symmetry(kernel: Tensor) -> Tensor:
     """Return the `kernel_similarity` of each blur kernel (N, K, K) with its flip by 180 degrees, (N,).
 
-    Estimates near 1 for kernels that are not symmetric themselves tell that an estimator averages over the
-    flip, which autocorrelations cannot resolve.
+    Values near 1 for estimates of asymmetric kernels show that an estimator averages over the flip, which
+    autocorrelations cannot resolve.
     """
     return kernel_similarity(kernel, kernel.flip(-2, -1))
 

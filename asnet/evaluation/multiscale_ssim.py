@@ -1,7 +1,7 @@
 """The multi-scale SSIM of the Köhler benchmark's script; not the MS-SSIM of the metric libraries.
 
-It differs from theirs in the low-pass filter between the scales, in its symmetric border, in taking contrast
-and structure apart before their means, and in its exponents.
+It differs from theirs in the low-pass filter between the scales, the symmetric border, the separate means of
+contrast and structure, and the exponents.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WINDOW_DEVIATION = 1.5
 #: Exponents of the contrast and the structure term at each scale, finest first.
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
-#: Exponent of the luminance term, which counts at the coarsest scale alone.
+#: Exponent of the luminance term, which counts only at the coarsest scale.
 LUMINANCE_EXPONENT = 0.1333
 
 #: Rows that are filtered at a time.
@@ -28,7 +28,7 @@ _DATA_RANGE = 255.0
 _LUMINANCE_FLOOR = (0.01 * _DATA_RANGE) ** 2
 _CONTRAST_FLOOR = (0.03 * _DATA_RANGE) ** 2
 
-#: First half and middle of the nine taps of the low-pass filter, as the script has them.
+#: First half and middle of the nine taps of the script's low-pass filter.
 _LOW_PASS = (
     0.037828455507260,
     -0.023849465019560,
@@ -89,7 +89,7 @@ def _terms(pair: Tensor) -> tuple[float, float, float]:
     taps = (window / window.sum()).tolist()
     rows, columns = (length - WINDOW + 1 for length in pair.shape[1:])
     sums = torch.zeros(3, dtype=pair.dtype)
-    # In strips, whose moments stay in the cache.
+    # In strips, so that the moments stay in the cache.
     for top in range(0, rows, _STRIP):
         strip = pair[:, top : min(top + _STRIP, rows) + WINDOW - 1]
         sums += _sums_of_terms(strip, taps)
@@ -102,7 +102,7 @@ def _sums_of_terms(pair: Tensor, taps: list[float]) -> Tensor:
     x, y = pair
     moments = _filter(torch.stack((x, y, x * x, y * y, x * y)), taps)
     mean_x, mean_y, square_x, square_y, product = moments
-    # Rounding takes the variance of constant windows below zero.
+    # Rounding can make the variance of constant windows negative.
     variance_x = (square_x - mean_x.square()).clamp_(min=0)
     variance_y = (square_y - mean_y.square()).clamp_(min=0)
     covariance = product - mean_x * mean_y

@@ -1,4 +1,4 @@
-"""Any photographs of which a blurred and a sharp version exist: PSNR and SSIM on RGB, aligned and not."""
+"""Pairs of blurred and sharp photographs: PSNR and SSIM on RGB, with and without alignment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of one evaluation: what it evaluates, and a record of every image that is done."""
+"""The folder of one evaluation: its settings, and a record of every finished image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from asnet.errors import InputError
 from asnet.imaging import write_atomically
 
-#: What identifies the run, and the folder of records.
+#: The file that identifies the run, and the folder of records.
 RUN = "run.json"
 RECORDS = "records"
 
@@ -34,14 +34,14 @@ class Record:
 
 
 class RunFolder:
-    """Opens a folder for an evaluation, new or to be continued.
+    """Opens the folder of a new or an interrupted evaluation.
 
     Parameters
     ----------
     folder : Path
-        It is made if it does not exist.
+        Created if it does not exist.
     identity : mapping
-        Everything that all scores depend on, fit for JSON. A folder holds scores of one identity alone.
+        Everything that all scores depend on, as JSON values. A folder has scores of only one identity.
     files : mapping of str to str
         Fingerprint of the files that each image's scores depend on.
     measures : collection of str

@@ -32,13 +32,13 @@ def write_tables(
     folder : Path
         Exists.
     benchmark : Benchmark
-        Whose measures the records hold.
+        The benchmark of the records.
     method : str
-        What the tables call what was evaluated.
+        Name of the evaluated method in the tables.
     records : mapping of str to Record
         One for each image of the benchmark, in order.
     identity : mapping
-        What the scores depend on.
+        Settings that the scores depend on.
     notes : sequence of str
         Further sentences for the head of the Markdown table.
 

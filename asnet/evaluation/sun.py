@@ -14,7 +14,7 @@ from asnet.evaluation.inventory import Inventory
 IMAGES = range(1, 81)
 KERNELS = range(1, 9)
 
-#: Pixels by which the ground truth is smaller than the blurred image along each axis, half of them a side.
+#: Pixels by which the ground truth is smaller than the blurred image along each axis, half on each side.
 CROP = 100
 
 

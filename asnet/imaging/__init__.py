@@ -1,6 +1,5 @@
 """Image files in and out: photographs with everything they carry, blur kernels, comparison pictures."""
 
-from asnet.imaging.decoding import MOST_PIXELS
 from asnet.imaging.formats import (
     OTHER_SUFFIXES,
     PHOTOGRAPH_SUFFIXES,
@@ -27,6 +26,7 @@ from asnet.imaging.photographs import (
     read_photograph,
     write_photograph,
 )
+from asnet.imaging.pillow_decoding import MOST_PIXELS
 from asnet.imaging.pixels import (
     array_from_tensor,
     check_range,

@@ -1,4 +1,4 @@
-"""The parts that JPEG and PNG files are made of, without the pixels: JPEG's segments, PNG's chunks."""
+"""Structure of JPEG and PNG files without the pixels: JPEG's segments, PNG's chunks."""
 
 import struct
 import zlib
@@ -9,24 +9,24 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 JPEG_START = b"\xff\xd8"
 JPEG_END = b"\xff\xd9"
-#: Most bytes that a segment of JPEG can hold beside its own length.
+#: Most bytes in a segment of JPEG, not counting its length.
 LARGEST_SEGMENT = 65533
 
 _START_OF_SCAN = 0xDA
 
-#: What copies and transmissions leave behind a file's end.
+#: Fill bytes that copies and transmissions append to a file.
 _FILL_BYTES = b"\0\xff\r\n"
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment of a JPEG file: the second byte of its marker, and what follows its length."""
+    """A segment of a JPEG file: the second byte of its marker, and the bytes after its length."""
 
     marker: int
     data: bytes
 
     def to_bytes(self) -> bytes:
-        """Return the segment as it stands in a file."""
+        """Return the segment's bytes in a file."""
         return struct.pack(">BBH", 0xFF, self.marker, len(self.data) + 2) + self.data
 
 
@@ -38,7 +38,7 @@ class Chunk:
     data: bytes
 
     def to_bytes(self) -> bytes:
-        """Return the chunk as it stands in a file."""
+        """Return the chunk's bytes in a file."""
         checksum = zlib.crc32(self.name + self.data)
         return struct.pack(">I", len(self.data)) + self.name + self.data + struct.pack(">I", checksum)
 
@@ -55,7 +55,7 @@ def split_jpeg(data: bytes) -> tuple[list[Segment], bytes] | None:
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
         if marker == 0xFF:
-            # Fill bytes may stand before a marker.
+            # Fill bytes may precede a marker.
             place += 1
             continue
         if marker == _START_OF_SCAN:
@@ -69,7 +69,7 @@ def split_jpeg(data: bytes) -> tuple[list[Segment], bytes] | None:
 
 
 def behind_jpeg(scan: bytes) -> bytes:
-    """Return what stands behind the end of a JPEG picture, fill bytes left out; `scan` is of `split_jpeg`."""
+    """Return the bytes after the end of a JPEG picture without fill bytes; `scan` is from `split_jpeg`."""
     place = scan.find(JPEG_END)
     return b"" if place < 0 else scan[place + len(JPEG_END) :].strip(_FILL_BYTES)
 
@@ -80,7 +80,7 @@ def joined_jpeg(segments: Iterable[Segment], scan: bytes) -> bytes:
 
 
 def with_segments(data: bytes, added: Sequence[Segment]) -> bytes:
-    """Return a JPEG file with further segments behind those of its header (JFIF)."""
+    """Return a JPEG file with further segments after those of its header (JFIF)."""
     if not added:
         return data
     place = 2
@@ -90,14 +90,14 @@ def with_segments(data: bytes, added: Sequence[Segment]) -> bytes:
 
 
 def split_png(data: bytes) -> tuple[list[Chunk], bool, bytes]:
-    """Return the chunks of a PNG file up to its end, or to where it is cut off.
+    """Return the chunks of a PNG file up to its end, or to where it is truncated.
 
     Optional chunks whose checksum is wrong are left out. Critical ones are not checked here: decoders do.
 
     Returns
     -------
     list of Chunk, bool, bytes
-        And whether an optional chunk was left out, and what stands behind the end, fill bytes left out.
+        And whether an optional chunk was left out, and the bytes after the end without fill bytes.
     """
     chunks: list[Chunk] = []
     damaged, behind = False, b""
@@ -127,6 +127,6 @@ def joined_png(chunks: Iterable[Chunk]) -> bytes:
 
 
 def with_chunks(data: bytes, added: Sequence[Chunk]) -> bytes:
-    """Return a PNG file with further chunks behind its header, where every optional chunk may stand."""
+    """Return a PNG file with further chunks after its header, where every optional chunk is allowed."""
     place = len(PNG_SIGNATURE) + 25
     return data[:place] + b"".join(chunk.to_bytes() for chunk in added) + data[place:]

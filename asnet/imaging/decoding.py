@@ -1,41 +1,25 @@
-"""Image files decoded: which format it is, who decodes it, and one sentence for whatever goes wrong."""
+"""Decoding of image files: recognises the format, decodes it, and reports errors in one sentence."""
 
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
 from typing import BinaryIO
 
 import numpy
-from PIL import Image, UnidentifiedImageError, features
+from PIL import UnidentifiedImageError, features
 
 from asnet.errors import AsnetError, ImageFileError
-from asnet.imaging.containers import (
-    JPEG_END,
-    JPEG_START,
-    PNG_SIGNATURE,
-    Chunk,
-    Segment,
-    behind_jpeg,
-    joined_jpeg,
-    joined_png,
-    split_jpeg,
-    split_png,
-)
+from asnet.imaging.containers import JPEG_START, PNG_SIGNATURE, Chunk, joined_png, split_png
 from asnet.imaging.exif import ORIENTATION, read_exif
 from asnet.imaging.formats import RAW_SUFFIXES
-from asnet.imaging.metadata import (
-    Metadata,
-    info_metadata,
-    jpeg_metadata,
-    png_metadata,
-    tiff_metadata,
-)
-from asnet.imaging.samples import Samples, samples_of_picture, upright_samples, with_full_range
+from asnet.imaging.jpeg_decoding import read_jpeg
+from asnet.imaging.metadata import Metadata
+from asnet.imaging.metadata_formats import info_metadata, png_metadata, tiff_metadata
+from asnet.imaging.pillow_decoding import MOST_PIXELS, check_size, decode_picture, open_picture
+from asnet.imaging.samples import Samples, samples_of_picture, upright_samples
 from asnet.imaging.tiff_files import (
     count_pictures,
     further_channels,
@@ -47,15 +31,12 @@ from asnet.imaging.tiff_files import (
     read_by_tifffile,
 )
 
-#: Pixels of the largest image that is decoded unless more are allowed: what Pillow takes for an attack.
-MOST_PIXELS = 2 * 89_478_485
-
 _FORMATS = "JPEG, PNG, TIFF, WebP, HEIC or AVIF"
-_SEVERAL = "holds several pictures, only the first is taken"
-_EIGHT_BITS = "has more than 8 bits a channel, of which only the upper 8 can be read"
+_SEVERAL = "holds several pictures; only the first is used"
+_EIGHT_BITS = "has more than 8 bits a channel, only the upper 8 of which can be read"
 
 _RAW_ADVICE = (
-    "is a camera's raw file, which asnet does not read: develop it with a raw converter and give the 16-bit "
+    "is a camera raw file, which asnet does not read: develop it with a raw converter and use the 16-bit "
     "TIFF or PNG"
 )
 
@@ -64,30 +45,20 @@ _RAW_STARTS = (b"II*\0\x10\0\0\0CR", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJI
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
-#: Markers of JPEG's segments that tell size and depth, and which of them is that of lossless files.
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_LOSSLESS = 0xC3
-
-#: Samples of a pixel by PNG's colour types, and what its compression gains at most, with some room.
+#: Samples of a pixel by PNG's colour type, and an upper limit of its compression ratio.
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _LARGEST_RATIO = 1100
 
-#: So few zeros at the end of a JPEG scan may belong to its codes.
-_FEW = 4
-
-#: Paddings that stand in for what may be missing of a JPEG scan: another picture shows that it is missing.
-_PADDINGS = (b"", b"\x55" * 1024, b"\xaa" * 1024)
-
 
 def read_samples(source: Path | BinaryIO, name: str, *, max_pixels: int = MOST_PIXELS) -> Samples:
-    """Decode the first picture of a file, upright, with what the file carries besides.
+    """Decode the first picture of a file, upright, with the file's metadata.
 
     Parameters
     ----------
     source : Path or binary file
-        The file; an open one can be read at any place.
+        The file; an open one must be seekable.
     name : str
-        What messages call it.
+        Its name in messages.
     max_pixels : int
         Larger pictures are refused.
 
@@ -111,7 +82,7 @@ def read_samples(source: Path | BinaryIO, name: str, *, max_pixels: int = MOST_P
 
 
 def read_size(path: Path) -> tuple[int, int, tuple[str, ...]]:
-    """Return width and height of a file's first picture, upright, and what is lost of it, without decoding.
+    """Return width and height of a file's first picture, upright, and notes on losses, without decoding.
 
     Raises
     ------
@@ -129,12 +100,12 @@ def read_size(path: Path) -> tuple[int, int, tuple[str, ...]]:
                 exif = read_exif(file)
                 sides = () if exif is None else (exif.number(256), exif.number(257))
                 if exif is None or None in sides:
-                    raise ImageFileError(f"{name} is truncated or damaged: it does not say how large it is")
+                    raise ImageFileError(f"{name} is truncated or damaged: its header gives no size")
                 width, height = exif.number(256) or 0, exif.number(257) or 0
                 orientation, several = exif.number(ORIENTATION), count_pictures(file) > 1
             elif start.startswith((JPEG_START, PNG_SIGNATURE)) or start[8:12] == b"WEBP":
                 file.seek(0)
-                picture = _opened(file, ["JPEG", "PNG", "WEBP"])
+                picture = open_picture(file, ["JPEG", "PNG", "WEBP"])
                 width, height = picture.size
                 # MPO is a JPEG followed by further pictures; a PNG would be decoded to find its EXIF.
                 several = picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1
@@ -148,7 +119,7 @@ def read_size(path: Path) -> tuple[int, int, tuple[str, ...]]:
 
 @contextmanager
 def reading_errors(name: str) -> Iterator[None]:
-    """Turn whatever decoders raise into an `ImageFileError` of one sentence; too little memory passes."""
+    """Convert whatever decoders raise to an `ImageFileError` of one sentence, except for lack of memory."""
     try:
         yield
     except (AsnetError, MemoryError):
@@ -156,14 +127,14 @@ def reading_errors(name: str) -> Iterator[None]:
     except FileNotFoundError:
         raise ImageFileError(f"there is no file {name}") from None
     except UnidentifiedImageError:
-        raise ImageFileError(f"{name} is truncated or damaged: its header makes no sense") from None
+        raise ImageFileError(f"{name} is truncated or damaged: its header is invalid") from None
     except OSError as error:
         if error.errno is not None:
             raise ImageFileError(f"cannot read {name}: {error.strerror}") from None
-        # Decoders' own words ("cannot load this image") tell nothing.
+        # Decoders' own messages ("cannot load this image") do not help.
         raise ImageFileError(f"{name} is truncated or damaged: its pixels cannot be decoded") from None
     except Exception as error:
-        # Decoders of damaged files raise TypeError, AttributeError, KeyError and what else comes.
+        # Decoders of damaged files raise TypeError, AttributeError, KeyError and others.
         raise ImageFileError(f"{name} is truncated or damaged: {_reason(error)}") from None
 
 
@@ -179,7 +150,7 @@ def _read(file: BinaryIO, name: str, suffix: str, max_pixels: int) -> Samples:
     if suffix in RAW_SUFFIXES or start.startswith(_RAW_STARTS) or start[4:12] == b"ftypcrx ":
         raise ImageFileError(f"{name} {_RAW_ADVICE}")
     if start.startswith(b"\xff\xd8\xff"):
-        return _read_jpeg(_whole(file), name, max_pixels)
+        return read_jpeg(_whole(file), name, max_pixels)
     if start.startswith(PNG_SIGNATURE):
         return _read_png(_whole(file), name, max_pixels)
     if start.startswith(_TIFF_STARTS):
@@ -200,75 +171,10 @@ def _whole(file: BinaryIO) -> bytes:
     return file.read()
 
 
-def _read_jpeg(data: bytes, name: str, max_pixels: int) -> Samples:
-    parts = split_jpeg(data)
-    if parts is None:
-        raise ImageFileError(f"{name} is truncated or damaged: it has no scan")
-    segments, scan = parts
-    # Pillow gets what the pixels need; the rest is parsed elsewhere.
-    needed = [
-        segment
-        for segment in segments
-        if segment.marker not in (0xE1, 0xED, 0xFE) and not segment.data.startswith(b"MPF\0")
-    ]
-    plain = joined_jpeg(needed, scan)
-    found = jpeg_metadata(segments, behind_jpeg(scan))
-    frame = next((segment for segment in segments if segment.marker in _FRAMES), None)
-    if frame is not None and len(frame.data) >= 5 and (frame.data[0] != 8 or frame.marker == _LOSSLESS):
-        return _read_deep_jpeg(plain, frame, found, name, max_pixels)
-    if JPEG_END in scan:
-        picture = _decoded(BytesIO(plain), name, "JPEG", max_pixels)
-    else:
-        # What an interrupted copy did not write may be zeros, which are as good codes as any.
-        written = plain.rstrip(b"\0")
-        whole = _without_end(written, name, max_pixels)
-        if whole is None and len(plain) - len(written) < _FEW:
-            whole = _without_end(plain, name, max_pixels)
-        if whole is None:
-            raise ImageFileError(f"{name} is truncated or damaged: its last part is missing")
-        picture = whole
-    metadata = replace(found, icc_profile=picture.info.get("icc_profile") or None)
-    return samples_of_picture(picture, metadata, "JPEG")
-
-
-def _read_deep_jpeg(data: bytes, frame: Segment, metadata: Metadata, name: str, max_pixels: int) -> Samples:
-    """JPEG of 12 bits, and lossless JPEG of up to 16, which scanners and medical devices write."""
-    import imagecodecs
-
-    bits, height, width = struct.unpack_from(">BHH", frame.data)
-    _check_size(width, height, name, max_pixels)
-    if JPEG_END not in data:
-        raise ImageFileError(f"{name} is truncated or damaged: its last part is missing")
-    values = imagecodecs.jpeg_decode(data)
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[..., 0]
-    if values.shape[:2] != (height, width) or (values.ndim == 3 and values.shape[2] != 3):
-        kind = "lossless JPEG" if frame.marker == _LOSSLESS else f"JPEG of {bits} bits a channel"
-        raise ImageFileError(f"{name} is {kind} and neither grey nor RGB, which asnet does not read")
-    if bits < 8 * values.dtype.itemsize:
-        values = with_full_range(values, bits)
-    return Samples(values, None, metadata, "JPEG")
-
-
-def _without_end(data: bytes, name: str, max_pixels: int) -> Image.Image | None:
-    """Return the picture of a JPEG file that lacks nothing but its end marker; else None."""
-    pictures = []
-    for padding in _PADDINGS:
-        try:
-            pictures.append(
-                _decoded(BytesIO(data.rstrip(b"\xff") + padding + JPEG_END), name, "JPEG", max_pixels)
-            )
-        except OSError:
-            return None
-    first = numpy.asarray(pictures[0])
-    same = all(numpy.array_equal(first, numpy.asarray(picture)) for picture in pictures[1:])
-    return pictures[0] if same else None
-
-
 def _read_png(data: bytes, name: str, max_pixels: int) -> Samples:
     chunks, damaged, behind = split_png(data)
     if chunks and chunks[0].name == b"CgBI":
-        raise ImageFileError(f"{name} is PNG as Apple's tools pack it into apps, which asnet does not read")
+        raise ImageFileError(f"{name} is a PNG in Apple's format for apps, which asnet does not read")
     if not chunks or chunks[0].name != b"IHDR" or len(chunks[0].data) != 13:
         raise ImageFileError(f"{name} is truncated or damaged: it has no header")
     metadata = png_metadata(chunks, damaged, behind)
@@ -278,12 +184,12 @@ def _read_png(data: bytes, name: str, max_pixels: int) -> Samples:
     plain = joined_png(needed)
     header = chunks[0].data
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
-    _check_size(width, height, name, max_pixels)
+    check_size(width, height, name, max_pixels)
     compressed = sum(len(chunk.data) for chunk in needed if chunk.name == b"IDAT")
     if compressed * _LARGEST_RATIO < width * height * header[8] * _PNG_CHANNELS.get(header[9], 1) // 8:
         raise ImageFileError(f"{name} is truncated or damaged: it holds fewer pixels than it says")
     if header[8] < 16:
-        return samples_of_picture(_decoded(BytesIO(plain), name, "PNG", max_pixels), metadata, "PNG")
+        return samples_of_picture(decode_picture(BytesIO(plain), name, "PNG", max_pixels), metadata, "PNG")
     import imagecodecs
 
     values = imagecodecs.png_decode(plain)
@@ -303,8 +209,8 @@ def _read_tiff(file: BinaryIO, name: str, max_pixels: int) -> Samples:
     if exif is not None:
         width, height = exif.number(256), exif.number(257)
         if width is None or height is None:
-            raise ImageFileError(f"{name} is truncated or damaged: it does not say how large it is")
-        _check_size(width, height, name, max_pixels)
+            raise ImageFileError(f"{name} is truncated or damaged: its header gives no size")
+        check_size(width, height, name, max_pixels)
         if not has_all_parts(exif, width, height):
             raise ImageFileError(f"{name} is truncated or damaged: it holds fewer pixels than it says")
     deep, unknown = is_deep(exif), is_unknown_to_pillow(file, exif)
@@ -312,22 +218,22 @@ def _read_tiff(file: BinaryIO, name: str, max_pixels: int) -> Samples:
         samples = read_by_tifffile(file, metadata)
     elif unknown:
         raise ImageFileError(
-            f"{name} is neither grey nor RGB, and in its byte order or compression asnet reads no other TIFF"
+            f"{name} is neither grey nor RGB, which asnet does not read with this byte order or compression"
         )
     else:
         file.seek(0)
         try:
-            picture = _decoded(file, name, "TIFF", max_pixels)
+            picture = decode_picture(file, name, "TIFF", max_pixels)
         except UnidentifiedImageError:
             raise ImageFileError(
-                f"{name} is damaged, or TIFF of a kind that asnet does not read: neither grey nor RGB"
+                f"{name} is damaged, or a kind of TIFF that asnet does not read: neither grey nor RGB"
             ) from None
         if deep:
             metadata = _with_problem(metadata, _EIGHT_BITS)
         unused = 0 if exif is None else (exif.number(277) or 0) - len(picture.getbands())
         if unused > 0:
             metadata = _with_problem(metadata, further_channels(unused))
-        # Of TIFF alone Pillow turns the pixels itself.
+        # Pillow rotates only TIFF pictures itself.
         samples = replace(samples_of_picture(picture, metadata, "TIFF"), is_upright=True)
     if count_pictures(file) > 1:
         samples = replace(samples, metadata=_with_problem(samples.metadata, _SEVERAL))
@@ -338,12 +244,12 @@ def _read_other(file: BinaryIO, name: str, file_format: str, max_pixels: int) ->
     """WebP and AVIF, which Pillow describes completely."""
     start = _whole(file)[:65536]
     file.seek(0)
-    picture = _decoded(file, name, file_format, max_pixels)
+    picture = decode_picture(file, name, file_format, max_pixels)
     metadata = info_metadata(picture.info, picture.info.get("exif"))
     if getattr(picture, "n_frames", 1) > 1:
         metadata = _with_problem(metadata, _SEVERAL)
     place = start.find(b"av1C")
-    # Behind the name: version, profile and level, then the flag of more than 8 bits.
+    # After the name: version, profile and level, then the flag of more than 8 bits.
     if file_format == "AVIF" and 0 <= place < len(start) - 6 and start[place + 6] & 0x40:
         metadata = _with_problem(metadata, _EIGHT_BITS)
     return samples_of_picture(picture, metadata, file_format)
@@ -357,8 +263,8 @@ def _read_heif(file: BinaryIO, name: str, max_pixels: int) -> Samples:
     file.seek(0)
     container = pillow_heif.open_heif(file, convert_hdr_to_8bit=False)
     picture = container[container.primary_index]
-    _check_size(*picture.size, name, max_pixels)
-    # The file's own turns are applied by the decoder, and its EXIF's orientation does not count.
+    check_size(*picture.size, name, max_pixels)
+    # The decoder applies the file's own rotation; the orientation in EXIF must be ignored.
     metadata = info_metadata(picture.info, picture.info.get("exif"))
     if metadata.exif is not None:
         metadata.exif.main.pop(274, None)
@@ -368,43 +274,12 @@ def _read_heif(file: BinaryIO, name: str, max_pixels: int) -> Samples:
         metadata = _with_problem(
             metadata, "holds further pictures, such as a gain map or depths, which are not kept"
         )
-    # A copy: with older versions of pillow-heif the pixels go with the container.
+    # A copy: older versions of pillow-heif free the pixels with the container.
     array = numpy.array(picture)
     channels = 1 if array.ndim == 2 else array.shape[2]
     alpha = array[..., -1] if channels in (2, 4) else None
     values = array if channels == 1 and array.ndim == 2 else array[..., : 1 if channels < 3 else 3]
     return Samples(values[..., 0] if values.ndim == 3 and channels < 3 else values, alpha, metadata, "HEIF")
-
-
-# Pillow's limit is a variable of its module: within the lock it does not apply, since ours does.
-_limit_lock = Lock()
-
-
-def _opened(file: BinaryIO, formats: list[str]) -> Image.Image:
-    with _limit_lock:
-        limit = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            return Image.open(file, formats=formats)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def _decoded(file: BinaryIO, name: str, file_format: str, max_pixels: int) -> Image.Image:
-    picture = _opened(file, [file_format])
-    _check_size(*picture.size, name, max_pixels)
-    if file_format == "TIFF":
-        # Pillow would turn the pixels by what XMP says too, which other programs leave to the tag.
-        picture.info.pop("xmp", None)
-    picture.load()
-    return picture
-
-
-def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise ImageFileError(
-            f"{name} has {width}x{height} pixels, more than the limit of {max_pixels}; --max-pixels raises it"
-        )
 
 
 def _with_problem(metadata: Metadata, problem: str) -> Metadata:

@@ -1,4 +1,4 @@
-"""Image files encoded: pixels, what goes with them in each format, and notes on what has no place there."""
+"""Encoding of image files: pixels, metadata in each format, and notes on what a format cannot hold."""
 
 import zlib
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from PIL import Image
 from asnet.errors import ImageFileError
 from asnet.imaging.containers import LARGEST_SEGMENT, Chunk, Segment, with_chunks, with_segments
 from asnet.imaging.exif import PREFIX, Exif, tags_in_words
-from asnet.imaging.metadata import (
+from asnet.imaging.metadata import Metadata
+from asnet.imaging.metadata_formats import (
     COLOUR_CHUNKS,
-    Metadata,
     photoshop_segments,
     text_keyword,
     xmp_chunk,
@@ -22,7 +22,7 @@ from asnet.imaging.metadata import (
 )
 from asnet.imaging.tiff_files import tiff_bytes
 
-#: Largest side that a format's files can have.
+#: Largest side of a format's files.
 LARGEST_SIDES = {"JPEG": 65500, "WEBP": 16383}
 
 #: JPEG and WebP lose little at this quality.
@@ -34,7 +34,7 @@ _INCH = 0.0254
 
 
 class Encoded(NamedTuple):
-    """A file's bytes, and what it lacks of the photograph: one predicate each."""
+    """A file's bytes, and what they lack of the photograph, one predicate each."""
 
     data: bytes
     notes: tuple[str, ...]
@@ -52,7 +52,7 @@ def encode(file_format: str, values: NDArray[Any], alpha: NDArray[Any] | None, m
     alpha : ndarray, optional
         Opacity (H, W) of the same type.
     metadata : Metadata
-        What goes with it.
+        Its metadata.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def check_sides(file_format: str, width: int, height: int) -> None:
 
 
 def as_bits(array: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Return uint8 or uint16 values with 8 or 16 bits, rounded where bits go."""
+    """Return uint8 or uint16 values with 8 or 16 bits, rounded if bits are lost."""
     if array.dtype == numpy.uint8 and bits == 16:
         widened: NDArray[Any] = numpy.multiply(array, 257, dtype=numpy.uint16)
         return widened
@@ -95,7 +95,7 @@ def _jpeg(values: NDArray[Any], alpha: NDArray[Any] | None, metadata: Metadata) 
         notes += ("is opaque, because JPEG cannot hold transparency",)
     segments: list[Segment] = []
     if metadata.exif is not None:
-        # The segment's prefix counts too.
+        # The limit includes the segment's prefix.
         exif, left_out = metadata.exif.within(LARGEST_SEGMENT - len(PREFIX))
         if left_out:
             notes += (f"lacks the EXIF tags {tags_in_words(left_out)}, which are too large for JPEG",)
@@ -127,7 +127,7 @@ def _png(values: NDArray[Any], alpha: NDArray[Any] | None, metadata: Metadata) -
     notes: tuple[str, ...] = ()
     chunks = [chunk for chunk in metadata.chunks if chunk.name in COLOUR_CHUNKS]
     if metadata.icc_profile is not None:
-        # A file holds either a profile or the statement that it needs none.
+        # A file has either a profile or a chunk that says that it needs none.
         chunks = [chunk for chunk in chunks if chunk.name != b"sRGB"]
         chunks.append(_compressed(b"iCCP", b"profile", metadata.icc_profile))
     if metadata.resolution is not None:
@@ -191,7 +191,7 @@ def _lost(file_format: str, metadata: Metadata) -> tuple[str, ...]:
         if texts:
             lost.append("the texts " + ", ".join(map(repr, texts)))
         if not metadata.colour_is_srgb:
-            lost.append("what the PNG file says about its colours (gAMA or cICP)")
+            lost.append("the colour chunks of the PNG file (gAMA or cICP)")
     if file_format in ("PNG", "WEBP") and metadata.photoshop is not None:
         lost.append("IPTC and other Photoshop resources")
     if file_format in ("TIFF", "WEBP") and metadata.comments:

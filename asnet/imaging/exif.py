@@ -1,7 +1,7 @@
-"""EXIF blocks, entry by entry: what describes the photograph is kept, what describes its file is left out.
+"""EXIF blocks, entry by entry: entries about the photograph are kept, entries about its file are dropped.
 
-An EXIF block has the layout of a TIFF file's directories. Entries are carried as raw bytes in the block's own
-byte order: nothing is interpreted that need not be, so nothing odd in an entry can do harm.
+An EXIF block has the layout of a TIFF file's directories. Entries are kept as raw bytes in the block's own
+byte order and interpreted only where necessary, so odd entries do no harm.
 """
 
 import re
@@ -20,7 +20,7 @@ _PIXEL_WIDTH, _PIXEL_HEIGHT = 40962, 40963
 
 SHORT, LONG, RATIONAL = 3, 4, 5
 
-#: Tags of the main directory that say how a file stores its pixels, or that the file holds in another way.
+#: Tags of the main directory about the storage of pixels, or stored elsewhere in the file.
 _STRUCTURAL = frozenset(
     [
         *range(254, 267),
@@ -41,10 +41,10 @@ _STRUCTURAL = frozenset(
 )
 
 _DESCRIPTION = 270
-#: How scientific programs write the axes of a file's arrays into its description.
+#: Axes of arrays, as scientific programs write them into the description.
 _ARRAY_DESCRIPTION = re.compile(rb'\{"shape":|ImageJ=|<\?xml[^>]*>\s*(<!--.*?-->\s*)?<OME', re.DOTALL)
 
-#: Of the camera's table: sizes that are written anew, what tells of the JPEG file, padding.
+#: Tags of the camera's table that are dropped: sizes, which are rewritten; the JPEG file; padding.
 _STRUCTURAL_OF_CAMERA = frozenset([37122, _PIXEL_WIDTH, _PIXEL_HEIGHT, INTEROPERABILITY_TABLE, 59932])
 
 #: Bytes of a value of each of TIFF's types, and of BigTIFF's from 16 on.
@@ -57,7 +57,7 @@ _MOST_ENTRIES = 4096
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a directory: TIFF's number of its type, how many values, and their bytes."""
+    """One entry of a directory: TIFF's number of its type, the number of values, and their bytes."""
 
     type: int
     count: int
@@ -90,11 +90,11 @@ class Exif:
     damaged: int = 0
 
     def number(self, tag: int) -> int | None:
-        """Return the first value of an entry of the main directory that holds whole numbers."""
+        """Return the first value of an entry of whole numbers in the main directory."""
         return next(iter(self.numbers(tag)), None)
 
     def numbers(self, tag: int) -> tuple[int, ...]:
-        """Return the values of an entry of the main directory that holds whole numbers; else none."""
+        """Return the values of an entry of whole numbers in the main directory; none if it has others."""
         entry = self.main.get(tag)
         if entry is None or entry.type not in (SHORT, LONG):
             return ()
@@ -110,7 +110,7 @@ class Exif:
         return numerator / denominator if denominator else None
 
     def described(self, width: int, height: int) -> "Exif":
-        """Return what describes the photograph, with the size of the upright picture."""
+        """Return the entries about the photograph, with the size of the upright picture."""
         main = {tag: entry for tag, entry in self.main.items() if tag not in _STRUCTURAL}
         if _ARRAY_DESCRIPTION.match(main.get(_DESCRIPTION, Entry(2, 1, b"\0")).data):
             del main[_DESCRIPTION]
@@ -155,7 +155,7 @@ class Exif:
         Parameters
         ----------
         offset : int
-            Where the bytes are to stand, even.
+            Position of the bytes, even.
 
         Returns
         -------
@@ -195,7 +195,7 @@ def parse_exif(block: bytes) -> Exif | None:
 def read_exif(file: BinaryIO) -> Exif | None:
     """Read the directories of a TIFF file or EXIF block; None if it is neither.
 
-    What cannot be read is left out and counted.
+    Unreadable entries are dropped and counted.
     """
     file.seek(0)
     header = file.read(16)
@@ -271,7 +271,7 @@ def _read_directory(file: BinaryIO, offset: int, order: str, wide: bool) -> tupl
 
 
 def _laid_out(directory: Directory, order: str, offset: int) -> bytes:
-    """Return a directory's bytes for a place in a file, of even length, its values behind its entries."""
+    """Return a directory's bytes for a position in a file, of even length, its values after its entries."""
     entries = b""
     values = b""
     place = offset + 2 + 12 * len(directory) + 4

@@ -11,7 +11,7 @@ from PIL import Image
 from asnet.errors import ImageFileError
 from asnet.files import atomic_write
 
-#: File name suffixes of photographs that are written, and read as well, with Pillow's name of the format.
+#: File name suffixes of photographs that are written and read, with Pillow's name of the format.
 PHOTOGRAPH_SUFFIXES = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -21,19 +21,19 @@ PHOTOGRAPH_SUFFIXES = {
     ".webp": "WEBP",
 }
 
-#: Suffixes of photographs that are read: also what cameras and telephones write.
+#: Suffixes of photographs that are read, including those of cameras and telephones.
 READABLE_SUFFIXES = (
     *PHOTOGRAPH_SUFFIXES,
     *(".jpe", ".jfif", ".mpo", ".heic", ".heif", ".hif", ".avif"),
 )
 
-#: Suffixes of cameras' raw files, which are not read.
+#: Suffixes of camera raw files, which are not read.
 RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
     *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
 )
 
-#: Suffixes of other pictures that are not read, though people have photographs in them.
+#: Suffixes of other image formats that are not read.
 OTHER_SUFFIXES = (
     *(".bmp", ".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".psd", ".tga", ".exr", ".hdr", ".pbm", ".pgm"),
     *(".ppm", ".pnm", ".pcx", ".heics", ".xcf"),
@@ -44,7 +44,7 @@ OTHER_SUFFIXES = (
 def write_atomically(path: Path) -> Iterator[BinaryIO]:
     """Write a file atomically: yields a file in memory, whose content replaces `path` at the end.
 
-    Encoders write into memory, where nothing can come up short; a failure leaves nothing behind.
+    Encoders write into memory, which cannot fail halfway; a failure leaves nothing behind.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Blur kernels as files: exact as .npy, as a picture whose largest value is white otherwise."""
+"""Blur kernels as files: exact values in .npy, otherwise an image whose largest value is white."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from asnet.errors import ImageFileError, InputError
 from asnet.imaging.decoding import read_samples
 from asnet.imaging.formats import check_suffix, write_atomically, write_picture
 
-#: Suffixes that `write_kernel` knows; `read_kernel` takes every format of photographs besides.
+#: Suffixes that `write_kernel` supports; `read_kernel` also reads every format of photographs.
 KERNEL_SUFFIXES = (".png", ".npy")
 
-#: Of a blur kernel; what is larger is a photograph given by mistake, or no kernel at all.
+#: Largest side of a blur kernel: a larger image is a photograph given by mistake.
 _LARGEST_SIDE = 4096
 
 _SHEET_CELL = 96
@@ -30,8 +30,8 @@ def read_kernel(path: str | Path) -> Tensor:
     Parameters
     ----------
     path : str or Path
-        A .npy file with a two-dimensional array, or a picture of any depth (of a coloured one the mean of the
-        channels is taken), bright where the camera dwelt.
+        A .npy file with a two-dimensional array, or an image of any depth, bright where the camera dwelt
+        (channels of a colour image are averaged).
 
     Returns
     -------
@@ -59,8 +59,8 @@ def read_kernel(path: str | Path) -> Tensor:
 def fit_kernel(values: Tensor) -> Tensor:
     """Return values (H, W) as a blur kernel: without empty margins, square, odd, of sum 1.
 
-    Margins are taken off on both sides alike and zeros added to the shorter axis likewise, so that the centre
-    stays; for an even length that is the pixel right of or below the middle.
+    Margins are removed, and zeros added to the shorter axis, equally on both sides, so that the centre stays;
+    for an even length that is the pixel right of or below the middle.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def fit_kernel(values: Tensor) -> Tensor:
     if bool((values < 0).any()):
         raise InputError(f"a blur kernel must not be negative, got {float(values.min()):.4g}")
     if not bool((values > 0).any()):
-        raise InputError("a blur kernel must have a value above 0, got zeros alone")
+        raise InputError("a blur kernel must have a value above 0, got only zeros")
     rows, columns = (length // 2 for length in values.shape)
     filled = values.nonzero()
     radius = int((filled - torch.tensor([rows, columns])).abs().max())
@@ -159,7 +159,7 @@ def _read_array(path: Path) -> NDArray[Any]:
             raise ImageFileError(f"cannot read {path}: {error.strerror}") from None
         raise ImageFileError(f"{path} is not a .npy file with a plain array of numbers") from None
     except Exception:
-        # NumPy reads the header as Python text: a damaged one raises whatever Python's tokenizer raises.
+        # NumPy parses the header as Python text: a damaged one raises whatever Python's tokenizer raises.
         raise ImageFileError(f"{path} is not a .npy file with a plain array of numbers") from None
     if not isinstance(array, numpy.ndarray) or array.dtype.kind not in "fiu":
         raise ImageFileError(f"{path} must hold an array of real numbers")

@@ -1,4 +1,4 @@
-"""Photographs as files: pixels upright, and everything else that the file carries kept for the result."""
+"""Photographs as files: upright pixels, and the rest of the file's content for the result."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +11,20 @@ from PIL import Image
 from torch import Tensor
 
 from asnet.errors import ImageFileError, InputError
-from asnet.imaging.decoding import MOST_PIXELS, read_samples, reading_errors
+from asnet.imaging.decoding import read_samples, reading_errors
 from asnet.imaging.encoding import as_bits, check_sides, encode
 from asnet.imaging.exif import PREFIX
 from asnet.imaging.formats import PHOTOGRAPH_SUFFIXES, check_suffix, write_bytes
-from asnet.imaging.metadata import Metadata, picture_metadata
+from asnet.imaging.metadata import Metadata
+from asnet.imaging.metadata_formats import picture_metadata
+from asnet.imaging.pillow_decoding import MOST_PIXELS
 from asnet.imaging.pixels import array_from_tensor, picture_from_tensor, planes_from_array
 from asnet.imaging.samples import Samples, samples_of_picture, upright_samples
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A decoded photograph and what its file carries besides.
+    """A decoded photograph and the rest of its file's content.
 
     Parameters
     ----------
@@ -32,11 +34,11 @@ class Photograph:
     alpha : ndarray, optional
         Opacity (H, W), uint8 or uint16.
     metadata : Metadata
-        What else is to go into the result.
+        Metadata for the result.
     format : str
-        Format of the file that it comes from: JPEG, PNG, TIFF, WEBP, AVIF or HEIF; empty if from none.
+        Format of its file: JPEG, PNG, TIFF, WEBP, AVIF or HEIF; empty if it has none.
     notes : tuple of str
-        What could not be kept of the file, one sentence each.
+        What could not be kept from the file, one sentence each.
     """
 
     pixels: Tensor
@@ -47,19 +49,19 @@ class Photograph:
 
     @property
     def bits(self) -> int:
-        """Bits of a channel in which the photograph is written: 8, or 16 where it came with more."""
+        """Bits per channel of the written photograph: 8, or 16 if it came with more."""
         from_float = self.pixels.is_floating_point() and self.format == "TIFF"
         return 16 if self.pixels.dtype == torch.uint16 or from_float else 8
 
     @property
     def own_format(self) -> str:
-        """Format in which it is written where no name says: its file's if asnet writes that, else JPEG."""
+        """Format to write if no name decides: that of its file if asnet writes it, else JPEG."""
         return self.format if self.format in PHOTOGRAPH_SUFFIXES.values() else "JPEG"
 
     def picture(self) -> Image.Image:
-        """Return the photograph as a picture of mode L, LA, I;16, RGB or RGBA, the only ones of Pillow.
+        """Return the photograph as a picture of mode L, LA, I;16, RGB or RGBA.
 
-        Its `info` holds colour profile and EXIF block, from where Pillow's `save` takes them.
+        Its `info` has colour profile and EXIF block, which Pillow's `save` writes.
         """
         picture = picture_from_tensor(self.pixels, self.bits if self.alpha is None else 8)
         if self.alpha is not None:
@@ -76,23 +78,23 @@ def read_photograph(
 ) -> Photograph:
     """Read a JPEG, PNG, TIFF, WebP, AVIF or (with pillow-heif) HEIC file.
 
-    Of an animation or a file with several pages the first picture is taken: `Photograph.notes` then says so,
-    as of all else that is lost.
+    From an animation or a file with several pages, the first picture is read. `Photograph.notes` lists this
+    and everything else that is lost.
 
     Parameters
     ----------
     source : str, Path or binary file
         The file; an open one must be seekable.
     name : str, optional
-        What messages call it; the path by default.
+        Its name in messages; the path by default.
     max_pixels : int
-        Larger pictures are refused, because a small file can claim to hold one that fills the memory.
+        Larger pictures are refused, because a small file can claim a size that fills the memory.
 
     Raises
     ------
     ImageFileError
-        If the file is missing, not an image, truncated or damaged, too large, a camera's raw file, or holds
-        numbers that are no colours: 32-bit integers, or floating point outside of [0, 1].
+        If the file is missing, not an image, truncated or damaged, too large, a camera raw file, or its
+        values are not colours: 32-bit integers, or floating point outside [0, 1].
     """
     if isinstance(source, str):
         source = Path(source)
@@ -106,7 +108,7 @@ def read_photograph(
 
 
 def photograph_from_picture(picture: Image.Image) -> Photograph:
-    """Take a Pillow picture apart.
+    """Convert a Pillow picture.
 
     The orientation tag is applied. Grey stays grey, with 8 or 16 bits; palettes become RGB, CMYK is converted
     to sRGB.
@@ -116,7 +118,7 @@ def photograph_from_picture(picture: Image.Image) -> Photograph:
     InputError
         If the picture has 32-bit integers or floating-point pixels outside of [0, 1].
     """
-    # Pillow turns pictures of TIFF files when it loads them, and takes the tag out.
+    # Pillow rotates TIFF pictures when it loads them, and removes the tag.
     picture.load()
     samples = samples_of_picture(picture, picture_metadata(picture))
     return _photograph(upright_samples(samples), "the picture")
@@ -146,12 +148,12 @@ def write_photograph(path: str | Path, photograph: Photograph) -> tuple[str, ...
 
 
 def encoded_photograph(photograph: Photograph, file_format: str) -> tuple[bytes, tuple[str, ...]]:
-    """Return a photograph as the bytes of a file, and what these lack of it, one predicate each.
+    """Return a photograph as the bytes of a file, and what they lack, one predicate each.
 
     Parameters
     ----------
     photograph : Photograph
-        What to write.
+        The photograph.
     file_format : str
         JPEG, PNG, TIFF or WEBP.
 

@@ -1,4 +1,4 @@
-"""Between Pillow pictures or NumPy arrays and the tensors that networks take."""
+"""Conversion between Pillow pictures or NumPy arrays and the tensors of networks."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from asnet.errors import InputError
 
-#: How far floating-point values may lie outside of [0, 1]: what rounding and resampling in float16 leave.
+#: Tolerance of floating-point values outside [0, 1], for rounding and resampling in float16.
 OVERSHOOT = 1e-3
 
 _LARGEST = {torch.uint8: 255, torch.uint16: 65535}
 
 
 def planes_from_array(array: NDArray[Any]) -> Tensor:
-    """Return an image array with its channels first, in its own memory where that can be.
+    """Return an image array with its channels first, without copying if possible.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def planes_from_array(array: NDArray[Any]) -> Tensor:
         raise InputError(f"an image array must be of type uint8, uint16 or float, got {array.dtype}")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        # torch knows neither.
+        # torch supports neither.
         array = array.copy()
     planes = torch.from_numpy(array[:, :, None] if array.ndim == 2 else array).permute(2, 0, 1)
     check_range(planes)
@@ -66,21 +66,21 @@ def check_range(image: Tensor) -> None:
 def unit_range(image: Tensor) -> Tensor:
     """Return an image of type uint8 or uint16 as float32 in [0, 1]; one in floating point as float32."""
     largest = _LARGEST.get(image.dtype)
-    # Channels first in memory too: sums are then the same from whichever file the image comes.
+    # Contiguous, so that sums do not depend on the image's file.
     values = image.contiguous().to(torch.float32)
     return values if largest is None else values.div_(largest)
 
 
 def network_input(image: Tensor, device: torch.device | None = None) -> Tensor:
-    """Return images (N, 1 or 3, H, W) of any type as networks take them: (N, 3, H, W) float32 in [0, 1].
+    """Convert images (N, 1 or 3, H, W) of any type to (N, 3, H, W) float32 in [0, 1] for networks.
 
-    Photographs stay in memory as they are read, and only parts of them are given to this.
+    Photographs keep their own type in memory; only parts of them are converted.
     """
     return unit_range(image.to(device or image.device)).expand(-1, 3, -1, -1).contiguous()
 
 
 def quantised(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return an image in floating point, range [0, 1], in another type; what lies outside is clipped.
+    """Convert an image in floating point, range [0, 1], to another type; values outside are clipped.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Decoded pixels: from Pillow's many modes to grey or RGB with opacity, upright."""
+"""Decoded pixels: from Pillow's many modes to upright grey or RGB with opacity."""
 
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -14,7 +14,7 @@ from asnet.imaging.metadata import Metadata
 
 @dataclass(frozen=True)
 class Samples:
-    """Pixels as a file holds them.
+    """Pixels as stored in a file.
 
     Parameters
     ----------
@@ -23,11 +23,11 @@ class Samples:
     alpha : ndarray, optional
         Opacity (H, W), of the same type or uint8.
     metadata : Metadata
-        What the file carries beside.
+        The file's metadata.
     format : str
         JPEG, PNG, TIFF, WEBP, AVIF or HEIF.
     is_upright : bool
-        Whether the decoder has applied the orientation already.
+        Whether the decoder has already applied the orientation.
     """
 
     values: NDArray[Any]
@@ -38,7 +38,7 @@ class Samples:
 
 
 def upright_samples(samples: Samples) -> Samples:
-    """Return samples turned upright, with the metadata that then is true."""
+    """Return samples rotated upright, with matching metadata."""
     orientation = 1 if samples.is_upright else samples.metadata.orientation
     values = upright(samples.values, orientation)
     height, width = values.shape[:2]
@@ -52,7 +52,7 @@ def upright_samples(samples: Samples) -> Samples:
 
 
 def samples_of_picture(picture: Image.Image, metadata: Metadata, file_format: str = "") -> Samples:
-    """Take a Pillow picture apart. Palettes become RGB, CMYK is converted to sRGB; nothing is turned yet.
+    """Convert a Pillow picture. Palettes become RGB, CMYK is converted to sRGB; nothing is rotated yet.
 
     Raises
     ------
@@ -67,10 +67,10 @@ def samples_of_picture(picture: Image.Image, metadata: Metadata, file_format: st
 
 
 def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn and flip an array (H, W, ...) as EXIF's orientation, 1 to 8, asks for."""
+    """Rotate and flip an array (H, W, ...) by EXIF's orientation, 1 to 8."""
     if orientation > 4:
         array = array.swapaxes(0, 1)
-    # Which of the two axes then runs backwards.
+    # Axes that are then reversed.
     if orientation in (3, 4, 7, 8):
         array = array[::-1]
     if orientation in (2, 3, 6, 7):
@@ -79,7 +79,7 @@ def upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def with_full_range(array: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Return unsigned numbers of fewer bits than their type has, scaled to all that it has."""
+    """Scale unsigned numbers with fewer bits than their type to its full range."""
     largest = numpy.iinfo(array.dtype).max
     scaled: NDArray[Any] = (array.astype(numpy.float64) * (largest / (2**bits - 1))).round()
     return scaled.astype(array.dtype)
@@ -102,7 +102,7 @@ def _split_alpha(picture: Image.Image) -> tuple[Image.Image, NDArray[numpy.uint8
 
 
 def _as_grey_or_rgb(picture: Image.Image, profile: bytes | None) -> tuple[Image.Image | NDArray[Any], bool]:
-    """Return the picture as 8-bit or 16-bit grey, floats or RGB, and whether its profile still holds."""
+    """Return the picture as 8-bit or 16-bit grey, floats or RGB, and whether its profile still applies."""
     if picture.mode in ("L", "RGB", "I;16", "F", "I"):
         return picture, True
     if picture.mode == "1":
@@ -117,7 +117,7 @@ def _as_grey_or_rgb(picture: Image.Image, profile: bytes | None) -> tuple[Image.
 
 
 def _rgb_from_cmyk(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """sRGB by the file's own profile where it is usable, by Pillow's plain formula otherwise."""
+    """Convert to sRGB with the file's own profile if it is usable, else with Pillow's plain formula."""
     if profile is not None:
         try:
             source = ImageCms.ImageCmsProfile(BytesIO(profile))

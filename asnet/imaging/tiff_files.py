@@ -1,4 +1,4 @@
-"""TIFF files: what Pillow cannot hold is read by tifffile, and all are written by it."""
+"""TIFF files: tifffile reads those that Pillow cannot represent, and writes all."""
 
 import logging
 import struct
@@ -14,7 +14,7 @@ from asnet.imaging.exif import Entry, Exif
 from asnet.imaging.metadata import Metadata
 from asnet.imaging.samples import Samples, with_full_range
 
-# They log what they repair or refuse; the library says what matters in exceptions and notes.
+# They log what they repair or refuse; exceptions and notes of asnet say what matters.
 for _name in ("tifffile", "imagecodecs"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
@@ -27,7 +27,7 @@ _REDUCED = 1
 _UNSIGNED, _UNDEFINED = 1, 4
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
-#: Of BigTIFF, of which Pillow reads the other byte order alone.
+#: Signature of BigTIFF in the byte order that Pillow does not read.
 _BIG_ENDIAN_BIGTIFF = b"MM\0+"
 
 #: Compressions that Pillow decodes: none, CCITT's, LZW, JPEG, Deflate, PackBits, LZMA and Zstandard.
@@ -36,7 +36,7 @@ _COMPRESSIONS_OF_PILLOW = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925
 
 
 def is_raw(exif: Exif | None) -> bool:
-    """Whether a TIFF file is a camera's raw file, whose first directory is at most a preview."""
+    """Whether a TIFF file is a camera raw file, whose first directory is at most a preview."""
     if exif is None:
         return False
     return (
@@ -47,7 +47,7 @@ def is_raw(exif: Exif | None) -> bool:
 
 
 def has_all_parts(exif: Exif, width: int, height: int) -> bool:
-    """Whether a TIFF file lists as many strips or tiles as its size needs; decoders make others black."""
+    """Whether a TIFF file lists all strips or tiles of its size (decoders fill the others with black)."""
     offsets = exif.main.get(_STRIP_OFFSETS)
     sides = width, exif.number(_ROWS_PER_STRIP) or height
     if offsets is None:
@@ -59,7 +59,7 @@ def has_all_parts(exif: Exif, width: int, height: int) -> bool:
 
 
 def is_deep(exif: Exif | None) -> bool:
-    """Whether a TIFF file has more than 8 bits a channel, or other numbers than whole ones from 0."""
+    """Whether a TIFF file has more than 8 bits per channel, or values other than unsigned integers."""
     if exif is None:
         return False
     return max(exif.numbers(_BITS), default=1) > 8 or any(
@@ -68,7 +68,7 @@ def is_deep(exif: Exif | None) -> bool:
 
 
 def is_unknown_to_pillow(file: BinaryIO, exif: Exif | None) -> bool:
-    """Whether Pillow calls a sound TIFF file damaged: by its byte order, or its compression."""
+    """Whether Pillow rejects a sound TIFF file because of its byte order or compression."""
     file.seek(0)
     if file.read(4) == _BIG_ENDIAN_BIGTIFF:
         return True
@@ -77,12 +77,12 @@ def is_unknown_to_pillow(file: BinaryIO, exif: Exif | None) -> bool:
 
 
 def is_grey_or_rgb(exif: Exif | None) -> bool:
-    """Whether `read_by_tifffile` knows what the numbers of a TIFF file mean."""
+    """Whether `read_by_tifffile` can interpret the values of a TIFF file."""
     return exif is not None and exif.number(_PHOTOMETRIC) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
 
 
 def count_pictures(file: BinaryIO) -> int:
-    """Return how many pictures a TIFF file is known to hold, not counting smaller copies and masks."""
+    """Return the number of pictures in a TIFF file, not counting smaller copies and masks."""
     import tifffile
 
     file.seek(0)
@@ -90,7 +90,7 @@ def count_pictures(file: BinaryIO) -> int:
         with tifffile.TiffFile(file) as tiff:
             return 1 + sum(1 for page in list(tiff.pages)[1:] if not _is_side_picture(page))
     except Exception:
-        # What follows the first picture is damaged in whatever way: it is none.
+        # Whatever follows the first picture is damaged and does not count.
         return 1
 
 
@@ -140,7 +140,7 @@ def read_by_tifffile(file: BinaryIO, metadata: Metadata) -> Samples:
 
 
 def further_channels(count: int) -> str:
-    """Say that channels beyond colours and opacity are lost."""
+    """Return a note that channels beyond colours and opacity are lost."""
     channels = "a further channel, which is" if count == 1 else f"{count} further channels, which are"
     return f"has {channels} left out"
 
@@ -164,8 +164,8 @@ def tiff_bytes(
     import tifffile
 
     exif = metadata.exif or Exif()
-    # Where the camera's and the position's tables stand is known once the rest is written; tifffile leaves
-    # pointers to them out: their neighbours in the order of tags keep the places.
+    # The positions of the camera's and the position's tables are known only after the rest is written, and
+    # tifffile does not write pointers to them: adjacent tags reserve their places.
     _, places = exif.tables(0)
     entries = [(tag, entry) for tag, entry in exif.main.items() if tag + 1 not in places]
     entries += [(tag - 1, Entry(4, 1, b"\0\0\0\0")) for tag in places]
@@ -212,7 +212,7 @@ def _is_side_picture(page: Any) -> bool:
 
 
 def _check_complete(page: Any, file: BinaryIO) -> None:
-    """Raise `ValueError` if strips or tiles are missing, which tifffile would give as zeros."""
+    """Raise `ValueError` if strips or tiles are missing, which tifffile would fill with zeros."""
     size = file.seek(0, 2)
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if count == 0 or offset + count > size:
@@ -220,7 +220,7 @@ def _check_complete(page: Any, file: BinaryIO) -> None:
 
 
 def _unassociated(values: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
-    """Divide colours by the opacity that they are multiplied by."""
+    """Divide colours by the opacity with which they are premultiplied."""
     largest = numpy.iinfo(values.dtype).max if values.dtype.kind == "u" else 1.0
     share = numpy.maximum(alpha.astype(numpy.float64), 1e-9)[..., None] / largest
     divided = (values / share).clip(0, largest)

@@ -21,18 +21,18 @@ from asnet.networks.layers import (
 )
 from asnet.ops import append_flipped_pairs, cross_correlation, empty_maps, reused_memory
 
-#: Side of the convolutions between the levels, on the way down (pyramid "image") and on the way up.
+#: Side of the convolutions between the levels, for downsampling (pyramid "image") and upsampling.
 LEVEL_CONVOLUTION_SIZE = 5
 
-#: Added to the sum of the kernel map before the division by it.
+#: Added to the sum of the kernel map before dividing by it.
 SUM_EPSILON = 1e-7
 
-#: Bias that the kernel map starts from, so that it is positive somewhere for any image.
+#: Initial bias of the kernel map, so that it is positive somewhere for any image.
 INITIAL_KERNEL_BIAS = 0.1
 
 
 class Projection(Convolution):
-    """Convolution of 1x1 and ReLU whose maps are contiguous: planes, as the correlation reads them."""
+    """1x1 convolution and ReLU with contiguous output: planes, as the correlation reads them."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 1, relu=True)
@@ -44,7 +44,7 @@ class Projection(Convolution):
         weight, bias = self.weight[:, :, 0, 0].to(input.dtype), self.bias[:, None].to(input.dtype)
         pixels = input.permute(0, 2, 3, 1).flatten(1, 2)
         maps = empty_maps(input, (input.shape[0], self.out_channels, *input.shape[2:]))
-        # A product that gives planes at once takes half the time of transposing maps of pixels.
+        # A product that writes planes takes half the time of transposing channels-last maps.
         for planes, columns in zip(maps.flatten(2), pixels.transpose(1, 2), strict=True):
             torch.addmm(bias, weight, columns, out=planes)
         return relu(maps)
@@ -74,13 +74,13 @@ class CorrelationLevel(nn.Module):
     def extract(self, x: Tensor) -> Tensor:
         """Return the level's features, `feature_layers` convolutions without padding deep."""
         for convolution in self.features:
-            # One channel lies in both formats at once, of which torch may go on with the other.
+            # One channel is in both memory formats at once, and torch may continue with the other.
             x = convolution(x).contiguous(memory_format=torch.channels_last)
         return x
 
     def correlate(self, maps: Tensor) -> Tensor:
         """Return the reduced correlation (N, reduced_channels, 2R+1, 2R+1) of a level's projected features,
-        which are overwritten where no gradient is wanted."""
+        which are overwritten if no gradient is needed."""
         config = self.config
         if config.normalise_features:
             maps = normalise_maps(maps, out=None if torch.is_grad_enabled() else maps)
@@ -95,7 +95,7 @@ class CorrelationLevel(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Joins the correlation map of one level with what came up from the coarser levels."""
+    """Joins the correlation map of one level with that of the coarser levels."""
 
     def __init__(self, config: AnalysisConfig) -> None:
         super().__init__()
@@ -112,7 +112,8 @@ class Fusion(nn.Module):
     def forward(self, finer: Tensor, coarse: Tensor) -> Tensor:
         """Return (N, C, 2R+1, 2R+1) from the finer map of that size and the coarse one of half of it."""
         raised = relu(self.up(coarse))
-        # Lag zero, the centre of the coarse map, is at twice its index (plus the border) of the raised one.
+        # Lag zero, the centre of the coarse map, is at twice its index (plus the border) in the upsampled
+        # map.
         start_vertical = coarse.shape[2] - 1 + self.centre_border - finer.shape[2] // 2
         start_horizontal = coarse.shape[3] - 1 + self.centre_border - finer.shape[3] // 2
         cropped = raised[
@@ -166,8 +167,8 @@ class AnalysisNetwork(nn.Module):
                 initialise_he(module)
         for down in self.down:
             assert isinstance(down, DownConvolution)
-            # One channel has no average over filters: start as the mean of 5x5 pixels, which keeps the
-            # picture.
+            # With one channel there is no average over filters: start as the mean of 5x5 pixels, which
+            # preserves the image.
             nn.init.constant_(down.weight, 1 / LEVEL_CONVOLUTION_SIZE**2)
         final = self.head[-1]
         assert isinstance(final, nn.Conv2d)
@@ -188,7 +189,7 @@ class AnalysisNetwork(nn.Module):
         -------
         Tensor
             Blur kernels (N, K, K), K = `config.kernel_size`, non-negative, sum 1, float32 (float64 for a
-            float64 network). A map that is zero everywhere, which tells nothing, gives the uniform kernel.
+            float64 network). A map that is zero everywhere gives the uniform kernel.
 
         Raises
         ------

@@ -4,16 +4,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Share of the differences along an axis, the largest, that are looked at, and at least so many.
+#: Share of the largest differences along an axis that are examined, and their minimum number.
 STEEPEST, FEWEST = 0.001, 20
 
-#: Pixels to both sides of a difference over which its edge may rise.
+#: Pixels on both sides of a difference over which its edge may rise.
 REACH = 3
 
 #: Smallest standard deviation of the noise, in the range [0, 1]: half a level of 8 bits.
 SMALLEST_NOISE = 0.5 / 255
 
-#: Standard deviations by which noise is expected to enlarge the largest differences.
+#: Number of standard deviations by which noise is expected to increase the largest differences.
 NOISE_MARGIN = 2.0
 
 #: The noise is estimated from one in this many pixels.
@@ -21,10 +21,10 @@ NOISE_STRIDE = 7
 
 
 def edge_steepness(image: Tensor, usable: Tensor | None = None) -> Tensor:
-    """Return how much of an edge's rise lies between two neighbouring pixels, for the strongest edges.
+    """Return the share of an edge's rise between two neighbouring pixels, for the strongest edges.
 
-    An edge blurred along an axis rises over as many pixels as the blur is long there, whatever its contrast.
-    Motion leaves the edges parallel to it as they are, so the axis with the flatter edges counts.
+    An edge blurred along an axis rises over the length of the blur, for any contrast. Motion does not change
+    edges parallel to it, so the axis with the flatter edges counts.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def edge_steepness(image: Tensor, usable: Tensor | None = None) -> Tensor:
 def noise_deviation(image: Tensor) -> Tensor:
     """Estimate the standard deviation (N,) of white noise in images (N, 1, H, W) (after Immerkaer 1996).
 
-    The mask is blind to planes and edges along the axes; the median to what other structure is left.
+    The mask ignores planes and edges along the axes; the median ignores most other structure.
     """
     second = torch.tensor([1.0, -2.0, 1.0], device=image.device, dtype=image.dtype)
     response = F.conv2d(image, (second[:, None] * second)[None, None]).flatten(1)

@@ -1,9 +1,8 @@
 """Synthesis-guiding units (section 3.2): linear layers from the blur kernel to multipliers and shifts.
 
-What the units read of the kernel is either its pixels on a grid of fixed size or a description of fixed
-length: the kernel around its centre at resolutions that halve from level to level, and the power of its
-transfer function, pooled over cells of frequencies. The cost of a description follows the kernel's size, not
-the largest one's.
+The units read either the kernel's pixels on a grid of fixed size or a description of fixed length: the kernel
+around its centre at resolutions that halve from level to level, and the power of its transfer function,
+pooled over cells of frequencies. The cost of a description depends on the kernel's own size.
 """
 
 import math
@@ -19,7 +18,7 @@ from asnet.networks.config import SynthesisConfig
 from asnet.networks.layers import fill_normal, initialise_he
 from asnet.networks.wiener import REFERENCE_NOISE, transfer_function
 
-#: Standard deviation of the initial weights that make multipliers and shifts: guidance starts close to none.
+#: Standard deviation of the initial weights of multipliers and shifts: guidance is weak at first.
 INITIAL_HEAD_DEVIATION = 0.01
 
 #: L2 norm of a typical blur kernel (about 45 pixels of equal weight), for the scale of the first layer's
@@ -32,11 +31,11 @@ RESOLUTIONS, WINDOW = 4, 13
 #: Frequencies along an axis of the transfer function of a description, and along a cell of it.
 FREQUENCIES, CELL = 128, 8
 
-#: Powers far below this are all the same to a deconvolution.
+#: Powers far below this make no difference to a deconvolution.
 POWER_FLOOR = 1e-3
 
-#: What a guiding unit reads for an estimated kernel, where it reads 0 for a known one: large, so that weights
-#: which start from 0 soon make a difference.
+#: Input of a guiding unit for an estimated kernel; 0 for a known one. Large, so that weights initialised to 0
+#: soon have an effect.
 ESTIMATE_INPUT = 5.0
 
 #: Width of a description without the noise level.
@@ -44,13 +43,13 @@ DESCRIPTION_WIDTH = RESOLUTIONS * WINDOW**2 + (FREQUENCIES // CELL) * (FREQUENCI
 
 
 class Modulation(NamedTuple):
-    """m(k) and b(k) of Eq. 1 for one convolution, each (N, C) or None where the guidance does without."""
+    """m(k) and b(k) of Eq. 1 for one convolution, each (N, C), or None if the guidance lacks the term."""
 
     multiplier: Tensor | None
     shift: Tensor | None
 
 
-#: No guidance: the convolution is left as it is.
+#: No guidance: the convolution is unchanged.
 NO_MODULATION = Modulation(None, None)
 
 
@@ -93,8 +92,8 @@ class GuidingUnit(nn.Module):
         assert isinstance(first, nn.Linear)
         assert isinstance(second, nn.Linear)
         if config.guide_input == "grid":
-            # The kernel is no noise of unit variance: its norm, not its number of pixels, sets the size of
-            # the response.
+            # The kernel is not noise of unit variance: its norm, not its number of pixels, determines the
+            # size of the response.
             deviation = math.sqrt(2) / (TYPICAL_KERNEL_NORM * config.guide_input_scale)
             fill_normal(first.weight, deviation)
             nn.init.zeros_(first.bias)
@@ -107,7 +106,7 @@ class GuidingUnit(nn.Module):
             nn.init.zeros_(head.bias)
 
     def forward(self, inputs: Tensor) -> list[Modulation]:
-        """Return the modulation of every guided convolution for what `guide_inputs` gave, (N, F)."""
+        """Return the modulation of every guided convolution for the result of `guide_inputs`, (N, F)."""
         hidden = inputs
         for layer in self.hidden:
             hidden = F.relu(layer(hidden))
@@ -150,7 +149,7 @@ def crop_kernel(kernel: Tensor) -> Tensor:
     """Return blur kernels (N, K, K), K odd, without the border in which all of them are 0; K stays odd."""
     occupied = (kernel != 0).any(0)
     lines = occupied.any(0) | occupied.any(1)
-    # Both ends alike, for the centre to stay where it is.
+    # Symmetrically, so that the centre stays.
     border = int((lines | lines.flip(0)).int().argmax())
     size = kernel.shape[-1]
     return kernel[:, border : size - border, border : size - border] if lines.any() else kernel
@@ -171,13 +170,13 @@ def guide_inputs(
     Parameters
     ----------
     config : SynthesisConfig
-        Decides which of both it is.
+        Selects grid or description.
     kernel : Tensor
         Blur kernels (N, k, k) or (1, k, k), k odd and at most `config.kernel_size`.
     noise : Tensor or None
-        Standard deviations (N,) of the noise where the network adapts to it.
+        Standard deviations (N,) of the noise, if the network adapts to it.
     estimated : Tensor or None
-        (N,) bool, which kernels are estimates, where the network distrusts those; None if all are known.
+        (N,) bool, which kernels are estimates, if the network distrusts those; None if all are known.
     """
     if config.guide_input == "grid":
         return fit_kernel_to_grid(kernel, config.kernel_size).flatten(1) * config.guide_input_scale

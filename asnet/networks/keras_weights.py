@@ -1,7 +1,7 @@
 """Weights of the released code (Keras HDF5) for the networks of `ASNetConfig.official()`.
 
-Keras numbers the layers of a kind in the order in which the model was written, so a layer's place in that
-order tells what it is; the sizes of the network are read off the arrays.
+Keras numbers the layers of a kind in the order of their creation, so the order identifies each layer; the
+sizes of the network follow from the arrays.
 """
 
 import math
@@ -23,7 +23,7 @@ from asnet.networks.pair import DeblurNetwork
 #: Convolutions (and guided convolutions) of a block of the released synthesis network.
 CONVOLUTIONS_PER_BLOCK = 3
 
-#: How a heap of HDF5 begins, before its size, and the header of its objects: index and size.
+#: Signature of an HDF5 heap, before its size, and the header of its objects: index and size.
 _HEAP = b"GCOL\\x01\\0\\0\\0"
 _OBJECT = struct.Struct("<H6xQ")
 
@@ -46,7 +46,7 @@ class KerasLayer:
 
 @dataclass(frozen=True)
 class KerasFile:
-    """The layers with weights of one file by kind ("conv2d", "dense", ...), in the order of their making."""
+    """The layers with weights of one file by kind ("conv2d", "dense", ...), in order of creation."""
 
     path: Path
     layers: dict[str, list[KerasLayer]]
@@ -110,14 +110,14 @@ def read_keras_file(path: str | Path) -> KerasFile:
 def _check_heaps(data: bytes) -> None:
     """Raise `ValueError` if an object of the heaps that hold names has no size, or a wrong one.
 
-    HDF5's library steps over objects by their sizes, and never ends where one is 0.
+    The HDF5 library advances by the sizes of objects, and loops forever if one is 0.
     """
     for heap in re.finditer(_HEAP, data):
         end = heap.start() + int.from_bytes(data[heap.end() : heap.end() + 8], "little")
         place = heap.end() + 8
         while place + _OBJECT.size <= min(end, len(data)):
             index, size = _OBJECT.unpack_from(data, place)
-            # What is free counts its own header.
+            # Free space includes its own header.
             step = size if index == 0 else _OBJECT.size + -(-size // 8) * 8
             if not 0 < step <= end - place:
                 raise ValueError("an entry of a list of names has a wrong size")
@@ -149,7 +149,7 @@ def _values(path: Path, root: Any, dataset: str) -> Tensor:
 
 
 def _reason(error: Exception) -> str:
-    """What h5py says, without the quotes that a `KeyError` puts around it."""
+    """The message of h5py, without the quotes of a `KeyError`."""
     return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
 
 
@@ -165,10 +165,10 @@ def network_from_keras(
     Parameters
     ----------
     analysis_path, synthesis_path : str or Path
-        What the released code saved, of any size of kernel grid, depth and width.
+        Files saved by the released code, with any kernel grid, depth and width.
     boundary : {"circular", "zero"}
-        What the correlation finds outside the feature maps: the opposite side, as in the released code, or
-        nothing, which no photograph's borders can mislead.
+        Outside the feature maps the correlation sees the opposite side, as in the released code, or zeros, so
+        that a photograph's borders do not matter.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def network_from_keras(
 
 
 def _analysis_config(file: KerasFile) -> AnalysisConfig:
-    """The sizes of an analysis network but for its kernel grid, which no array tells."""
+    """The sizes of an analysis network except for its kernel grid, which no array reveals."""
     official = ASNetConfig.official().analysis
     assert isinstance(official, AnalysisConfig)
     features = _convolution_shape(file, 0, official.feature_size, 1)[-1]
@@ -205,9 +205,9 @@ def _analysis_config(file: KerasFile) -> AnalysisConfig:
     maps = _convolution_shape(file, feature_layers, 1, features)[-1]
     reduced = _convolution_shape(file, feature_layers + 1, 1, maps * (maps + 1))[-1]
     levels = len(file.of_kind("conv2d_transpose")) + 1
-    # Convolutions before the head: of every level, between the levels on the way down, and on the way up.
+    # Convolutions before the head: of every level, between the levels for downsampling, and for upsampling.
     before = (feature_layers + 2) * levels + 2 * (levels - 1)
-    # The last convolution makes the kernel; a file that ends early is found out when it is read in order.
+    # The last convolution outputs the kernel; a truncated file is detected when it is read in order.
     head = shapes[before : max(before + 1, len(shapes) - 1)]
     return replace(
         official,
@@ -334,7 +334,7 @@ def _state(
 
 
 def _from_keras(values: Tensor) -> Tensor:
-    """Return an array as our networks hold it.
+    """Return an array in the layout of our networks.
 
     Keras: (height, width, in, out), transposed (height, width, out, in), dense layers (in, out).
     """

@@ -5,8 +5,8 @@ that minimises |k * p - q|^2 + w |k|^2 solves
 
     (A + w I) k = b,    A(s, t) = sum p(x - s) p(x - t),    b(s) = sum p(x - s) q(x).
 
-A depends on s - t alone: it is the autocorrelation of p, and b the correlation of p with q, which the
-cross-correlation layer (section 3.1) gives at once; `asnet.ops.toeplitz_solve` finds k.
+A depends only on s - t: it is the autocorrelation of p, and b is the correlation of p with q. The
+cross-correlation layer (section 3.1) computes both at once; `asnet.ops.toeplitz_solve` finds k.
 """
 
 from typing import NamedTuple
@@ -16,19 +16,19 @@ from torch import Tensor
 
 from asnet.ops import cross_correlation
 
-#: Gradients that every quarter of the directions keeps at least, for each pixel of the kernel's side.
+#: Minimum number of gradients kept in every quarter of the directions, per pixel of the kernel's side.
 GRADIENTS_PER_SIDE = 20
 
-#: The threshold of the gradients stays below this share of the largest.
+#: Upper limit of the gradient threshold, as a share of the largest gradient.
 HIGHEST_THRESHOLD = 0.8
 
 
 class Correlations(NamedTuple):
     """Correlations of gradients over lags, summed over both directions; s is the kernel's size."""
 
-    predicted: Tensor  # (N, 2s-1, 2s-1): the predicted gradients with themselves, A of the normal equations
-    mixed: Tensor  # (N, s, s): the predicted with the blurred gradients, b of the normal equations
-    blurred: Tensor  # (N, 2s-1, 2s-1): the blurred gradients with themselves
+    predicted: Tensor  # (N, 2s-1, 2s-1): autocorrelation of the predicted gradients, A
+    mixed: Tensor  # (N, s, s): correlation of predicted and blurred gradients, b
+    blurred: Tensor  # (N, 2s-1, 2s-1): autocorrelation of the blurred gradients
 
 
 def correlate_gradients(predicted: Tensor, blurred: Tensor, size: int) -> Correlations:

@@ -1,7 +1,7 @@
 """Blur kernels on their grids: resampling, pruning, centring, extent.
 
-All functions take batches (N, s, s), s odd, and read no value back to the host, so that on a GPU none of them
-waits.
+All functions take batches (N, s, s), s odd, and read no value back to the host, so none of them synchronises
+with a GPU.
 """
 
 import math
@@ -13,20 +13,20 @@ from torch.nn import functional as F
 #: Keeps divisions finite; far below the smallest weight that matters.
 EPSILON = 1e-6
 
-#: Weights below this share of the largest are taken for noise.
+#: Weights below this share of the largest are considered noise.
 SMALLEST_WEIGHT = 0.05
 
-#: Connected parts of a kernel with less than this share of its sum are taken for noise.
+#: Connected parts of a kernel with less than this share of its sum are considered noise.
 SMALLEST_PART = 0.1
 
 #: Weights that count for the extent, as a share of the largest.
 EXTENT_WEIGHT = 0.02
 
-#: Weights that a Fourier shift leaves below this share of the largest are taken for its ripples.
+#: After a Fourier shift, weights below this share of the largest are considered ripples.
 SMALLEST_RIPPLE = 0.03
 
-#: Rounds of labelling. In each, parts that touch are joined and labels follow where theirs lead to, so that
-#: their number at least halves: enough for any grid of 101 pixels.
+#: Rounds of labelling. Each round joins touching parts and follows labels, so that the number of labels at
+#: least halves: enough for any grid of 101 pixels.
 LABEL_ROUNDS = 14
 
 
@@ -80,7 +80,7 @@ def label_parts(mask: Tensor) -> Tensor:
     """
     index = torch.arange(1, mask[0].numel() + 1, device=mask.device).view(mask.shape[1:])
     labels = torch.where(mask, index, 0)
-    # Where each label leads to: itself, or a larger label of the same part.
+    # The target of each label: itself, or a larger label of the same part.
     leads = F.pad(index.flatten(), (1, 0)).repeat(len(mask), 1)
     for _ in range(LABEL_ROUNDS):
         before = labels
@@ -103,10 +103,10 @@ def prune(kernel: Tensor) -> Tensor:
     weights = kernel.flatten(1)
     mass = weights.new_zeros(weights.shape[0], weights.shape[1] + 1).scatter_add_(1, labels, weights)
     share = mass.gather(1, labels)
-    # The largest part stays, however small.
+    # The largest part is kept at any size.
     kept = share >= torch.minimum(share.amax(1, keepdim=True), share.new_tensor(SMALLEST_PART))
     pruned = torch.where(kept, weights, 0.0).view_as(kernel)
-    # Of nothing at all a single pixel stays: no blur.
+    # An empty kernel becomes a single pixel: no blur.
     centre = centred_square(mass.new_ones(len(kernel)), kernel.shape[-1])
     return normalised(torch.where(pruned.sum((1, 2), keepdim=True) > 0, pruned, centre.to(pruned)))
 
@@ -120,15 +120,15 @@ def centroid(kernel: Tensor) -> Tensor:
 
 
 def centred(kernel: Tensor) -> Tensor:
-    """Move the centroids of kernels (N, s, s) to the grid's centre, by fractions of pixels too.
+    """Move the centroids of kernels (N, s, s) to the grid's centre with sub-pixel accuracy.
 
-    By a Fourier shift, which leaves a path as thin as it is; the small ripples that it makes are cut off.
+    A Fourier shift does not thicken thin paths; its small ripples are cut off.
     """
     size = kernel.shape[-1]
     kernel = shifted(kernel, -centroid(kernel).round().long())
     vertical = torch.fft.fftfreq(size, device=kernel.device, dtype=kernel.dtype)[:, None]
     horizontal = torch.fft.rfftfreq(size, device=kernel.device, dtype=kernel.dtype)
-    # What is cut off moves the centroid a little: once more.
+    # Cutting moves the centroid a little, so shift once more.
     for _ in range(2):
         down, right = centroid(kernel)[:, :, None, None].unbind(1)
         turns = 2 * torch.pi * (down * vertical + right * horizontal)
@@ -150,7 +150,7 @@ def shifted(kernel: Tensor, shift: Tensor) -> Tensor:
 
 
 def extent(kernel: Tensor) -> Tensor:
-    """Return the side (N,) of the smallest centred square that holds all weights that matter."""
+    """Return the side (N,) of the smallest centred square that contains all significant weights."""
     size = kernel.shape[-1]
     matters = kernel > EXTENT_WEIGHT * kernel.amax((-2, -1), keepdim=True)
     distance = (torch.arange(size, device=kernel.device) - size // 2).abs()

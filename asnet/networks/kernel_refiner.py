@@ -10,10 +10,11 @@ from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.kernel_grids import EPSILON
 from asnet.networks.layers import initialise_he
 
-#: What stands for a weight of 0 in the logarithm, relative to the largest.
+#: Replaces a weight of 0 in the logarithm, relative to the largest.
 LOGIT_FLOOR = 3e-3
 
-#: Refined weights below this share of the largest are dropped, except in training, where they must learn.
+#: Refined weights below this share of the largest are dropped, except in training, which needs their
+#: gradient.
 SMALLEST_REFINED = 0.04
 
 #: Dilations of the inner layers.
@@ -21,9 +22,9 @@ DILATIONS = (1, 1, 2, 4, 2, 1)
 
 
 class KernelRefiner(nn.Module):
-    """Refine solved kernels, seen beside what they were found from.
+    """Refine solved kernels, given the data from which they were computed.
 
-    At first it gives the solution as it is.
+    Untrained, it returns the solution unchanged.
 
     Parameters
     ----------

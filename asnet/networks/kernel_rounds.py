@@ -31,19 +31,19 @@ from asnet.ops.threads import threads_for
 #: Share of a downscaled pixel that must be clipped, or usable, for it to count as such.
 PARTLY, FULLY = 0.02, 0.999
 
-#: Tikhonov weights of the solutions that the refiner is shown.
+#: Tikhonov weights of the solutions for the refiner.
 REFINER_WEIGHTS = (2.0, 100.0)
 
 #: The squared threshold of the gradients is divided by this before each round.
 THRESHOLD_DECAY = 1.1
 
-#: A grid is larger than the kernel found at the scale before it by this factor and this many pixels.
+#: A grid is larger than the kernel of the previous scale by this factor and this many pixels.
 GRID_FACTOR, GRID_MARGIN = 1.25, 4
 
-#: Side of the kernel for which the iteration from a bell starts with enough gradients.
+#: Side of the kernel for which the iteration from a narrow Gaussian starts with enough gradients.
 BELL_SIDE = 9
 
-#: Clipped pixels are not avoided where this would leave less than this share of the gradients.
+#: Clipped pixels are not avoided if that would leave less than this share of the gradients.
 LEAST_UNCLIPPED = 0.4
 
 
@@ -56,7 +56,7 @@ class Photographs:
     luma : Tensor
         (N, 1, H, W), range [0, 1].
     clipped : Tensor or None
-        (N, 1, H, W) bool: where light was cut off at white; None if nowhere.
+        (N, 1, H, W) bool: pixels clipped at white; None if there are none.
     usable : Tensor or None
         (N, 1, H, W) bool: pixels that may take part in an estimate; None if all may.
     """
@@ -92,9 +92,9 @@ class Iteration:
     threshold : Tensor
         (N,): squared magnitude below which gradients of the latent image do not count.
     evidence : Tensor or None
-        (N, 5, s, s): what the kernel was found from, moved with it: solutions of the normal equations with
-        little and with much damping, the correlation of latent and blurred gradients, and the
-        autocorrelations of either. None but at the finest scale: nothing else reads it.
+        (N, 5, s, s): the data from which the kernel was computed, shifted with it: solutions of the normal
+        equations with little and with much damping, the correlation of latent and blurred gradients, and the
+        autocorrelations of both. None except at the finest scale.
     """
 
     kernel: Tensor
@@ -103,7 +103,7 @@ class Iteration:
 
 
 def bell(photographs: Photographs) -> Iteration:
-    """Return where an iteration for small kernels begins: at a narrow bell, nearly a single pixel."""
+    """Return the start of an iteration for small kernels: a narrow Gaussian, nearly a single pixel."""
     profile = photographs.luma.new_tensor([0.07, 0.86, 0.07])
     kernel = (profile[:, None] * profile).expand(len(photographs.luma), 3, 3)
     gradients = image_gradients(photographs.luma)
@@ -121,7 +121,7 @@ def run_rounds(
     *,
     keeps_evidence: bool,
 ) -> Iteration:
-    """Go through the rounds of one scale.
+    """Run the rounds of one scale.
 
     Parameters
     ----------
@@ -130,22 +130,22 @@ def run_rounds(
     largest : int
         Largest side of the kernel's grid, odd.
     before : Iteration or None
-        Where the next coarser scale ended; None at the coarsest.
+        Result of the next coarser scale; None at the coarsest.
     strengths : sequence of float
         lambda of the latent images, one for each round.
     weight : float
         Tikhonov weight of the normal equations, for intensities in [0, 1].
     avoids_clipped : Tensor
-        (N,) bool: whether gradients near clipped pixels are left out, instead of being completed.
+        (N,) bool: whether gradients near clipped pixels are left out instead of completed.
     steps : int
         Steps of conjugate gradients.
     keeps_evidence : bool
-        Whether the result holds its evidence, which takes two more solutions.
+        Whether the result includes its evidence, which takes two more solutions.
 
     Returns
     -------
     Iteration
-        Where this scale ends.
+        Result of this scale.
     """
     luma = photographs.luma
     kernel, support = _starting_kernel(len(luma), largest, before, luma)
@@ -189,7 +189,7 @@ def _evidence(correlations: Correlations, steps: int, shift: Tensor) -> Tensor:
 def _starting_kernel(
     count: int, largest: int, before: Iteration | None, like: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return kernels to begin a scale with, and the support (N, s, s) that they may grow to."""
+    """Return initial kernels of a scale, and the support (N, s, s) to which they may grow."""
     if before is None:
         kernel = like.new_zeros(count, largest, largest)
         # Two pixels, not one: the latent image of a single pixel is the blurred image.
@@ -197,17 +197,17 @@ def _starting_kernel(
         return kernel, torch.ones_like(kernel, dtype=torch.bool)
     kernel = enlarge(before.kernel, math.sqrt(2))
     side = (GRID_FACTOR * extent(kernel) + GRID_MARGIN).ceil().clamp(max=largest)
-    # On a GPU the host does not wait for the extent; the support alone limits the kernel there.
+    # On a GPU the host does not wait for the extent; only the support limits the kernel there.
     grid = largest if kernel.is_cuda else int(side.amax()) // 2 * 2 + 1
     grid = min(grid, largest)
     return normalised(fit_grid(kernel, grid)), centred_square(side, grid)
 
 
 def _taking_part(photographs: Photographs, avoids_clipped: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
-    """Return which gradients (N, 1, h, w) of the blurred and of the latent image take part; None if all do.
+    """Return the usable gradients (N, 1, h, w) of the blurred and of the latent image; None if all are.
 
-    A gradient of the latent image spreads over the kernel: near lights all that it becomes must be known.
-    What is not usable is filled smoothly by those who mask it, so that little spreads from there.
+    A gradient of the latent image spreads over the kernel: near lights, all of that area must be known.
+    Callers fill unusable pixels smoothly, so that little spreads from there.
     """
     if photographs.clipped is None and photographs.usable is None:
         return None
@@ -223,11 +223,11 @@ def _taking_part(photographs: Photographs, avoids_clipped: Tensor, size: int) ->
 
 
 def grown(mask: Tensor, radius: int) -> Tensor:
-    """Return bool masks (N, 1, h, w), True where they are within a square of `radius` pixels."""
+    """Dilate bool masks (N, 1, h, w) by a square of `radius` pixels."""
     for dim, padding in ((2, (0, 0, radius, radius)), (3, (radius, radius))):
         mask = F.pad(mask, padding)
         width = 1
-        # Each pass at most doubles the width of the windows of which one pixel is enough.
+        # Each pass at most doubles the width of the window.
         while width < 2 * radius + 1:
             step = min(width, 2 * radius + 1 - width)
             count = mask.shape[dim] - step

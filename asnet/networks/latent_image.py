@@ -1,4 +1,4 @@
-"""Latent images with few gradients: what the photograph might look like without its blur.
+"""Latent images with few gradients: an estimate of the photograph without blur.
 
 Given a kernel k, the latent image x of a photograph y minimises
 
@@ -11,7 +11,7 @@ either 0 or grad x, pulled towards grad x by a weight beta that doubles from ste
     X = (conj(K) Y + beta conj(D) G) / (|K|^2 + beta |D|^2)
 
 with capital letters for Fourier transforms and D for first differences. Weak edges and noise vanish and
-strong edges become steps: this is what tells a kernel from its 180 degree flip.
+strong edges become steps; this distinguishes a kernel from its 180 degree flip.
 
 Where the photograph is clipped, y is only a lower limit: there it is raised to k * x after every step.
 """
@@ -26,10 +26,10 @@ from torch.nn import functional as F
 from asnet import ops
 from asnet.networks.wiener import fast_fft_length
 
-#: The weight beta of the splitting: the first, in units of lambda, its growth, and where it ends.
+#: The weight beta of the splitting: its first value, in units of lambda, its growth, and its last value.
 FIRST_BETA, BETA_GROWTH, LAST_BETA = 2.0, 2.0, 100.0
 
-#: Clipped lights are taken to be at most so bright, before the blur and after.
+#: Upper limits of the brightness of clipped lights, before and after the blur.
 BRIGHTEST = 8.0
 
 
@@ -50,7 +50,7 @@ def image_gradients(image: Tensor) -> Tensor:
 def gradient_count(image: Tensor, kernel: Tensor, usable: Tensor | None = None) -> Tensor:
     """Return the share (N,) of pixels at which the latent image needs a gradient to explain the blurred one.
 
-    Of several kernels the one that blurred the image needs the fewest.
+    The true kernel needs fewer than others.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class BlurredScale:
         (N, 1, H, W), the same in a periodic frame at least a kernel's size larger; beyond the right and lower
         edges the values fade into those of the opposite edges.
     clipped : Tensor or None
-        (N, 1, H, W) bool, where `padded` is only a lower limit; None if that is nowhere.
+        (N, 1, H, W) bool, where `padded` is only a lower limit; None if nowhere.
     """
 
     image: Tensor
@@ -90,7 +90,7 @@ class BlurredScale:
 
     @classmethod
     def from_image(cls, image: Tensor, size: int, clipped: Tensor | None = None) -> "BlurredScale":
-        """Frame images (N, 1, h, w), and where they are clipped, for kernels of `size` pixels."""
+        """Pad images (N, 1, h, w), and the masks of clipped pixels, for kernels of `size` pixels."""
         height, width = image.shape[-2:]
         frame = fast_fft_length(height + size - 1), fast_fft_length(width + size - 1)
         if clipped is not None:
@@ -99,7 +99,7 @@ class BlurredScale:
 
 
 def _continued(image: Tensor, height: int, width: int) -> Tensor:
-    """Continue images (N, 1, h, w) to the right and below, linearly from each edge to the opposite one."""
+    """Extend images (N, 1, h, w) to the right and below, linearly from each edge to the opposite one."""
     for dim, length in ((3, width), (2, height)):
         count = length - image.shape[dim]
         shape = [1, 1, 1, 1]
@@ -111,7 +111,7 @@ def _continued(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def latent_steps(largest_lambda: float) -> int:
-    """Return how many steps the splitting takes for lambda up to `largest_lambda`."""
+    """Return the number of steps of the splitting for lambda up to `largest_lambda`."""
     return max(1, math.ceil(math.log(LAST_BETA / (FIRST_BETA * largest_lambda), BETA_GROWTH)))
 
 
@@ -129,7 +129,7 @@ def sparse_latent(
     strength : float
         lambda > 0: the cost of a gradient that is not 0, for intensities in [0, 1].
     observed : Tensor, optional
-        What the last call returned as observed images, to go on from.
+        The observed images that the last call returned, to continue from.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Layers that both networks are made of, with the padding rules of the released Keras model."""
+"""Layers of both networks, with the padding rules of the released Keras model."""
 
 import math
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from torch.nn import functional as F
 from asnet.errors import InputError
 from asnet.ops import conv2d, empty_maps
 
-#: Weights of R, G and B in the luma Y that the analysis works on.
+#: Weights of R, G and B in the luma Y of the analysis.
 LUMA_WEIGHTS = (0.2989, 0.5870, 0.1140)
 
 #: Inside the square root of `standardise`.
 STANDARDISE_EPSILON = 1e-7
 
-#: So many pixels at a time are mixed: products of less than this waste the start of each, and larger results
-#: leave the cache before they are written back.
+#: Pixels mixed at a time: smaller products waste time in starting, and larger results leave the cache before
+#: they are written back.
 PIXELS_AT_ONCE = 8192
 
-#: A feature map of smaller standard deviation than this counts as constant.
+#: A feature map with a smaller standard deviation counts as constant.
 CONSTANT_MAP_DEVIATION = 1e-9
 
 
@@ -66,7 +66,7 @@ def normalise_maps(features: Tensor, out: Tensor | None = None) -> Tensor:
 def pad_symmetric(image: Tensor, height: int, width: int) -> Tensor:
     """Continue an image (N, C, H, W) at the bottom and the right to height x width by mirroring it.
 
-    The edge pixels are repeated (d c b a | a b c d | d c b a), as often as the size asks for.
+    The edge pixels are repeated (d c b a | a b c d | d c b a), as often as the size requires.
     """
     for dimension, target in ((2, height), (3, width)):
         length = image.shape[dimension]
@@ -79,7 +79,7 @@ def pad_symmetric(image: Tensor, height: int, width: int) -> Tensor:
 def gather_inputs(parts: Sequence[Tensor], factor: int, dtype: torch.dtype) -> Tensor:
     """Concatenate images along their channels, move blocks of pixels into channels, and change the dtype.
 
-    One image after the other, so that little more memory is needed than the result takes.
+    One image after the other, so that little more memory is needed than for the result.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def gather_inputs(parts: Sequence[Tensor], factor: int, dtype: torch.dtype) -> T
     gathered = empty_maps(parts[0], (batch, rows, columns, factor**2 * channels), dtype)
     start = 0
     for part in parts:
-        # To long rows first: copied at once, blocks come two numbers at a time, which takes twice as long.
+        # To long rows first: a direct copy moves blocks two numbers at a time, which takes twice as long.
         blocks = F.pixel_unshuffle(part.to(dtype), factor)
         gathered[..., start : start + blocks.shape[1]] = blocks.permute(0, 2, 3, 1)
         start += blocks.shape[1]
@@ -112,7 +112,7 @@ def gather_inputs(parts: Sequence[Tensor], factor: int, dtype: torch.dtype) -> T
 def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
     """Convolve channels-last maps (N, C, H, W) with a kernel (C, C, 1, 1); for inference.
 
-    On CPUs the result takes the place of x: of the largest maps there is then one less.
+    On CPUs the result overwrites x, which saves one of the largest maps.
     """
     if x.device.type != "cpu":
         return conv2d(x, weight, None)
@@ -123,17 +123,17 @@ def mix_channels(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def round_up(value: int, multiple: int) -> int:
-    """Return the smallest multiple of `multiple` that is not below `value`."""
+    """Return the smallest multiple of `multiple` that is at least `value`."""
     return math.ceil(value / multiple) * multiple
 
 
 def relu(x: Tensor) -> Tensor:
-    """Apply ReLU in place: a convolution's output is needed by nobody else, and a map can take 400 MB."""
+    """Apply ReLU in place: a convolution's output is not used elsewhere, and a map can take 400 MB."""
     return F.relu(x, inplace=True)
 
 
 class Convolution(nn.Conv2d):
-    """Convolution of stride 1 with zeros as padding, and a ReLU where asked for."""
+    """Convolution of stride 1 with zero padding, and an optional ReLU."""
 
     def __init__(
         self, in_channels: int, out_channels: int, size: int, *, padding: int = 0, relu: bool = False
@@ -149,7 +149,7 @@ class Convolution(nn.Conv2d):
 class DownConvolution(nn.Conv2d):
     """Convolution of stride 2 with Keras 'same' padding: ceil(H / 2) x ceil(W / 2).
 
-    An odd number of rows or columns to pad puts the extra one at the bottom or the right.
+    If an odd number of rows or columns is padded, the extra one is at the bottom or the right.
     """
 
     def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
@@ -172,9 +172,9 @@ def _same_padding(length: int, size: int) -> tuple[int, int]:
 def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> Tensor:
     """Transposed convolution of stride 2 with Keras 'same' padding, as a convolution on the coarse grid.
 
-    The four phases of the output (even and odd rows and columns) see the input through separate taps of the
-    kernel. They are made as the channels of one ordinary convolution and then interleaved, which libraries do
-    faster than a transposed convolution (on CPUs in bfloat16 five times).
+    The four phases of the output (even and odd rows and columns) use separate taps of the kernel. They are
+    computed as the channels of one ordinary convolution and then interleaved, which is faster than a
+    transposed convolution (on CPUs in bfloat16 five times).
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool =
     back = 4 * reach + 2 - size - front
     taps = 2 * reach + 1
     padded = F.pad(weight, (front, back, front, back))
-    # Output channels in the order row phase, column phase, channel, which `interleave` asks for.
+    # Output channels in the order row phase, column phase, channel, as `interleave` requires.
     phases = padded.reshape(*weight.shape[:2], taps, 2, taps, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
     return conv2d(
         x,
@@ -213,8 +213,8 @@ def raise_by_two(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool =
 
 
 class UpConvolution(nn.ConvTranspose2d):
-    """Transposed convolution of stride 2 with Keras 'same' padding, exactly 2H x 2W, and a ReLU where asked
-    for."""
+    """Transposed convolution of stride 2 with Keras 'same' padding, exactly 2H x 2W, and an optional
+    ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, size: int, *, relu: bool = False) -> None:
         super().__init__(in_channels, out_channels, size, stride=2)
@@ -225,15 +225,15 @@ class UpConvolution(nn.ConvTranspose2d):
 
 
 class UnpoolConvolution(nn.Conv2d):
-    """Un-pooling, which repeats every pixel 2 x 2, a convolution of odd size that keeps the size, and a ReLU
-    where asked for."""
+    """Un-pooling, which repeats every pixel 2 x 2, a convolution of odd size that keeps the size, and an
+    optional ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, size: int, *, relu: bool = False) -> None:
         super().__init__(in_channels, out_channels, size)
         self.relu = relu
 
     def forward(self, input: Tensor) -> Tensor:
-        # Repeating is itself a transposed convolution, by a box of 2 x 2: both linear steps in one kernel.
+        # Repeating is a transposed convolution with a 2 x 2 box, so both linear steps fit in one kernel.
         flipped = self.weight.flip(2, 3).transpose(0, 1)
         shifts = [(0, 1, 0, 1), (1, 0, 0, 1), (0, 1, 1, 0), (1, 0, 1, 0)]
         boxed = sum((F.pad(flipped, shift) for shift in shifts[1:]), F.pad(flipped, shifts[0]))
@@ -241,7 +241,7 @@ class UnpoolConvolution(nn.Conv2d):
 
 
 def fill_normal(weight: Tensor, deviation: float) -> None:
-    """Fill weights with normal numbers, but not on the meta device: torch would load its compiler for it."""
+    """Fill weights with normal numbers, except on the meta device, where torch would load its compiler."""
     if not weight.is_meta:
         nn.init.normal_(weight, std=deviation)
 

@@ -12,8 +12,8 @@ from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.kernel_grids import rms_radius
 from asnet.networks.synthesis import SynthesisNetwork
 
-#: Estimates of smaller RMS radius in pixels count as known kernels. They are good where there is any blur;
-#: networks that distrust them take a photograph that lost little for one that lost nothing.
+#: Estimates with a smaller RMS radius in pixels count as known kernels. They are good if there is any blur,
+#: and networks that distrust them would treat a slightly blurred photograph as sharp.
 TRUSTED_RADIUS = 2.0
 
 
@@ -31,7 +31,7 @@ class DeblurResult(NamedTuple):
 
 
 def is_doubtful(kernel: Tensor) -> Tensor:
-    """Return whether the synthesis had better distrust estimates of blur kernels.
+    """Return whether the synthesis should distrust estimates of blur kernels.
 
     Parameters
     ----------

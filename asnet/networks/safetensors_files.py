@@ -40,12 +40,12 @@ def read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str
     path : Path
         The file.
     what : str
-        What messages call it.
+        Its name in messages.
 
     Raises
     ------
     WeightsError
-        If the file is missing, damaged or no safetensors file.
+        If the file is missing, damaged or not a safetensors file.
     """
     if path.is_dir():
         raise WeightsError(f"{path} is a folder, not a {what}")

@@ -13,7 +13,7 @@ from asnet.networks.config.fields import as_mapping, check_known
 from asnet.networks.pair import DeblurNetwork
 from asnet.networks.size_classifier import SizeClassifier, SizeClassifierConfig
 
-#: What joined networks are called unless they are given another name.
+#: Default name of joined networks.
 DEFAULT_NAME = "scale_optimised"
 
 
@@ -24,11 +24,11 @@ class ScaleOptimisedConfig:
     Parameters
     ----------
     classifier : SizeClassifierConfig
-        Decides between the pairs.
+        Chooses between the pairs.
     pairs : tuple of ASNetConfig
         One for each class, in their order; the kernel grid of each holds the largest size of its class.
     name : str
-        What the networks are called in weights files and messages.
+        Name of the networks in weights files and messages.
 
     Examples
     --------
@@ -113,12 +113,12 @@ class ScaleOptimisedNetworks(nn.Module):
     def join(
         cls, classifier: SizeClassifier, pairs: Sequence[DeblurNetwork], *, name: str = DEFAULT_NAME
     ) -> "ScaleOptimisedNetworks":
-        """Make one module of networks that exist; their weights are shared, not copied.
+        """Join existing networks in one module; their weights are shared, not copied.
 
         Raises
         ------
         ConfigurationError
-            If the number of pairs is not that of the classes, or a kernel grid does not hold its class.
+            If the numbers of pairs and classes differ, or a kernel grid is too small for its class.
         """
         config = ScaleOptimisedConfig(classifier.config, tuple(pair.config for pair in pairs), name)
         with torch.device("meta"):

@@ -24,13 +24,13 @@ class SizeClassifierConfig:
     Parameters
     ----------
     analysis : AnalysisConfig
-        The analysis network, of one level. Its kernel grid, which bounds the lags that it sees, need not be
-        that of the largest class.
+        The analysis network, with one level. Its kernel grid, which bounds its lags, may differ from the
+        largest class.
     class_sizes : tuple of int
         Largest kernel size of each class in pixels, odd, ascending: class i holds the sizes above
         ``class_sizes[i - 1]`` and up to ``class_sizes[i]``.
     name : str
-        What the configuration is called in weights files and messages.
+        Name of the configuration in weights files and messages.
 
     Examples
     --------
@@ -58,8 +58,8 @@ class SizeClassifierConfig:
     def preset(cls, name: str) -> "SizeClassifierConfig":
         """Return the classifier for pairs of a preset: paper, official or compact.
 
-        The first two take the finest level of their analysis network. That of `compact`, whose own analysis
-        is of another kind, is a small network of the paper's.
+        The first two use the finest level of their analysis network. `compact`, whose own analysis is of
+        another kind, uses a small network of the paper's kind.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class SizeClassifierConfig:
         return cls(analysis, name=name)
 
     def classes_of(self, sizes: Tensor) -> Tensor:
-        """Return the class of kernel sizes in pixels, (N,) int64; of those above the largest, the last."""
+        """Return the class of kernel sizes in pixels, (N,) int64; the last class for larger sizes."""
         bounds = torch.tensor(self.class_sizes[:-1], device=sizes.device)
         return torch.bucketize(sizes, bounds)
 
@@ -142,8 +142,8 @@ class SizeClassifier(nn.Module):
         self.output = nn.Linear(config.analysis.kernel_size**2, len(config.class_sizes))
         nn.init.zeros_(self.output.bias)
         fill_normal(self.output.weight, 1 / config.analysis.kernel_size)
-        # An analysis network starts from an even kernel, whatever the image; a classifier that starts so has
-        # little to tell images apart by and learns nothing for long.
+        # An analysis network initially outputs a uniform kernel for any image. A classifier initialised so
+        # can hardly distinguish images and does not learn for a long time.
         last = self.analysis.head[-1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
@@ -151,7 +151,7 @@ class SizeClassifier(nn.Module):
         nn.init.constant_(last.bias, INITIAL_KERNEL_BIAS)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Judge images.
+        """Classify images.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class SizeClassifier(nn.Module):
         Tensor
             (N, classes) logits, float32 (float64 for a float64 network).
         """
-        # Kernels sum to 1: on a grid of side m an even one has weights of 1 / m^2 and a norm of 1 / m.
+        # Kernels sum to 1: on a grid of side m, a uniform one has weights of 1 / m^2 and a norm of 1 / m.
         kernel = self.analysis(image) * self.config.analysis.kernel_size
         logits: Tensor = self.output(kernel.flatten(1))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))

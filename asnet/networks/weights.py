@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 Networks = DeblurNetwork | SizeClassifier | ScaleOptimisedNetworks
 NetworksConfig = ASNetConfig | SizeClassifierConfig | ScaleOptimisedConfig
 
-#: What a file can hold, as its header's field "kind" says; files without it hold a pair.
+#: What a file can hold, by its header's field "kind"; files without it hold a pair.
 KINDS: dict[str, tuple[type[Networks], type[NetworksConfig]]] = {
     "pair": (DeblurNetwork, ASNetConfig),
     "size_classifier": (SizeClassifier, SizeClassifierConfig),
@@ -87,9 +87,9 @@ def save_weights(
     path : str or Path
         The file; its folder must exist.
     network : DeblurNetwork, SizeClassifier or ScaleOptimisedNetworks
-        What the file is to hold.
+        The network to save.
     training_data, revision : str
-        For the header; see `WeightsHeader`.
+        Header fields; see `WeightsHeader`.
     configuration_name : str, optional
         Name of the configuration in the header instead of the network's own.
     dtype : torch.dtype, optional
@@ -133,7 +133,7 @@ def read_header(path: str | Path) -> WeightsHeader:
     Raises
     ------
     WeightsError
-        If the file is missing, damaged, or no weights file of asnet, or is of a later format version.
+        If the file is missing, damaged, not a weights file of asnet, or of a later format version.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def load_networks(
 def load_networks(
     path: str | Path, kind: type[nn.Module] | None = None, *, device: str | torch.device = "cpu"
 ) -> Networks:
-    """Build what a weights file describes, in evaluation mode with float32 parameters.
+    """Build the networks of a weights file, in evaluation mode with float32 parameters.
 
     Parameters
     ----------
@@ -187,11 +187,11 @@ def load_networks(
     tensors, metadata = read_safetensors(path, "weights file")
     configuration = _parse_header(path, metadata).configuration
     with torch.device("meta"):
-        # Whatever torch.set_default_dtype says.
+        # Regardless of torch.set_default_dtype.
         networks = _build(configuration).to(torch.float32)
     if kind is not None and not isinstance(networks, kind):
         raise WeightsError(f"{path} holds {DESCRIPTIONS[type(networks)]}, expected {DESCRIPTIONS[kind]}")
-    # Before any memory is taken: a header may ask for more than there is.
+    # Before allocating: a header may ask for more memory than there is.
     check_fit(str(path), networks, tensors)
     networks.to_empty(device=device)
     networks.load_state_dict(tensors)
@@ -214,24 +214,24 @@ def load_weights_into(
     Parameters
     ----------
     network : nn.Module
-        What a weights file can hold, or with a prefix one of its parts.
+        A network of a weights file, or, with a prefix, one of its parts.
     path : str or Path
         A file that `save_weights` wrote.
     prefix : str
         Which part of the file to take, such as "analysis." or "synthesis."; everything by default.
     allow_extra : bool
-        Pass over tensors of the file (below the prefix) that the network does not have.
+        Ignore tensors of the file (below the prefix) that the network does not have.
 
     Returns
     -------
     WeightsHeader
-        What the file says about itself.
+        The file's header.
 
     Raises
     ------
     WeightsError
-        If the file is missing, damaged or no weights file of asnet, or if names or shapes do not fit; the
-        network is then as it was.
+        If the file is missing, damaged or not a weights file of asnet, or if names or shapes do not fit; the
+        network is then unchanged.
 
     Examples
     --------
@@ -300,7 +300,7 @@ def check_fit(file: str, network: nn.Module, tensors: Mapping[str, Tensor]) -> N
             f"{file} does not fit this network: {_first_of(whole)} is of type {tensors[name].dtype}, "
             f"expected {own[name].dtype}"
         )
-    # As the network will hold them: what float64 can hold may be infinite in float32.
+    # Converted to the network's type: large float64 values are infinite in float32.
     infinite = [name for name in own if not bool(tensors[name].to(own[name].dtype).isfinite().all())]
     if infinite:
         raise WeightsError(f"{file} is damaged: {_first_of(infinite)} holds infinite numbers or NaN")

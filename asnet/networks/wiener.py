@@ -1,12 +1,12 @@
-"""Wiener and sparse deconvolution with tapered edges, which the synthesis of `compact` builds on.
+"""Wiener and sparse deconvolution with tapered edges, for the synthesis of `compact`.
 
 The frequency response is conj(K) / (|K|^2 + s (|D|^2 + e)), with K the transfer function of the blur kernel,
 s the regularisation strength and |D|^2 the power response of the first differences, so that high frequencies,
-where photographs hold little power, are regularised more. The small e regularises the mean a little as well.
+where photographs have little power, are regularised more. The small e slightly regularises the mean as well.
 
 The sparse deconvolution repeats two steps of half-quadratic splitting (Krishnan and Fergus 2009, with soft
-thresholds): differences of the image so far below a threshold become 0 and all others smaller by it, and the
-next image is the one whose differences are closest to these and whose blur is closest to the photograph.
+thresholds): differences of the current image below a threshold become 0 and others shrink by it; the next
+image is the one whose differences are closest to these and whose blur is closest to the photograph.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,16 +19,16 @@ from torch.nn import functional as F
 
 from asnet.errors import InputError
 
-#: Added to |D|^2 so that the mean of the image is regularised a little as well.
+#: Added to |D|^2 so that the mean of the image is slightly regularised as well.
 DIFFERENCE_FLOOR = 0.02
 
-#: Noise, of white, for which the regularisation strengths of a network that adapts to the noise are meant.
+#: Noise, as a share of white, that the strengths of a network that adapts to the noise are for.
 REFERENCE_NOISE = 0.01
 
-#: From this many pixels of a padded image on, its channels are computed one after the other, for less memory.
+#: Larger padded images, in pixels, are computed channel by channel, to save memory.
 CHANNELWISE_PIXELS = 2**21
 
-#: Where |K|^2 / (|D|^2 + e) is well below the inverse of this, a photograph holds noise alone.
+#: Where |K|^2 / (|D|^2 + e) is well below the inverse of this, a photograph contains only noise.
 NOISE_SELECTIVITY = 1000.0
 
 
@@ -85,12 +85,12 @@ def edge_window(length: int, ramp: int, like: Tensor) -> Tensor:
 
 
 def periodic_differences(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first differences across and down of periodic images (..., H, W)."""
+    """Return the horizontal and vertical first differences of periodic images (..., H, W)."""
     return image.roll(-1, -1) - image, image.roll(-1, -2) - image
 
 
 class _Padding(NamedTuple):
-    """Pixels that the periodic image has beyond the photograph on each side."""
+    """Pixels of the periodic image beyond the photograph on each side."""
 
     left: int
     right: int
@@ -99,10 +99,10 @@ class _Padding(NamedTuple):
 
 
 class Deconvolution:
-    """Deconvolves images by their blur kernels; what all results share is computed once.
+    """Deconvolves images by their blur kernels; shared intermediate results are computed once.
 
-    Images are continued over their edges by at least one kernel's size in all along either axis, and the
-    periodic images that result are called padded.
+    Images are extended beyond their edges by at least one kernel's size in total along either axis. The
+    resulting periodic images are called padded.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class Deconvolution:
         self._image_power = sum(powers[1:], start=powers[0]) / channels
 
     def _by_parts(self, compute: Callable[[slice], Tensor]) -> Tensor:
-        """Return (N, C, ...) of which `compute` gives slices of channels."""
+        """Return (N, C, ...) assembled from slices of channels that `compute` returns."""
         first = compute(self._parts[0])
         if len(self._parts) == 1:
             return first
@@ -167,10 +167,10 @@ class Deconvolution:
         return whole
 
     def _tapered(self, blurred: Tensor, response: Tensor) -> Tensor:
-        """Continue the image (N, C, H, W) over its edges so that its periodic extension has no step.
+        """Extend the image (N, C, H, W) beyond its edges so that its periodic continuation has no step.
 
-        The border repeats the edge pixels and fades into the circularly blurred image, which is what a
-        periodic scene would show there.
+        The border repeats the edge pixels and fades into the circularly blurred image, which a periodic scene
+        would show there.
         """
         left, right, top, bottom = self._padding
         continued = F.pad(blurred, self._padding, mode="replicate")
@@ -182,15 +182,15 @@ class Deconvolution:
         return torch.lerp(reblurred, continued, window)
 
     def noise_level(self) -> Tensor:
-        """Return the standard deviation (N,) of the noise, measured where the blur leaves next to no signal.
+        """Return the standard deviation (N,) of the noise, measured where the blur leaves almost no signal.
 
-        White noise is found to a tenth; a kernel that is not the image's finds structure there too, and takes
-        it for noise. That is as it should be: the deconvolution by such a kernel is then regularised more.
+        White noise is measured to 10 %. With a wrong kernel, structure in these frequencies counts as noise,
+        which is desirable: the deconvolution by such a kernel is then regularised more.
         """
         pixels = self._size[0] * self._size[1]
         signal = NOISE_SELECTIVITY * self._power / (self._difference_power + DIFFERENCE_FLOOR)
         weight = 1 / (1 + signal.square())
-        # Beyond the photograph's edges there is no noise; its power comes from the photograph's pixels alone.
+        # Beyond the photograph's edges there is no noise; only the photograph's pixels contribute power.
         variance = (weight * self._image_power).sum((1, 2)) / (weight.sum((1, 2)) * pixels)
         return variance.sqrt()
 
@@ -214,7 +214,7 @@ class Deconvolution:
         padded : Tensor
             Padded images (N, C, ...) of `wiener` or an earlier call.
         strength : Tensor
-            (N,): how much the differences weigh against the photograph.
+            (N,): weight of the differences relative to the photograph.
         threshold : Tensor
             (N,): root mean square over the channels below which a pixel's differences become 0.
 
@@ -224,7 +224,7 @@ class Deconvolution:
             Padded images (N, C, ...).
         """
         weight = strength[:, None, None, None]
-        # Complex numbers are multiplied in less than half the time that their division takes.
+        # Complex multiplication takes less than half the time of division.
         factor = (self._power[:, None] + weight * self._difference_power).reciprocal()
         energies = []
         for part in self._parts:
@@ -254,7 +254,7 @@ class Deconvolution:
         return cast(Tensor, torch.fft.irfft2(spectrum, s=self._padded_size))
 
     def for_each_image(self, values: Sequence[float] | Tensor) -> Tensor:
-        """Return values (S,) as the methods take them: (N, S), in the dtype of the computation."""
+        """Expand values (S,) to (N, S), in the dtype of the computation."""
         power = self._power
         return torch.as_tensor(values, device=power.device, dtype=power.dtype).expand(power.shape[0], -1)
 

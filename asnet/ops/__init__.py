@@ -1,4 +1,4 @@
-"""Operators of asnet: hand-written kernels behind plain functions on tensors, and layers of them."""
+"""Operators of asnet: functions on tensors with hand-written kernels, and the same as layers."""
 
 from asnet.ops.cross_correlation import append_flipped_pairs, cross_correlation
 from asnet.ops.guided_conv import guided_conv2d, guided_pointwise_conv2d

@@ -1,8 +1,8 @@
-"""Loads the compiled operators and says what is there.
+"""Loads the compiled operators and reports what is available.
 
-``asnet._C`` holds the schemas of every operator and the CPU kernels; ``asnet._C_cuda``, where it was built,
-adds kernels for CUDA devices to the same operators. Neither holds a Python symbol: `torch.ops.load_library`
-opens them, ``torch.ops.asnet`` calls them.
+``asnet._C`` has the schemas of every operator and the CPU kernels; ``asnet._C_cuda``, if built, adds kernels
+for CUDA devices to the same operators. Neither has Python symbols: `torch.ops.load_library` opens them,
+``torch.ops.asnet`` calls them.
 """
 
 import platform
@@ -66,19 +66,19 @@ def has_kernel(operator: str, device: str) -> bool:
 
 @cache
 def devices_with_kernel(operator: str) -> frozenset[str]:
-    """Types of device, as `torch.device.type` has them, for which ``operator`` has a hand-written kernel."""
+    """Types of devices, as in `torch.device.type`, for which ``operator`` has a hand-written kernel."""
     load()
     return frozenset(device for device in ("cpu", "cuda") if has_kernel(operator, device.upper()))
 
 
 def has_matrix_units() -> bool:
-    """Whether kernels of asnet multiply bfloat16 matrices by AMX: processor, system and compiler know it."""
+    """Whether asnet multiplies bfloat16 matrices by AMX: processor, system and compiler support it."""
     load()
     return bool(torch.ops.asnet.has_matrix_units())
 
 
 def torch_has_matrix_units() -> bool:
-    """Whether torch multiplies 16-bit matrices by AMX, which no saving of multiplications makes up for."""
+    """Whether torch multiplies 16-bit matrices by AMX, which beats algorithms with fewer multiplications."""
     return bool(torch.cpu._is_amx_tile_supported())
 
 
@@ -91,7 +91,7 @@ def refuse_backward(*operators: str, instead: str) -> None:
         raise AsnetError(f"{names} {verb} inference-only; {instead}.")
 
     for operator in operators:
-        # For one that changes its argument torch takes no derivative at all.
+        # torch does not differentiate operators that change their arguments.
         if not operator.endswith("_"):
             torch.library.register_autograd(f"asnet::{operator}", refuse)
 
@@ -116,7 +116,7 @@ def describe() -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Label to words, in the order to be shown.
+        Labels and texts, in display order.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Calling and registration, shared by the convolution operators for inference.
+"""Calls and registration, shared by the convolution operators for inference.
 
-``transform_conv2d`` and ``matrix_conv2d`` take channels-last maps on the CPU, and each has a sibling
-``.._add_`` that adds the convolution to maps which are there.
+``transform_conv2d`` and ``matrix_conv2d`` take channels-last maps on the CPU, and each has a variant
+``.._add_`` that adds the convolution to existing maps.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from asnet.ops._extension import refuse_backward
 
-#: Channels of a result that is interleaved as it is written are a multiple of this.
+#: The channels of an interleaved result are a multiple of this.
 _INTERLEAVED_CHANNELS = 16
 
 
@@ -25,7 +25,7 @@ def run_operator(
     onto: Tensor | None,
     interleave: bool,
 ) -> Tensor:
-    """Convolve by an operator of this name; the other parameters are those of `asnet.ops.conv2d`."""
+    """Convolve with the operator of this name; the other parameters are those of `asnet.ops.conv2d`."""
     operands = (
         x.permute(0, 2, 3, 1),
         weight.permute(2, 3, 1, 0).float(),
@@ -54,14 +54,15 @@ def output_size(x: Tensor, kernel: int, stride: int, padding: tuple[int, int, in
 
 def interleave_channels(out: Tensor) -> Tensor:
     """Make the channels of a pixel (row phase, column phase, channel) the pixels of a square."""
-    # Neighbours in channels-last memory, the two column phases of a pixel stay so when rows are interleaved.
+    # The two column phases of a pixel are neighbours in channels-last memory, before and after interleaving
+    # rows.
     (N, C, H, W), pixels = out.shape, out.permute(0, 2, 3, 1)
     rows = pixels.reshape(N, H, W, 2, C // 2).transpose(2, 3)
     return rows.reshape(N, 2 * H, 2 * W, C // 4).permute(0, 3, 1, 2)
 
 
 def register(name: str) -> None:
-    """Register fake implementations of an operator and its in-place sibling; both are inference-only."""
+    """Register fake implementations of an operator and its in-place variant; both are inference-only."""
     torch.library.register_fake(f"asnet::{name}", _fake)
     torch.library.register_fake(f"asnet::{name}_add_", _add_fake)
     refuse_backward(name, f"{name}_add_", instead="asnet.ops.conv2d has a backward")

@@ -1,9 +1,9 @@
-"""Cross-correlation of all pairs of feature maps over a window of lags, the layer behind blur estimation.
+"""Cross-correlation of all pairs of feature maps over a window of lags, the basis of blur estimation.
 
-Two methods: the direct sum, and a spectral one that cuts the image into strips and tiles, adds up the cross
-spectra of their feature maps and transforms the sums back once, for the wanted lags alone. Its memory does
-not grow with the image. Both have a gradient of the same form. Which of them is faster follows from a count
-of their operations and, on CUDA, the memory that they move: ``cpu/cross_correlation_plan.cpp`` and
+There are two methods: the direct sum, and a spectral method that cuts the image into strips and tiles, adds
+up the cross spectra of their feature maps and transforms the sums back once, for the wanted lags only. Its
+memory does not grow with the image. Both have a gradient of the same form. The faster one is chosen by
+counting their operations and, on CUDA, the memory that they move: ``cpu/cross_correlation_plan.cpp`` and
 ``cuda/cross_correlation_plan.h`` in ``csrc/cross_correlation``.
 """
 
@@ -43,14 +43,14 @@ def cross_correlation(
     Parameters
     ----------
     features : Tensor
-        Feature maps (N, C, H, W), C, H and W at least 1, float32, float64, bfloat16 or float16. Sums are made
-        in float32 (float64 for float64), and under autocast the result is float32.
+        Feature maps (N, C, H, W), C, H and W at least 1, float32, float64, bfloat16 or float16. Sums are in
+        float32 (float64 for float64), and under autocast the result is float32.
     max_lag : int or (int, int)
         R, or (R_y, R_x): the largest lags in pixels, 0 or more; they may exceed the image.
     boundary : "zero" or "circular"
-        What is outside of the image: zeros, or the image again.
+        Values outside the image: zeros, or the image repeated.
     method : "auto", "direct" or "spectral"
-        How to compute; "auto" takes what is expected to be faster. The results agree up to rounding.
+        Method; "auto" uses the one that is expected to be faster. The results agree up to rounding.
 
     Returns
     -------
@@ -75,7 +75,8 @@ def cross_correlation(
     lag_y, lag_x = _check(features, max_lag, boundary, method)
     height, width = features.shape[2:]
     circular = boundary == "circular"
-    # A periodic image has as many different lags as pixels; beyond the size of a finite one nothing overlaps.
+    # A periodic image has as many distinct lags as pixels; beyond the size of a finite image nothing
+    # overlaps.
     computed_y = min(lag_y, height // 2 if circular and lag_y >= height else height - 1)
     computed_x = min(lag_x, width // 2 if circular and lag_x >= width else width - 1)
     if features.device.type in _DEVICES_WITH_KERNEL:
@@ -183,6 +184,6 @@ torch.library.register_fake("asnet::cross_correlation", _fake)
 torch.library.register_fake("asnet::cross_correlation_backward", _fake_backward)
 torch.library.register_autograd("asnet::cross_correlation", _backward, setup_context=_save)
 torch.library.register_autograd("asnet::cross_correlation_backward", _refuse_double_backward)
-# Sums over a whole image leave the range of float16 and the precision of bfloat16.
+# Sums over a whole image exceed the range of float16 and the precision of bfloat16.
 for _device in ("cpu", "cuda"):
     torch.library.register_autocast("asnet::cross_correlation", _device, torch.float32)

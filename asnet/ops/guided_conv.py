@@ -1,6 +1,6 @@
-"""Convolutions that a blur kernel guides: a convolution and its modulated epilogue (Eq. 1 of the paper).
+"""Convolutions guided by a blur kernel: a convolution and its modulated epilogue (Eq. 1 of the paper).
 
-Where no gradient is wanted, `guided_pointwise_conv2d` on CUDA is one operator of its own,
+If no gradient is needed, `guided_pointwise_conv2d` on CUDA is a single operator,
 ``asnet::guided_pointwise_conv2d``, which writes the convolution's output once, already modulated.
 """
 
@@ -37,9 +37,9 @@ def guided_conv2d(
 ) -> Tensor:
     """Convolve and modulate: ``act((x * W + c) * (1 + m) + b)``.
 
-    Where no gradient is wanted and one blur kernel guides the whole batch, the modulation is folded into the
+    If no gradient is needed and one blur kernel guides the whole batch, the modulation is folded into the
     convolution: weights ``W (1 + m)`` and bias ``c (1 + m) + b``. Otherwise it is one pass over the
-    convolution's output, which is overwritten where no gradient is wanted.
+    convolution's output, which is overwritten if no gradient is needed.
 
     Parameters
     ----------
@@ -103,12 +103,12 @@ def guided_pointwise_conv2d(
     *,
     activation: Activation = "relu",
 ) -> Tensor:
-    """Convolve two inputs as one with a 1x1 kernel and modulate, without making their concatenation.
+    """Convolve the concatenation of two inputs with a 1x1 kernel and modulate, without concatenating.
 
-    ``act((W [x1; x2] + c) * (1 + m) + b)`` as two matrix products, the second added to the first where it
-    lies, and one pass over the sum. That pass also holds the activation, so folding the modulation into the
-    weights would save nothing. On CUDA, where no gradient is wanted, all of it is one kernel, which writes
-    nothing but the result; float32 there is accurate to float32, whatever torch is told about TF32.
+    ``act((W [x1; x2] + c) * (1 + m) + b)`` as two matrix products, the second added in place, and one
+    pass over the sum. That pass includes the activation, so folding the modulation into the weights would
+    save nothing. On CUDA, if no gradient is needed, all of it is one kernel that writes only the result;
+    float32 has full accuracy there, regardless of torch's TF32 settings.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def guided_pointwise_conv2d(
 
 
 def _pointwise_product(x1: Tensor, x2: Tensor, weight: Tensor) -> Tensor:
-    """W [x1; x2]. Two products are faster than a convolution in either layout: it would reorder its input."""
+    """W [x1; x2]. Two products are faster than a convolution, which would reorder its input."""
     weight1, weight2 = weight[:, : x1.shape[1]], weight[:, x1.shape[1] :]
     (N, _, H, W), C_out = x1.shape, weight.shape[0]
     recorded = wants_gradient(x1, x2, weight)
@@ -222,7 +222,7 @@ def _check_weight(
 
 
 def _check_companion(x: Tensor, name: str, tensor: Tensor) -> None:
-    """Raise `InputError` unless a convolution takes `tensor` together with the maps x."""
+    """Raise `InputError` unless `tensor` is compatible with the maps x in a convolution."""
     if tensor.device != x.device:
         raise InputError(f"{name} is on {tensor.device}, the feature maps are on {x.device}")
     if tensor.dtype != x.dtype and not is_autocast(x):

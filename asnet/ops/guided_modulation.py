@@ -1,9 +1,9 @@
-"""Guided modulation, the epilogue of a convolution that a blur kernel guides (Eq. 1 of the paper).
+"""Guided modulation, the epilogue of a convolution guided by a blur kernel (Eq. 1 of the paper).
 
-The operator takes its parameters in the type in which it accumulates (float32, or float64 for float64 maps);
-the conversion is made here, where autograd follows it. The backward pass saves one map: the input where the
-gradient of the multiplier is wanted, otherwise the output, which the next convolution keeps anyway and whose
-sign is the mask of the ReLU.
+The operator takes its parameters in its accumulation type (float32, or float64 for float64 maps); they are
+converted here, where autograd records it. One map is saved for the backward pass: the input if the gradient
+of the multiplier is needed, otherwise the output, which the next convolution saves anyway and whose sign is
+the mask of the ReLU.
 """
 
 from typing import Any, Literal
@@ -40,19 +40,19 @@ def guided_modulation(
     x : Tensor
         Feature maps (N, C, H, W), float32, float64, bfloat16 or float16, in any memory format.
     multiplier : Tensor or None
-        m, (N, C), or (1, C) for one blur kernel throughout the batch; None is no multiplication. No wider
-        than float32, or float64 where x is.
+        m, (N, C), or (1, C) for one blur kernel throughout the batch; None for no multiplication. No wider
+        than float32, or float64 if x is.
     shift : Tensor or None
-        b, shaped like `multiplier`; None is no addition.
+        b, shaped like `multiplier`; None for no addition.
     conv_bias : Tensor, optional
-        c, (C,): the bias of the convolution that made x.
+        c, (C,): the bias of the convolution before.
     activation : "relu" or None
         act.
 
     Returns
     -------
     Tensor
-        (N, C, H, W) in the dtype and the memory format of x (contiguous where x is neither contiguous nor
+        (N, C, H, W) in the dtype and the memory format of x (contiguous if x is neither contiguous nor
         channels-last).
 
     Raises
@@ -62,7 +62,7 @@ def guided_modulation(
 
     Notes
     -----
-    Eq. 1 of Kaufman and Fattal (CVPR 2020), with the bias before it and the ReLU behind it. Accumulated in
+    Eq. 1 of Kaufman and Fattal (CVPR 2020), with the bias before and the ReLU after it. Accumulated in
     float32 (float64 for float64); under autocast the result keeps the dtype of x.
 
     Examples
@@ -128,7 +128,7 @@ def modulate(
     conv_bias: Tensor | None,
     activation: Activation,
 ) -> Tensor:
-    """`guided_modulation` of arguments that were checked."""
+    """`guided_modulation` of checked arguments."""
     if x.device.type not in _DEVICES_WITH_KERNEL:
         return reference.guided_modulation(x, multiplier, shift, conv_bias=conv_bias, activation=activation)
     tables = parameter_tables(x, x.shape[1], multiplier, shift, conv_bias)

@@ -8,21 +8,21 @@ from asnet.ops.conv2d_operators import register
 
 load()
 
-#: Where it is faster than torch's, by benchmarks/transform_conv2d.py: the least multiplications. Large
+#: Multiplications from which it is faster than torch's convolution, by benchmarks/transform_conv2d.py. Large
 #: results come from reused memory, which torch does not have.
 _MULTIPLICATIONS, _MULTIPLICATIONS_OF_LARGE = 2e9, 5e8
 _LARGE = 2**22
 
-#: Sides of the kernels that the operator takes and torch's matrix products do not.
+#: Sides of the kernels that the operator supports and torch's matrix products do not.
 _KERNELS = range(2, 9)
 
 _HAS_MATRIX_UNITS = has_matrix_units()
 
 
 def pays(x: Tensor, weight: Tensor, pixels: int) -> bool:
-    """Whether a convolution of equal strides, 1 or 2, is there for the matrix units, and faster there.
+    """Whether the matrix units support a convolution of equal strides, 1 or 2, and are faster.
 
-    `pixels` counts those of the result, the batch included.
+    `pixels` is the number of pixels of the result, including the batch.
     """
     large = pixels * weight.shape[0] >= _LARGE
     return (

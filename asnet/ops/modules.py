@@ -14,16 +14,16 @@ from asnet.ops.guided_modulation import Activation
 class CrossCorrelation2d(nn.Module):
     """Cross-correlation of all pairs of feature maps over a window of lags; see `cross_correlation`.
 
-    Without parameters. Input (N, C, H, W), output (N, C (C + 1) / 2, 2 R_y + 1, 2 R_x + 1).
+    It has no parameters. Input (N, C, H, W), output (N, C (C + 1) / 2, 2 R_y + 1, 2 R_x + 1).
 
     Parameters
     ----------
     max_lag : int or (int, int)
         R, or (R_y, R_x): the largest lags in pixels, 0 or more.
     boundary : "zero" or "circular"
-        What is outside of the image: zeros, or the image again.
+        Values outside the image: zeros, or the image repeated.
     method : "auto", "direct" or "spectral"
-        How to compute.
+        Method of the computation.
 
     Examples
     --------
@@ -52,10 +52,10 @@ class CrossCorrelation2d(nn.Module):
 
 
 class GuidedConv2d(nn.Conv2d):
-    """A convolution whose output a blur kernel modulates (Eq. 1 of the paper); see `guided_conv2d`.
+    """A convolution whose output is modulated by a blur kernel (Eq. 1 of the paper); see `guided_conv2d`.
 
     Parameters and ``state_dict`` are those of `torch.nn.Conv2d`: ``weight`` (C_out, C_in, K_y, K_x) and
-    ``bias`` (C_out,). The multiplier and the shift are inputs, made from the blur kernel by another module.
+    ``bias`` (C_out,). Multiplier and shift are inputs, computed from the blur kernel by another module.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class GuidedConv2d(nn.Conv2d):
     bias : bool
         Whether there is a bias.
     activation : "relu" or None
-        What follows the modulation.
+        Activation after the modulation.
     device, dtype
         Of the parameters, as in `torch.nn.Conv2d`.
 

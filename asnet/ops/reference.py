@@ -1,7 +1,6 @@
-"""Reference implementations: slow, and as close to the formula as code can be.
+"""Reference implementations: slow, and as close to the formula as possible.
 
-Every operator of `asnet.ops` has one; the tests compare with it and it is the place to look up what an
-operator means.
+Every operator of `asnet.ops` has one. They define the operators, and the tests compare with them.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Pooled memory for the feature maps of one inference on the CPU.
 
-A feature map of a large image is a block of memory that the system fills with zeros, page by page, at the
-first touch, which takes as long as a layer takes to write it; and it is given back when the map dies. Within
-`reused_memory` the pages of maps that die become those of the next maps.
+A feature map of a large image is a block of memory that the system zeroes, page by page, at the first touch,
+which takes as long as a layer takes to write it; and it is returned to the system when the map is freed.
+Within `reused_memory`, the pages of freed maps are used for the next maps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,15 +20,15 @@ load()
 def reused_memory(x: Tensor) -> Iterator[None]:
     """Pool the memory of feature maps within a `with` block, and release it at the end.
 
-    It concerns what `empty_maps` makes and the operators of asnet compute, from 8 MB on. No more memory is
-    held than the maps have taken at one time. A map that outlives the scope keeps its memory. Scopes may be
-    nested and belong to several threads: the last that ends gives the memory back. Nothing is kept where
-    autograd records, which keeps the maps themselves, on other devices than CPUs, and under `torch.compile`.
+    It applies to maps of 8 MB or more from `empty_maps` and the operators of asnet. The pool holds no more
+    memory than the maps have taken at one time. A map that outlives the scope keeps its memory. Scopes may be
+    nested and used in several threads: the last one to end releases the memory. Nothing is pooled while
+    autograd records, on devices other than CPUs, and under `torch.compile`.
 
     Parameters
     ----------
     x : Tensor
-        What is computed on.
+        The input of the computation.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def empty_maps(like: Tensor, size: Sequence[int], dtype: torch.dtype | None = No
     Parameters
     ----------
     like : Tensor
-        Whose device and, unless another is asked for, dtype the result has.
+        Determines the device and, by default, the dtype.
     size : sequence of int
         Its shape.
     dtype : torch.dtype, optional
@@ -65,7 +65,7 @@ def empty_maps(like: Tensor, size: Sequence[int], dtype: torch.dtype | None = No
     """
     if torch.compiler.is_compiling():
         return like.new_empty(size, dtype=dtype)
-    # Of no element and outside of any autograd graph: the operator looks at dtype and device alone.
+    # Empty and outside of any autograd graph: the operator uses only its dtype and device.
     maps: Tensor = torch.ops.asnet.empty_maps(like.new_empty(0, dtype=dtype), size)
     return maps
 

@@ -1,4 +1,4 @@
-"""The latent image with few gradients that a blur kernel leaves of a photograph."""
+"""The latent image with few gradients of a photograph and a blur kernel."""
 
 import math
 
@@ -26,16 +26,16 @@ def sparse_latent(
 ) -> tuple[Tensor, Tensor]:
     """Find periodic images x with few gradients whose blur by the kernel k is the photograph y.
 
-    Each step, from x = y on, is
+    Each step, starting from x = y, is
 
         g = grad x where |grad x|^2 >= strength / beta, else 0
         X = (conj(K) Y + beta conj(D) G) / (|K|^2 + beta |D|^2)
 
     with capital letters for Fourier transforms, grad for forward differences and D for their frequency
-    response; then beta grows. Where the photograph is clipped, every step ends with y raised to k * x.
+    response; then beta grows. Where the photograph is clipped, y is raised to k * x after every step.
 
-    Inference-only: there is no backward. Devices without a kernel of asnet take up to twice the time of
-    operations of torch that are made for it (`asnet.ops.reference.sparse_latent`).
+    Inference-only: there is no backward. Devices without a kernel of asnet use torch operations
+    (`asnet.ops.reference.sparse_latent`), which take up to twice the time.
 
     Parameters
     ----------
@@ -48,11 +48,11 @@ def sparse_latent(
     beta : float
         Weight of the first step that pulls grad x towards g, > 0.
     growth : float
-        What beta is multiplied by after each step, > 0.
+        Factor on beta after each step, > 0.
     steps : int
         Number of steps, at least 1.
     observed : Tensor, optional
-        y at the beginning, like `padded`, which it is by default.
+        Initial y, shaped like `padded`, which is the default.
     clipped : Tensor, optional
         (N, 1, H, W) bool: where `padded` is only a lower limit; by default nowhere.
     brightest : float
@@ -63,12 +63,12 @@ def sparse_latent(
     latent : Tensor
         (N, 1, H, W): x.
     observed : Tensor
-        (N, 1, H, W): y after the last step; without `clipped` what was given.
+        (N, 1, H, W): y after the last step; without `clipped` the initial y.
 
     Raises
     ------
     InputError
-        A number is out of its range, or a side of the photographs no product of 2, 3 and 5.
+        A number is out of its range, or a side of the photographs is not a product of 2, 3 and 5.
 
     Examples
     --------

@@ -23,7 +23,7 @@ def toeplitz_solve(
     Parameters
     ----------
     lags : Tensor
-        a as (N, 2s-1, 2s-1), the same under a flip of both axes.
+        a as (N, 2s-1, 2s-1), symmetric under a flip of both axes.
     right : Tensor
         (N, s, s), float32 or float64.
     weight : float
@@ -71,7 +71,7 @@ def toeplitz_solve(
 def _by_transforms(lags: Tensor, right: Tensor, weight: float, steps: int, support: Tensor | None) -> Tensor:
     """Fallback by torch's Fourier transforms, for devices without a kernel: the matrix has s^4 entries."""
     size = right.shape[-1]
-    # The product is exact in a circular one of at least 2 s - 1.
+    # A circular product of size 2 s - 1 or more is exact.
     length = 1 << (2 * size - 2).bit_length()
     margin = length - 2 * size + 1
     spectrum = torch.fft.rfft2(F.pad(lags, (0, margin, 0, margin)).roll((1 - size, 1 - size), (1, 2)))

@@ -1,4 +1,4 @@
-"""Convolution for inference on CPUs: by transforms, matrix units or a product where torch's is slower."""
+"""Convolution for inference on CPUs: by transforms, matrix units or a product where torch is slower."""
 
 import math
 
@@ -13,11 +13,12 @@ from asnet.ops.reused_memory import empty_maps
 
 load()
 
-#: Where the transforms pay, by benchmarks/transform_conv2d.py: (kernel, stride) and the least multiplications
-#: of a direct sum, in float32 and in 16 bits, of which processors multiply twice as many at a time.
+#: Thresholds of the transforms, from benchmarks/transform_conv2d.py: (kernel, stride) and the multiplications
+#: of a direct sum from which they are faster, in float32 and in 16 bits (which processors multiply twice as
+#: fast).
 _MULTIPLICATIONS = {(3, 1): (1e8, 4e8), (7, 1): (1.5e8, 5e8), (3, 2): (4e8, 2e10)}
 
-#: A convolution of fewer taps a filter, or fewer filters, is more transforming than multiplying.
+#: With fewer taps per filter, or fewer filters, the transforms take more time than the products.
 _TAPS, _FILTERS = 48, 16
 _THIN_MULTIPLICATIONS = (5e8, 2e9)
 
@@ -35,13 +36,13 @@ def conv2d(
     onto: Tensor | None = None,
     interleave: bool = False,
 ) -> Tensor:
-    """Convolution, addition and ReLU, by the fastest way where no gradient is wanted.
+    """Convolution, addition and ReLU, by the fastest method if no gradient is needed.
 
-    On CPUs, over channels-last maps, that is Winograd's method for kernels of 3x3 with the strides 1 and 2,
-    Fourier's for 7x7 and a matrix product for 1x1. The transforms compute in float32. Rounding errors in
-    float32 are two to three times those of a direct sum for kernels of 3x3, and smaller than those for 7x7;
-    in bfloat16 and float16 the result is closer to the truth than that of torch. On CPUs with AMX large
-    convolutions in bfloat16 are direct sums on its matrix units, others in 16 bits are torch's.
+    On CPUs, for channels-last maps, that is Winograd's method for 3x3 kernels with strides 1 and 2, Fourier
+    transforms for 7x7 and a matrix product for 1x1. The transforms compute in float32. Rounding errors in
+    float32 are two to three times those of a direct sum for 3x3 kernels, and smaller than those for 7x7; in
+    bfloat16 and float16 the result is more accurate than torch's. On CPUs with AMX, large convolutions in
+    bfloat16 are direct sums on its matrix units; other 16-bit convolutions are torch's.
 
     Parameters
     ----------
@@ -52,13 +53,13 @@ def conv2d(
     bias : Tensor or None
         (C_out,).
     stride : int or (int, int)
-        Of both directions or (vertical, horizontal).
+        For both directions, or (vertical, horizontal).
     padding : (int, int, int, int)
         Zeros at the left, right, top and bottom.
     relu : bool
-        Whether negative values become zero at the end.
+        Whether a ReLU follows.
     onto : Tensor or None
-        Of the shape of the result, added before the ReLU; it may be overwritten. Not with `interleave`.
+        Added before the ReLU, with the shape of the result; it may be overwritten. Not with `interleave`.
     interleave : bool
         Whether the channels of an output pixel are the four pixels of a square, in the order row, column,
         channel.
@@ -114,17 +115,17 @@ def torch_conv2d(
 
 
 def wants_gradient(*tensors: Tensor | None) -> bool:
-    """Whether autograd records what is computed from these tensors."""
+    """Whether autograd records operations on these tensors."""
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def is_autocast(x: Tensor) -> bool:
-    """Whether autocast decides in what dtype x is convolved; float64 takes no part in it."""
+    """Whether autocast determines the dtype in which x is convolved; it ignores float64."""
     return torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
 
 
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in autocast's dtype where it is on; it does not know in-place products and operators."""
+    """The tensors in autocast's dtype if it is enabled; it does not cover in-place products and operators."""
     if not is_autocast(tensors[0]):
         return tensors
     dtype = torch.get_autocast_dtype(tensors[0].device.type)
@@ -134,7 +135,7 @@ def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 def _faster_operator(
     x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int, int, int]
 ) -> str | None:
-    """The operator that is there for this convolution and faster than torch's, if one is."""
+    """The operator that supports this convolution and is faster than torch, if any."""
     if x.device.type != "cpu" or x.dtype != weight.dtype:
         return None
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
@@ -152,8 +153,8 @@ def _faster_operator(
 
 
 def _pays(x: Tensor, weight: Tensor, stride: int, multiplications: int) -> bool:
-    """Whether the transforms are there for a convolution, and faster."""
-    # No bool: torch.compile of torch 2.11 indexes by integers alone.
+    """Whether the transforms support a convolution and are faster."""
+    # Not bool: torch.compile of torch 2.11 supports only integers as indices.
     column = 0 if x.dtype == torch.float32 else 1
     if column == 1 and _TORCH_HAS_MATRIX_UNITS:
         return False
@@ -166,7 +167,7 @@ def _pays(x: Tensor, weight: Tensor, stride: int, multiplications: int) -> bool:
 def _is_product(
     x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int, int, int]
 ) -> bool:
-    """Whether a convolution of 1x1 is one matrix product as the maps lie: a pixel is a row."""
+    """Whether a 1x1 convolution is one matrix product in this memory format: a pixel is a row."""
     if stride != (1, 1) or any(padding) or weight.shape[2:] != (1, 1):
         return False
     return x.device.type == "cpu" and x.permute(0, 2, 3, 1).is_contiguous()

@@ -34,7 +34,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises
     ------
     WeightsError
-        If the file is missing, damaged or no checkpoint of asnet.
+        If the file is missing, damaged or not a checkpoint of asnet.
     """
     tensors, metadata = read_safetensors(path, "checkpoint")
     if metadata.get("format") != FORMAT:
@@ -57,7 +57,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, names: dict[Tensor, str]
 def restore_optimiser(
     optimiser: torch.optim.Optimizer, names: dict[Tensor, str], tensors: dict[str, Tensor]
 ) -> None:
-    """Put back what `optimiser_tensors` returned, on the devices and in the layout of the parameters."""
+    """Restore the result of `optimiser_tensors`, on the devices and in the layout of the parameters."""
     by_name = {name: parameter for parameter, name in names.items()}
     for key, value in tensors.items():
         if not key.startswith("optimiser."):
@@ -75,7 +75,7 @@ def module_tensors(module: nn.Module, prefix: str) -> dict[str, Tensor]:
 
 
 def restore_module(module: nn.Module, prefix: str, tensors: dict[str, Tensor], path: Path) -> None:
-    """Put back what `module_tensors` returned.
+    """Restore the result of `module_tensors`.
 
     Raises
     ------

@@ -71,7 +71,7 @@ class Processes:
         Raises
         ------
         DeviceError
-            If the name is no device, or the device is not there.
+            If the name is not a device, or the device is not available.
         """
         device = resolve_device(name, default_index=self.local_rank)
         if device.type == "cuda":
@@ -97,7 +97,7 @@ class Processes:
         offset = 0
         for parameter, gradient in zip(parameters, gradients, strict=True):
             piece = flat[offset : offset + gradient.numel()]
-            # Keeps the parameter's memory format, which `flatten` has lost.
+            # Keeps the parameter's memory format, which `flatten` loses.
             parameter.grad = torch.empty_like(parameter).copy_(piece.view(gradient.shape))
             offset += gradient.numel()
         return flat[offset:]
@@ -111,7 +111,7 @@ class Processes:
     def leave(self) -> None:
         """Leave the process group if one was joined."""
         if self.count > 1 and distributed.is_initialized():
-            # A process that leaves while another still talks to it ends that one: gloo's threads abort.
+            # If a process leaves while another still communicates with it, gloo aborts the other one.
             if sys.exc_info()[0] is None:
                 distributed.barrier()
             distributed.destroy_process_group()

@@ -5,7 +5,7 @@ from torch import nn
 
 
 class ExponentialMovingAverage:
-    """Keep `target` at the exponential running average of `source`.
+    """Keep `target` equal to the exponential moving average of `source`.
 
     Parameters
     ----------
@@ -13,7 +13,7 @@ class ExponentialMovingAverage:
         The trained module and a copy of it; the same module if no average is kept.
     decay : float
         Share of the old average that remains after a step; 0 keeps no average. Early steps use
-        (1 + n) / (10 + n) if that is less, so that the initial weights are soon forgotten.
+        (1 + n) / (10 + n) if that is smaller, so that the initial weights are soon forgotten.
     """
 
     def __init__(self, source: nn.Module, target: nn.Module, decay: float) -> None:

@@ -1,4 +1,4 @@
-"""Losses on blur kernels and on images, computed in float32 whatever precision the network runs in."""
+"""Losses on blur kernels and on images, always computed in float32."""
 
 from collections.abc import Callable
 

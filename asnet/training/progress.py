@@ -20,20 +20,20 @@ class Progress:
     Parameters
     ----------
     folder : Path
-        The run's folder; "metrics.jsonl" is appended to there.
+        The run's folder; "metrics.jsonl" there is appended to.
     total_steps, step : int
-        Length of the run, and steps that are already done.
+        Length of the run, and steps already done.
     quiet : bool
         Report nothing and write nothing: for all processes but the first.
     tensorboard : bool
         Write TensorBoard events to "tensorboard" in the folder.
     stream : TextIO
-        Where bar and lines go; a bar is drawn only on a terminal.
+        Output of bar and lines; a bar is drawn only on a terminal.
 
     Raises
     ------
     ConfigurationError
-        If TensorBoard is asked for and not installed.
+        If TensorBoard is requested and not installed.
     WeightsError
         If "metrics.jsonl" cannot be written.
     """
@@ -122,7 +122,7 @@ class Progress:
         shown = [texts[name] for name in ("psnr", "kernel_similarity", "accuracy") if name in texts]
         self._validated = "; validation: " + ", ".join(shown)
         self.say(f"validation at step {step}: {', '.join(texts.values())}")
-        # What validation took is not the steps' time.
+        # The time of validation does not count.
         self._last_seconds = time.monotonic()
 
     def say(self, sentence: str) -> None:
@@ -162,7 +162,7 @@ def _finite(value: Any) -> Any:
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Drop records of steps after `step`: the run goes on from there and will write them again."""
+    """Drop records of steps after `step`, from which the run continues and writes them again."""
     if not path.exists():
         return
     kept = []

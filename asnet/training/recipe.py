@@ -42,89 +42,89 @@ class TrainingConfig:
     validation : str
         Folder of sharp photographs to validate on; empty for no validation.
     training_data : str
-        How the weights file names the data; the folder's name if empty.
+        Name of the data in the weights file; the folder's name if empty.
     model : str
-        Network configuration that `network` starts from: paper, official or compact.
+        Network configuration that `network` modifies: paper, official or compact.
     network : ASNetConfig or SizeClassifierConfig
         The networks; a recipe's table `network` overrides single fields.
     kernels : BlurKernelConfig
-        How blur kernels are sampled; its canvas is the network's kernel grid. For the classifier that is the
-        largest size, and every class is drawn as often.
+        Sampling of blur kernels; the canvas is the network's kernel grid. For the classifier it is the
+        largest size, and all classes are drawn equally often.
     degradation : DegradationConfig
-        Noise and what else is done to the blurred image.
+        Noise and other degradations of the blurred image.
     init : str
-        Weights file that the pair, or the classifier, starts from; empty for random weights.
+        Weights file to initialise the pair or the classifier from; empty for random weights.
     init_analysis : str
-        Weights file that the analysis network starts from, after `init`.
+        Weights file to initialise the analysis network from, after `init`.
     init_synthesis : str
-        Weights file that the synthesis network starts from, after `init`.
+        Weights file to initialise the synthesis network from, after `init`.
     kernel_loss : {"l1", "cross_entropy"}
         Loss on blur kernels.
     image_loss : {"l2", "l1", "charbonnier"}
         Loss on images.
     kernel_loss_weight : float
-        Weight of the kernel loss beside the image loss in the joint stage; 0 leaves it out, as in the paper.
+        Weight of the kernel loss relative to the image loss in the joint stage; 0 omits it, as in the paper.
     true_kernel_share : float
-        Share of each batch that the joint stage deblurs by the true kernels, so that the synthesis network
-        does not learn to distrust a good kernel; 0, as in the paper, for none.
+        Share of each batch that the joint stage deblurs with the true kernels, so that the synthesis network
+        does not learn to distrust good kernels; 0, as in the paper, for none.
     epochs : int
-        Length of the run. An epoch ends with validation, a checkpoint and a look at the learning rate.
-        The default makes the paper's 10^6 steps; in the joint stage, and for the classifier, it is 10
+        Length of the run. An epoch ends with validation, a checkpoint and an update of the learning rate.
+        The default gives the paper's 10^6 steps; in the joint stage, and for the classifier, it is 10
         epochs, 10^5 steps.
     steps_per_epoch : int
-        Steps of an epoch; by default one pass over the paper's 42,000 photographs.
+        Steps per epoch; by default one pass over the paper's 42,000 photographs.
     batch_size : int
-        Examples of a step, in each process.
+        Examples per step, in each process.
     crop : int
         Side of the training crops in pixels.
     halo : int
-        Largest number of pixels around the crops that the synthesis network's deconvolution sees besides; a
-        batch has no more of them than its largest blur kernel is wide.
+        Largest number of pixels around the crops for the synthesis network's deconvolution; a batch has at
+        most as many as its largest blur kernel is wide.
     wrong_kernel_share : float
-        Share of each batch for which the synthesis stage is given a wrong kernel, such as an estimate might
-        be (`asnet.data.kernel_errors`); the sharp image stays the goal.
+        Share of each batch for which the synthesis stage gets a wrong kernel, like that of an estimate
+        (`asnet.data.kernel_errors`); the target is still the sharp image.
     kernel_estimates : str
-        File of true kernels and estimates of them (`experiments/estimate_kernels.py`), from which that
-        share is drawn; empty for errors that are made up.
+        File of true kernels and estimates of them (`experiments/estimate_kernels.py`), from which that share
+        is drawn; empty for simulated errors.
     unblurred_share : float
-        Probability that the synthesis stage is given an image without blur, and a small kernel with it.
+        Probability that the synthesis stage gets an image without blur, and a small kernel with it.
     grey_share : float
         Probability that an image is grey.
     learning_rate : float
         Adam learning rate.
     schedule : {"plateau", "cosine", "constant"}
-        How the learning rate falls: by `factor` when the loss stagnates, as half a cosine to 0 at the end of
-        the run, or not at all.
+        Decay of the learning rate: by `factor` when the loss stagnates, along half a cosine to 0 at the end
+        of the run, or none.
     warmup_steps : int
-        Steps over which the learning rate rises at the beginning.
+        Steps over which the learning rate rises initially.
     patience : int
-        Epochs without a smaller loss that "plateau" waits for.
+        Epochs without a smaller loss before "plateau" reduces the learning rate.
     factor : float
-        What "plateau" then multiplies the learning rate by.
+        Factor of that reduction.
     gradient_clip : float
-        Largest norm of the gradient of all weights together; 0 for no limit.
+        Largest norm of the gradient of all weights; 0 for no limit.
     ema_decay : float
-        Decay of the exponential moving average (EMA) of the weights that is validated and saved; 0: none.
+        Decay of the exponential moving average (EMA) of the weights that is validated and saved; 0 for none.
     precision : {"float32", "bfloat16"}
         bfloat16: convolutions under autocast; weights, losses and the optimiser stay in float32.
     channels_last : bool
         Memory layout of images and weights; faster on GPUs in bfloat16 and with some CPU convolutions.
     seed : int
-        Of the initial weights and of all training data.
+        Seed of the initial weights and of all training data.
     deterministic : bool
-        Use only operations that give the same bits at every run; on the CPU they always do.
+        Use only operations that give the same bits in every run; on the CPU they always do.
     log_every : int
         Steps between reports.
     validate_every : int
         Epochs between validations.
     validation_crop : int
-        Side of the centre crops that are validated on; 0 for whole photographs.
+        Side of the centre crops for validation; 0 for whole photographs.
     validation_count : int
-        Photographs that are validated on; 0 for all.
+        Number of photographs for validation; 0 for all.
     validation_noise : float
         Standard deviation of the noise in validation; negative for the same degradation as in training.
     validation_seed : int
-        Of validation's blur kernels and noise.
+        Seed of validation's blur kernels and noise.
     """
 
     stage: Stage
@@ -269,7 +269,8 @@ class TrainingConfig:
         values["kernels"] = replaced(_kernels_for(stage, network), table.get("kernels", {}), "kernels")
         values["degradation"] = replaced(DegradationConfig(), table.get("degradation", {}), "degradation")
         if stage in ("joint", "classifier"):
-            # 10^5 steps end to end after 10^6 of each part (section 4); of the classifier it says nothing.
+            # 10^5 steps end to end after 10^6 of each part (section 4), which does not mention the
+            # classifier.
             values.setdefault("epochs", 10)
         return cls(stage=stage, **values)
 
@@ -282,10 +283,10 @@ class TrainingConfig:
 
 
 def _kernels_for(stage: Stage, network: ASNetConfig | SizeClassifierConfig) -> BlurKernelConfig:
-    """Return how blur kernels are sampled for a stage unless a recipe says otherwise."""
+    """Return the default sampling of blur kernels for a stage."""
     if isinstance(network, SizeClassifierConfig):
         return BlurKernelConfig(canvas=network.class_sizes[-1], class_sizes=network.class_sizes)
-    # What the analysis finds bounds the kernels of both other stages.
+    # The kernels of both other stages are limited to those of the analysis.
     part = network.synthesis if stage == "synthesis" else network.analysis
     return BlurKernelConfig(canvas=part.kernel_size)
 
@@ -306,7 +307,7 @@ def _network(stage: Stage, model: str, overrides: Mapping[str, Any]) -> ASNetCon
 
 
 def recipe_stages(recipe: Mapping[str, Any]) -> tuple[Stage, ...]:
-    """Return the stages that a recipe asks for, in their order: its list `stages`, by default all three.
+    """Return the stages of a recipe, in order: its list `stages`, by default all three.
 
     Raises
     ------
@@ -324,12 +325,12 @@ def recipe_stages(recipe: Mapping[str, Any]) -> tuple[Stage, ...]:
 
 
 def stage_table(recipe: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
-    """Return a recipe's values for a stage: the common ones, overridden by the table that bears its name.
+    """Return a recipe's values for a stage: the common ones, overridden by the stage's table.
 
     Raises
     ------
     ConfigurationError
-        If something else than a table bears the name of a stage.
+        If the entry of a stage is not a table.
     """
     for name in TRAINABLE:
         if not isinstance(recipe.get(name, {}), Mapping):

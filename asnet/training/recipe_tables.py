@@ -41,7 +41,7 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 
 def merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge tables; later ones win, tables within tables are merged alike."""
+    """Merge tables recursively; later ones take precedence."""
     result: dict[str, Any] = {}
     for table in tables:
         for key, value in table.items():
@@ -53,7 +53,7 @@ def merged(*tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
-    """Return "a.b=VALUE" as {"a": {"b": VALUE}}; VALUE as in TOML, or plain text if it is none of its values.
+    """Return "a.b=VALUE" as {"a": {"b": VALUE}}; VALUE is a TOML value, or otherwise plain text.
 
     Raises
     ------

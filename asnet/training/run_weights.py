@@ -12,7 +12,7 @@ from asnet.training.stages import TrainedNetworks
 
 
 def load_initial_weights(network: TrainedNetworks, config: TrainingConfig) -> None:
-    """Fill the networks from `config.init`, then the parts of a pair from the files named for them.
+    """Load the networks from `config.init`, then the parts of a pair from their own files.
 
     Raises
     ------
@@ -38,14 +38,14 @@ def write_weights(
     step: int,
     measures: dict[str, float],
 ) -> None:
-    """Write the networks with a header that says how they came about.
+    """Write the networks with a header that describes their training.
 
     Parameters
     ----------
     path : Path
         The file, replaced atomically.
     network : DeblurNetwork or SizeClassifier
-        What was trained.
+        The trained network.
     config : TrainingConfig
         Its stage and data go into the header.
     source : str
@@ -76,7 +76,7 @@ def source_revision() -> str:
     here = Path(__file__).resolve()
 
     def git(*arguments: str) -> str:
-        # Without optional locks a run in the background never stands in the way of a commit.
+        # Without optional locks, a run in the background never blocks a commit.
         environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
         command = ["git", *arguments]
         return subprocess.run(
@@ -84,7 +84,7 @@ def source_revision() -> str:
         ).stdout.strip()
 
     try:
-        # A repository that merely surrounds an installed copy says nothing about these sources.
+        # A repository around an installed copy is not that of these sources.
         git("ls-files", "--error-unmatch", here.name)
         return f"git {git('describe', '--always', '--dirty', '--abbrev=12')}"
     except (OSError, subprocess.CalledProcessError):

@@ -25,9 +25,9 @@ class LearningRate:
     warmup_steps : int
         Steps over which the rate rises linearly to `base`.
     patience : int
-        Epochs without improvement that "plateau" waits for.
+        Epochs without improvement before "plateau" reduces the rate.
     factor : float
-        What "plateau" multiplies by, between 0 and 1.
+        Factor of that reduction, between 0 and 1.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class LearningRate:
         return self.base * self.factor**self.reductions
 
     def epoch_ended(self, loss: float) -> None:
-        """Take note of an epoch's mean training loss."""
+        """Record an epoch's mean training loss."""
         if self.schedule != "plateau":
             return
         if self.best_loss is None or loss < self.best_loss - abs(self.best_loss) * IMPROVEMENT:
@@ -73,7 +73,7 @@ class LearningRate:
             self.stagnating_epochs = 0
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint has to keep, as JSON values."""
+        """Return the state for a checkpoint, as JSON values."""
         return {
             "best_loss": self.best_loss,
             "stagnating_epochs": self.stagnating_epochs,
@@ -81,7 +81,7 @@ class LearningRate:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
+        """Continue from the result of `state`."""
         self.best_loss = state["best_loss"]
         self.stagnating_epochs = state["stagnating_epochs"]
         self.reductions = state["reductions"]

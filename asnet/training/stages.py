@@ -11,7 +11,7 @@ from asnet.networks.size_classifier import SizeClassifier, SizeClassifierConfig
 from asnet.training.losses import IMAGE_LOSSES, KERNEL_LOSSES, class_cross_entropy
 from asnet.training.recipe import Stage, TrainingConfig
 
-#: What a run trains: a pair, in three stages, or a size classifier.
+#: Networks of a run: a pair, in three stages, or a size classifier.
 TrainedNetworks = DeblurNetwork | SizeClassifier
 
 
@@ -21,7 +21,7 @@ def new_network(config: ASNetConfig | SizeClassifierConfig) -> TrainedNetworks:
 
 
 def trained_module(stage: Stage, network: TrainedNetworks) -> nn.Module:
-    """Return the part of the networks whose weights the stage changes."""
+    """Return the part of the networks that the stage trains."""
     if isinstance(network, SizeClassifier):
         return network
     parts: dict[Stage, nn.Module] = {
@@ -42,11 +42,11 @@ def stage_losses(
     config : TrainingConfig
         Stage and losses.
     network : DeblurNetwork or SizeClassifier
-        What is trained.
+        The trained network.
     batch : Batch
         blurred and sharp (N, 3, H, W), kernel (N, K, K).
     autocast : torch.autocast
-        Context in which the networks run; the losses stay outside of it.
+        Context of the networks; losses are computed outside it.
     """
     if isinstance(network, SizeClassifier):
         with autocast:

@@ -37,7 +37,7 @@ BEST = "best.safetensors"
 LAST = "last.safetensors"
 VISUALISATIONS = "visualisations"
 
-#: A killed run loses no more than this, even in the middle of a long epoch.
+#: Seconds between checkpoints: a killed run loses no more than this.
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
 
 #: Why a run ended: all steps done, asked to stop, or the time limit reached.
@@ -53,22 +53,21 @@ class BatchMaker(Protocol):
 
 
 class Trainer:
-    """One training run in a folder of its own.
+    """One training run in its own folder.
 
-    The folder holds "checkpoint.safetensors" (everything, to continue from), "last.safetensors" and
+    The folder contains "checkpoint.safetensors" (the complete state), "last.safetensors" and
     "best.safetensors" (weights of the whole pair, or of the classifier), "metrics.jsonl" and
-    "visualisations" (a picture of each validation that makes images).
+    "visualisations" (a picture for each validation with images).
 
-    After the initial weights, which come from the seed, all random numbers are those of the data, which are a
-    function of the seed, the step and the process: a run that was stopped and continued has the bits of one
-    that was not.
+    Initial weights depend on the seed, and data on the seed, the step and the process. A resumed run is
+    therefore bit-identical to an uninterrupted one.
 
     Parameters
     ----------
     config : TrainingConfig
-        What to compute.
+        Configuration of the run.
     folder : Path
-        The run's folder: new or empty, or, to resume, one that holds a checkpoint.
+        The run's folder: new or empty, or, to resume, one with a checkpoint.
     resume : bool
         Continue from the checkpoint in `folder`.
     processes : Processes
@@ -98,7 +97,7 @@ class Trainer:
         self.folder = folder
         self.processes = processes or Processes()
         self.device = self.processes.device(device)
-        # The files may change while the run goes on with the code that it has loaded.
+        # Read now: the files may change while the run continues with the loaded code.
         self.source_revision = source_revision()
         if self.processes.leads and not resume:
             check_folder_is_free(folder)
@@ -138,14 +137,14 @@ class Trainer:
             patience=config.patience,
             factor=config.factor,
         )
-        # Validated and saved in place of the trained weights, if an average is kept.
+        # Validated and saved instead of the trained weights, if an average is kept.
         self.judged = copy.deepcopy(self.network) if config.ema_decay else self.network
         self.average = ExponentialMovingAverage(
             self.trained, trained_module(config.stage, self.judged), config.ema_decay
         )
 
         self.step = 0
-        # -1: the networks as they are before the first step are validated as well.
+        # -1: the initial networks are validated as well.
         self.validated_step = -1
         self.best: float | None = None
         self.loss_names: list[str] = []
@@ -175,12 +174,12 @@ class Trainer:
     ) -> Outcome:
         """Train to the end of the run, until asked to stop, or for this many hours.
 
-        However it ends, the folder holds a checkpoint of the last step.
+        In every case the folder then has a checkpoint of the last step.
 
         Parameters
         ----------
         stopping : callable
-            Asked before every step and every validation photograph.
+            Called before every step and every validation photograph; True stops the run.
         hours : float, optional
             Time limit of this call.
         tensorboard : bool
@@ -189,7 +188,7 @@ class Trainer:
         Raises
         ------
         ConfigurationError
-            If the loss is no longer finite, or TensorBoard is asked for and missing.
+            If the loss is no longer finite, or TensorBoard is requested and missing.
         """
         deadline = None if hours is None else time.monotonic() + 3600 * hours
         if self.processes.leads:
@@ -220,11 +219,11 @@ class Trainer:
 
     @property
     def validation_is_due(self) -> bool:
-        """Whether the run stands at the end of an epoch, or its beginning, that has not been validated."""
+        """Whether the run is at the end of an epoch, or at its start, without a validation yet."""
         return self.step % self.config.steps_per_epoch == 0 and self.validated_step != self.step
 
     def _step(self, stop: bool, late: bool, progress: Progress) -> Outcome | None:
-        """Make one step; return how the run ends if any process asked for it, once the step is done."""
+        """Do one step; return how the run ends if any process requested it."""
         config = self.config
         rate = self.learning_rate.at(self.step)
         for group in self.optimiser.param_groups:
@@ -256,7 +255,7 @@ class Trainer:
         if self.step % config.log_every == 0 or self.step % config.steps_per_epoch == 0:
             self._report(progress, rate)
         if self.processes.count > 1:
-            # All processes learn of it in the same step, so that none is left waiting for another.
+            # All processes stop in the same step, so that none waits for another.
             stop, late = (bool(signal) for signal in values[-2:] > 0)
         return "stopped" if stop else "out of time" if late else None
 
@@ -277,7 +276,7 @@ class Trainer:
             )
 
     def _end_epoch(self, progress: Progress, stopping: Callable[[], bool]) -> bool:
-        """Validate, save, look at the learning rate; False if asked to stop before that was done."""
+        """Validate, save, update the learning rate; False if stopped before that was done."""
         config = self.config
         epoch = self.step // config.steps_per_epoch
         if self.examples and (epoch % config.validate_every == 0 or self.step == config.total_steps):
@@ -367,7 +366,7 @@ class Trainer:
 
 
 def check_folder_is_free(folder: Path) -> None:
-    """Raise `InputError` if the folder holds anything."""
+    """Raise `InputError` unless the folder is empty or missing."""
     if folder.is_file():
         raise InputError(f"the run's folder {folder} is a file")
     if folder.is_dir() and any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Validation: the same photographs, blur kernels and noise every time, whatever the device."""
+"""Validation: the same photographs, blur kernels and noise every time, on any device."""
 
 import math
 from collections.abc import Callable
@@ -22,10 +22,10 @@ from asnet.training.losses import class_cross_entropy
 from asnet.training.recipe import Stage, TrainingConfig
 from asnet.training.stages import TrainedNetworks
 
-#: Regularisation strengths of the Wiener comparison where the synthesis network has none of its own.
+#: Regularisation strengths of the Wiener comparison if the synthesis network has none.
 WIENER_STRENGTHS = (0.002, 0.01, 0.05)
 
-#: The value of a validation that chooses the best weights: the larger, the better.
+#: The measure that selects the best weights: the larger, the better.
 CRITERIA: dict[Stage, str] = {
     "analysis": "kernel_similarity",
     "synthesis": "psnr",
@@ -33,7 +33,7 @@ CRITERIA: dict[Stage, str] = {
     "classifier": "accuracy",
 }
 
-#: What is measured for each photograph, in the order of the columns of the table that processes share.
+#: Measures of each photograph, in the order of the columns of the table that processes share.
 MEASURES: dict[Stage, tuple[str, ...]] = {
     "analysis": (
         "kernel_similarity",
@@ -73,10 +73,10 @@ class Validation:
     names : tuple of str
         The photographs.
     measures : dict of str to Tensor
-        For each measure one float64 value a photograph; PSNR in dB, cross entropy in nats, and as accuracy
-        whether the class was right, 1 or 0.
+        For each measure one float64 value per photograph; PSNR in dB, cross entropy in nats, and as accuracy
+        1 or 0 for a right or wrong class.
     pictures : tuple of Picture
-        For the visualisation; a size classifier makes none.
+        For the visualisation; none for a size classifier.
     """
 
     names: tuple[str, ...]
@@ -96,12 +96,12 @@ class Validation:
 
 
 def make_examples(config: TrainingConfig) -> list[Example]:
-    """Blur the validation photographs, with kernels and noise from `validation_seed` alone.
+    """Blur the validation photographs, with kernels and noise that depend only on `validation_seed`.
 
     Raises
     ------
     InputError
-        If a photograph is smaller than the crop and the blur kernel's border need.
+        If a photograph is smaller than the crop with the blur kernel's border.
     """
     photographs = Photographs(Path(config.validation))
     count = min(config.validation_count or len(photographs), len(photographs))
@@ -135,26 +135,26 @@ def validate(
     processes: Processes,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Validation | None:
-    """Measure the networks on the examples, which the processes share among themselves.
+    """Measure the networks on the examples, which are divided among the processes.
 
     Parameters
     ----------
     stage : {"analysis", "synthesis", "joint", "classifier"}
-        Decides what is measured, see `MEASURES`: the synthesis stage is given true kernels, the joint stage
-        is blind, the analysis stage is judged by its kernels and by what plain Wiener deconvolution makes of
-        them, a size classifier by its classes.
+        Selects the measures, see `MEASURES`: the synthesis stage uses true kernels, the joint stage is blind,
+        the analysis stage is measured by its kernels and by plain Wiener deconvolution with them, a size
+        classifier by its classes.
     network : DeblurNetwork or SizeClassifier
-        What is trained, on `device`.
+        The trained network, on `device`.
     examples : list of Example
         From `make_examples`.
     device : torch.device
-        Where the networks run.
+        Device of the networks.
     autocast : torch.autocast
-        Context in which they run.
+        Context of the networks.
     processes : Processes
-        Those that share the work; all get the same measures, each its own pictures.
+        The processes that share the work; all get the same measures, each its own pictures.
     stopping : callable
-        Asked between photographs; if it answers True in a run of one process, None is returned.
+        Called between photographs; if it returns True in a run of one process, None is returned.
     """
     if not examples:
         raise InputError("validation needs at least one photograph")

@@ -25,7 +25,7 @@ def visualisation_size(rows: int) -> tuple[int, int]:
 def write_visualisation(path: Path, pictures: Sequence[Picture]) -> None:
     """Write a visualisation as PNG, one row per photograph: blurred, estimate and truth with kernels.
 
-    Images show their centre at full resolution, or are enlarged by whole pixels to fill the cell.
+    Images are cropped to their centre at full resolution, or enlarged by an integer to fill the cell.
 
     Raises
     ------

@@ -29,7 +29,7 @@ from asnet.web.guard import Guard
 from asnet.web.jobs import Job, JobQueue, QueueFullError, Stage, State, UnknownJobError
 from asnet.web.problems import add_problems, described_problems
 
-#: Seconds between two looks at whether a job has ended.
+#: Seconds between checks whether a job has ended.
 _PATIENCE = 0.1
 
 FileName = Literal["result", "before", "after", "kernel-view.png", "kernel.png", "kernel.npy"]
@@ -70,8 +70,8 @@ class JobStatus(BaseModel):
     name: str
     state: State
     position: int | None = Field(description="Photographs before this one while it waits.")
-    stage: Stage | None = Field(description="What is being done while it runs.")
-    share: float = Field(description="How much of the stage is done, from 0 to 1.")
+    stage: Stage | None = Field(description="Current stage while it runs.")
+    share: float = Field(description="Finished share of the stage, from 0 to 1.")
     message: str | None = Field(description="Why it failed, in one sentence.")
     result: "JobResult | None" = None
 
@@ -88,7 +88,7 @@ class JobResult(BaseModel):
         description="Factor by which the photograph was downscaled, or at which it was judged."
     )
     status: Status = Field(description="A photograph that is 'sharp' or 'unclear' is left unchanged.")
-    notes: list[str] = Field(description="What could not be kept of the photograph's file, in sentences.")
+    notes: list[str] = Field(description="What could not be kept from the photograph's file, in sentences.")
 
 
 class _Service:
@@ -167,18 +167,18 @@ def create_application(
     deblurrer : Deblurrer
         The networks; it is used by one thread at a time.
     limits : Limits, optional
-        What the server takes.
+        Limits of uploads and the queue.
     hosts : container of str, optional
         Names under which browsers may address the server; any by default.
 
     Returns
     -------
     FastAPI
-        Its `state.stop` cancels all deblurrings, so that requests that wait for one are answered.
+        Its `state.stop` cancels all jobs, so that requests that wait for one are answered.
     """
     limits = limits or Limits()
     service = _Service(deblurrer, limits)
-    # FastAPI's own pages of documentation load scripts from elsewhere.
+    # FastAPI's documentation pages load external scripts.
     application = FastAPI(
         title="asnet",
         version=__version__,
@@ -206,7 +206,7 @@ def _add_deblur(application: FastAPI, service: _Service) -> None:
         response_class=FileResponse,
         responses={
             200: {
-                "description": "The deblurred photograph in the uploaded one's format (JPEG of HEIC, AVIF).",
+                "description": "The deblurred photograph, in the format of the upload (HEIC, AVIF: JPEG).",
                 "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
                 "headers": {
                     "X-Asnet-Status": {
@@ -248,7 +248,7 @@ def _add_deblur(application: FastAPI, service: _Service) -> None:
 
 
 def _add_jobs(application: FastAPI, service: _Service) -> None:
-    @application.get("/api", summary="What the server offers and takes")
+    @application.get("/api", summary="Properties and limits of the server")
     def describe() -> Service:
         return Service(
             version=__version__,
@@ -259,7 +259,7 @@ def _add_jobs(application: FastAPI, service: _Service) -> None:
 
     @application.post(
         "/api/jobs",
-        summary="Let a photograph wait for being deblurred",
+        summary="Queue a photograph for deblurring",
         dependencies=[Depends(check_fields)],
         status_code=202,
         responses=described_problems(413, 422, 503, 507),
@@ -282,7 +282,7 @@ def _add_jobs(application: FastAPI, service: _Service) -> None:
 
     @application.get(
         "/api/jobs/{identifier}/{file}",
-        summary="Fetch the result, the kernel, or what a browser shows of photograph and result",
+        summary="Fetch the result, the kernel, or the photograph and result in a format for browsers",
         response_class=FileResponse,
         responses={
             200: {
@@ -294,16 +294,16 @@ def _add_jobs(application: FastAPI, service: _Service) -> None:
     def fetch(identifier: str, file: FileName) -> Response:
         job = service.queue.get(identifier)
         if job.outcome is None:
-            return JSONResponse({"detail": f"{job.request.name} is not deblurred: it is {job.state}"}, 409)
+            return JSONResponse({"detail": f"{job.request.name} has no result: it is {job.state}"}, 409)
         if file not in job.outcome.files:
-            raise UnknownJobError(f"there is no {file} of this deblurring")
+            raise UnknownJobError(f"this job has no {file}")
         return FileResponse(
             job.outcome.files[file], filename=job.outcome.result_name if file == "result" else None
         )
 
     @application.get(
         "/api/line.png",
-        summary="A picture of the blur kernel of a steady motion",
+        summary="An image of the blur kernel of a straight motion",
         response_class=Response,
         responses={200: {"content": {"image/png": {}}}, **described_problems(422)},
     )

@@ -1,4 +1,4 @@
-"""One photograph of the server: from uploaded files to the files that are fetched."""
+"""One photograph of the server: from uploaded files to the files to download."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,9 +35,9 @@ class DeblurRequest:
     Parameters
     ----------
     name : str
-        What the user calls the photograph; no file bears this name.
+        The user's name of the photograph; no file on disk has this name.
     photograph : Path
-        The uploaded file, in a folder of its own where all other files go.
+        The uploaded file, in its own folder, which receives all other files.
     kernel : Path or Tensor, optional
         An uploaded blur kernel, or one that was drawn.
     """
@@ -60,17 +60,17 @@ class Outcome:
     result_name : str
         File name of the result.
     files : dict of str to Path
-        By the names under which they are fetched.
+        By the names under which they are downloaded.
     width, height : int
         Pixels of the photograph, upright.
     kernel_size, kernel_extent : int
-        Side of the blur kernel's grid, and of what the kernel takes up of it.
+        Side of the blur kernel's grid, and of the part that the kernel occupies.
     scale, status
         See `asnet.deblurring.deblurrer.Deblurred`.
     notes : tuple of str
-        What could not be kept of the photograph's file, in sentences.
+        What could not be kept from the photograph's file, in sentences.
     remarks : tuple of str
-        What status and scale mean, in sentences.
+        The meaning of status and scale, in sentences.
     """
 
     result_name: str
@@ -93,13 +93,13 @@ def deblur_upload(
     Parameters
     ----------
     request : DeblurRequest
-        What to do.
+        The request.
     deblurrer : Deblurrer
-        With what.
+        The networks.
     largest : int
         Pixels that a photograph may have.
     previews : bool
-        Also write photograph, result and the kernel without its empty borders as a browser can show them.
+        Also write photograph, result and cropped kernel in formats that browsers show.
     progress : callable
         See `asnet.deblurring.deblurrer.Progress`.
 
@@ -160,7 +160,7 @@ def deblur_upload(
 
 
 def _result_name(name: str, file_format: str) -> str:
-    """Return a photograph's name with the suffix of a format, its own where that stands for the format."""
+    """Return a photograph's name with the suffix of a format; its own if that fits."""
     suffix = Path(name).suffix.lower()
     if PHOTOGRAPH_SUFFIXES.get(suffix) == file_format:
         return name
@@ -170,7 +170,7 @@ def _result_name(name: str, file_format: str) -> str:
 
 def _read_uploaded_kernel(path: Path) -> Tensor:
     if path.suffix == ".npy":
-        # Of float64, behind a header.
+        # float64 values after a header.
         if path.stat().st_size > 8 * LARGEST_KERNEL**2 + 1024:
             raise InputError(
                 f"{path} has {path.stat().st_size / 1e6:.1f} megabytes; a blur kernel may have "

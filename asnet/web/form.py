@@ -13,7 +13,7 @@ from asnet.deblurring.regions import Region
 from asnet.errors import AsnetError, InputError
 from asnet.web.deblurring import DeblurRequest
 
-#: What a photograph may be.
+#: Formats of photographs.
 PHOTOGRAPH_FORMATS = "JPEG, PNG, TIFF, WebP, AVIF, or HEIC where the server has pillow-heif."
 
 _LONGEST_NAME, _LONGEST_SUFFIX = 200, 10
@@ -25,7 +25,7 @@ class StorageError(AsnetError):
     """The server has no place for an upload."""
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"the server cannot keep the upload: {error.strerror}")
+        super().__init__(f"the server cannot store the upload: {error.strerror}")
 
 
 class DeblurForm:
@@ -35,13 +35,13 @@ class DeblurForm:
         self,
         photograph: Annotated[UploadFile, File(description=PHOTOGRAPH_FORMATS)],
         kernel: Annotated[
-            UploadFile | None, File(description="The blur kernel, if it is known: .npy, or a picture of it.")
+            UploadFile | None, File(description="The blur kernel, if it is known: .npy, or an image of it.")
         ] = None,
         line: Annotated[
             str | None,
             Form(
                 max_length=_LONGEST_TEXT,
-                description="The blur kernel of a steady motion, LENGTH,ANGLE: pixels, and degrees "
+                description="A straight motion instead of a kernel, LENGTH,ANGLE: pixels, and degrees "
                 "counter-clockwise from the horizontal.",
                 examples=["12,30"],
             ),
@@ -59,15 +59,15 @@ class DeblurForm:
             str,
             Form(
                 pattern="^(auto|[1-9][0-9]?)$",
-                description="Work on the photograph downscaled by this factor; 'auto' finds out whether that "
+                description="Work on the photograph downscaled by this factor; 'auto' decides whether that "
                 "is needed and leaves sharp photographs alone.",
             ),
         ] = "auto",
         strength: Annotated[
-            float, Form(ge=0, le=1, description="How much of the restoration is mixed in.")
+            float, Form(ge=0, le=1, description="Weight of the restoration in the blend with the photograph.")
         ] = 1.0,
         denoise: Annotated[
-            float, Form(ge=0, le=1, description="How strongly noise is held down, at the cost of detail.")
+            float, Form(ge=0, le=1, description="Noise suppression, at the cost of detail.")
         ] = 0.0,
     ) -> None:
         self.photograph = photograph
@@ -118,7 +118,7 @@ _FIELDS = tuple(inspect.signature(DeblurForm).parameters)
 
 
 async def check_fields(request: Request) -> None:
-    """Refuse what the form does not have: a misspelt option would be left out unnoticed.
+    """Refuse unknown fields: a misspelt option would be ignored silently.
 
     Raises
     ------
@@ -130,11 +130,11 @@ async def check_fields(request: Request) -> None:
         if name not in _FIELDS:
             raise InputError(f"there is no field {name[:_LONGEST_QUOTE]!r}; it may be {', '.join(_FIELDS)}")
         if len(form.getlist(name)) > 1:
-            raise InputError(f"the field {name} must come once, got it {len(form.getlist(name))} times")
+            raise InputError(f"the field {name} must be given once, got it {len(form.getlist(name))} times")
 
 
 def _clean_name(name: str | None) -> str:
-    """Return a name to be shown and proposed for saving: without folders, control characters and excess."""
+    """Return a name for display and saving: without folders and control characters, of limited length."""
     last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
     printable = Path("".join(character for character in last if character.isprintable()).strip())
     return f"{printable.stem[:_LONGEST_NAME]}{printable.suffix[:_LONGEST_SUFFIX]}" or "photograph"

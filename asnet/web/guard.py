@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Nothing may be loaded from elsewhere; pictures that the page holds itself are blobs.
+#: No external resources; the page's own images are blobs.
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -21,12 +21,12 @@ _HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: refuses what other web sites send through the user's browser, and too large uploads.
+    """ASGI middleware: refuses requests of other sites in the user's browser, and uploads that are too large.
 
     Parameters
     ----------
     app : ASGI application
-        What is guarded.
+        The guarded application.
     hosts : container of str, optional
         Names under which the server may be addressed, so that no foreign name can be pointed at it; any name
         if None.
@@ -57,7 +57,7 @@ class Guard:
             return
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._largest_body:
-            # Browsers show an answer only after they have sent everything.
+            # Browsers show a response only after they have sent the whole request.
             while (await receive()).get("more_body", False):
                 pass
             await _refuse(413, self._too_large, scope, receive, send_marked)
@@ -85,20 +85,20 @@ class Guard:
     def _foreign(self, headers: Headers) -> str | None:
         host = headers.get("host", "")
         if self._hosts is not None and (_split(f"//{host}").hostname or "") not in self._hosts:
-            return f"the server does not go by the name {host!r}"
+            return f"the server is not named {host!r}"
         origin = headers.get("origin")
         if origin is not None and _split(origin).netloc != host:
-            return f"requests of the page {origin!r} are not answered"
-        # Pictures and scripts of other pages come without an origin; a link from there may be followed.
+            return f"requests from {origin!r} are refused"
+        # Image and script requests of other pages have no origin; following a link from there is allowed.
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and (
             headers.get("sec-fetch-mode") != "navigate"
         ):
-            return "requests of other pages are not answered"
+            return "requests from other sites are refused"
         return None
 
 
 def _split(address: str) -> SplitResult:
-    """Return the parts of an address; none where it makes no sense."""
+    """Return the parts of an address; none if it is invalid."""
     try:
         return urlsplit(address)
     except ValueError:

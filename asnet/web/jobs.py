@@ -1,4 +1,4 @@
-"""Deblurring in turn: a queue of bounded length, one worker, and results that do not stay."""
+"""Jobs of the server: a bounded queue, one worker, and temporary results."""
 
 import logging
 import secrets
@@ -20,7 +20,7 @@ from asnet.web.deblurring import DeblurRequest, Outcome
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 Stage = Literal["estimating", "restoring"]
 
-#: Finished jobs whose files are kept for being fetched, and for how many seconds.
+#: Number of finished jobs whose files are kept, and for how many seconds.
 KEPT_JOBS = 16
 KEPT_SECONDS = 600
 
@@ -28,15 +28,15 @@ _log = logging.getLogger(__name__)
 
 
 class QueueFullError(AsnetError):
-    """As many photographs wait as may."""
+    """The queue is full."""
 
 
 class UnknownJobError(AsnetError):
-    """There is no such job, or no longer."""
+    """There is no such job, or not any more."""
 
 
 class _CancelledError(Exception):
-    """Ends a deblurring that nobody waits for any more."""
+    """Ends a job that was cancelled."""
 
 
 class _Cancellable(TorchFunctionMode):
@@ -50,7 +50,7 @@ class _Cancellable(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        # Only once: what tidies up on the way out may need operations.
+        # Only once: cleaning up on the way out may need operations.
         if self._job.state == "cancelled" and not self._ended:
             self._ended = True
             raise _CancelledError
@@ -59,7 +59,7 @@ class _Cancellable(TorchFunctionMode):
 
 @dataclass(eq=False)
 class Job:
-    """One request and how far it is; the queue alone changes it.
+    """One request and its progress; only the queue changes it.
 
     Parameters
     ----------
@@ -81,20 +81,20 @@ class Job:
 
 
 class JobQueue:
-    """Processes jobs in turn in a thread of its own.
+    """Processes jobs in turn in its own thread.
 
     Parameters
     ----------
     process : callable
         Does the work of a job; the progress function that it is given raises once the job is cancelled.
     capacity : int
-        Jobs that may wait beside the one that is running.
+        Jobs that may wait while one is running.
     """
 
     def __init__(self, process: Callable[[Job, Progress], Outcome], capacity: int) -> None:
         self._process = process
         self._capacity = capacity
-        # Its lock may be taken again by the thread that holds it.
+        # Its lock is reentrant.
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
@@ -135,18 +135,18 @@ class JobQueue:
         with self._changed:
             self._forget_old()
             if identifier not in self._jobs:
-                raise UnknownJobError("there is no such deblurring, or its files are gone already")
+                raise UnknownJobError("there is no such job, or its files have been deleted")
             return self._jobs[identifier]
 
     def position(self, job: Job) -> int | None:
-        """Return how many jobs are done before this one gets its turn, None if it does not wait."""
+        """Return the number of jobs before this one; None if it is not waiting."""
         with self._changed:
             if job not in self._waiting:
                 return None
             return self._waiting.index(job) + any(other.state == "running" for other in self._jobs.values())
 
     def discard(self, identifier: str) -> None:
-        """Cancel a job, if it is there and has not ended, and delete its files."""
+        """Cancel a job, if it exists and has not ended, and delete its files."""
         with self._changed:
             job = self._jobs.pop(identifier, None)
             if job is None:
@@ -157,11 +157,11 @@ class JobQueue:
             if job.ended is None:
                 self._end(job, "cancelled")
         if not running:
-            # The worker deletes what it is still working on.
+            # The worker deletes the files of the running job.
             _delete_files(job)
 
     def stop(self) -> None:
-        """Cancel everything and take nothing more."""
+        """Cancel all jobs and accept no more."""
         with self._changed:
             self._closed = True
             for identifier in list(self._jobs):
@@ -169,7 +169,7 @@ class JobQueue:
             self._changed.notify()
 
     def close(self) -> None:
-        """Stop, and wait for the worker: one that outlives the interpreter takes the process down with it."""
+        """Stop, and wait for the worker: a thread that outlives the interpreter would crash the process."""
         self.stop()
         self._thread.join()
 

@@ -15,7 +15,7 @@ from asnet.web.jobs import QueueFullError, UnknownJobError
 
 _LONGEST_QUOTE = 40
 
-#: What the parameters of all routes must be.
+#: Expected values of the parameters of all routes.
 _EXPECTED = {
     "scale": "'auto' or a whole number from 1 to 99",
     "strength": "a number from 0 to 1",
@@ -39,11 +39,11 @@ _MEANINGS = {
 class Problem(BaseModel):
     """Body of an error response."""
 
-    detail: str = Field(description="One sentence fit to be shown.")
+    detail: str = Field(description="One sentence for the user.")
 
 
 def described_problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Return what the schema says of a route's statuses."""
+    """Return the schema of a route's error statuses."""
     return {code: {"model": Problem, "description": _MEANINGS[code]} for code in codes}
 
 
@@ -63,13 +63,13 @@ def add_problems(application: FastAPI) -> None:
     @application.exception_handler(HTTPException)
     async def say_refused(request: Request, error: HTTPException) -> JSONResponse:
         if isinstance(error.__cause__, OSError):
-            # FastAPI takes it for a fault of the upload.
+            # FastAPI blames the upload for it.
             return await say(request, StorageError(error.__cause__))
         sentences = {
             400: "the upload is damaged: it must be a form (multipart/form-data) "
             "with the photograph as a file",
             404: f"there is nothing at {request.url.path}",
-            405: f"{request.url.path} does not take {request.method}",
+            405: f"{request.url.path} does not support {request.method}",
         }
         detail = sentences.get(error.status_code, error.detail)
         return JSONResponse({"detail": detail}, error.status_code, error.headers)

@@ -1,4 +1,4 @@
-"""The server process: its socket, and an end that leaves nothing behind."""
+"""The server process: its socket, and a shutdown that leaves nothing behind."""
 
 import ipaddress
 import signal
@@ -13,12 +13,12 @@ from asnet.deblurring.deblurrer import Deblurrer
 from asnet.errors import AsnetError
 from asnet.web.application import Limits, create_application
 
-#: Seconds that requests get to be answered once the server is told to end.
+#: Seconds in which waiting requests are answered at shutdown.
 _GRACE = 3
 
 
 class _Server(uvicorn.Server):
-    """A server that answers those who wait for a deblurring before it ends."""
+    """A server that answers waiting requests before it shuts down."""
 
     def __init__(self, application: FastAPI) -> None:
         super().__init__(uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=_GRACE))
@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """See uvicorn, which lets the end of the terminal kill the process with all its files in place."""
+        """See uvicorn, which does not handle SIGHUP: closing the terminal would leave the files behind."""
         hangup = getattr(signal, "SIGHUP", None)
         # nohup ignores it.
         if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
@@ -41,11 +41,11 @@ class _Server(uvicorn.Server):
 
 
 class AddressError(AsnetError):
-    """The address to listen at cannot be had."""
+    """The server cannot listen at the address."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach a server at that address."""
+    """Whether only this machine can reach a server at that address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -64,9 +64,9 @@ def serve(
     limits : Limits
         What the server takes.
     host, port : str, int
-        Where to listen; port 0 is any that is free.
+        Where to listen; port 0 is any free port.
     announce : callable
-        Told the page's address as soon as it can be opened.
+        Called with the page's address as soon as it can be opened.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def serve(
         hosts = {host, "localhost", "127.0.0.1", "::1"} if is_loopback(host) else None
         application = create_application(deblurrer, limits, hosts=hosts)
         announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        # Once it has ended in order it tells again what ended it.
+        # After an orderly shutdown, uvicorn raises the signal again.
         with suppress(KeyboardInterrupt):
             _Server(application).run(sockets=[listening])
 
@@ -91,7 +91,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         try:
-            # A server that has just ended does not keep the next one from starting.
+            # Lets a new server start right after another has ended.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
             listening.listen()

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-// For functions of both devices. Always inlined: compiled for one instruction set of the CPU they leave no copy that the
-// linker could keep for all.
+// For functions of both devices. Always inlined, so that no copy compiled for one CPU instruction set is left for the
+// linker to use for all.
 #ifdef __CUDACC__
 #define ASNET_EVERYWHERE __host__ __device__ __forceinline__ constexpr
 #else

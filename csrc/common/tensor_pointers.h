@@ -1,5 +1,5 @@
-// A tensor's memory as elements of T, which the caller knows to be those of the tensor. T may also be a type that torch's own
-// typed accessors do not take: void, or the 16-bit types of the kernels.
+// A tensor's memory as elements of T; the caller guarantees the type. T may also be a type that torch's typed accessors do
+// not support: void, or the 16-bit types of the kernels.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>

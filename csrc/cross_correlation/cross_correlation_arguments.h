@@ -1,4 +1,4 @@
-// What the host entries of the cross-correlation ask of their arguments on every device.
+// Argument checks of the cross-correlation's host entries, for all devices.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -31,7 +31,7 @@ inline void check_correlation(const torch::stable::Tensor& features, int64_t lag
                   "', expected auto, direct or spectral");
 }
 
-// After check_correlation.
+// Call check_correlation first.
 inline void check_correlation_gradient(const torch::stable::Tensor& gradient, const torch::stable::Tensor& features,
                                        int64_t lag_y, int64_t lag_x) {
   const int64_t count = features.size(0), pairs = features.size(1) * (features.size(1) + 1) / 2;
@@ -43,7 +43,7 @@ inline void check_correlation_gradient(const torch::stable::Tensor& gradient, co
                   "cross_correlation_backward: grad is not on the device of features");
 }
 
-// The type that is computed with.
+// The type in which the correlation is computed.
 inline torch::headeronly::ScalarType correlation_computing_type(const torch::stable::Tensor& features) {
   using torch::headeronly::ScalarType;
   return features.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;

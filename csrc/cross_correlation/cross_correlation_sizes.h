@@ -1,4 +1,4 @@
-// Sizes of the cross-correlation of all pairs of feature maps, for the kernels of every device.
+// Sizes of the cross-correlation of all pairs of feature maps, for all devices.
 //
 //   out[p, Ry + t, Rx + s] = sum over y, x of f_i(y - t, x - s) f_j(y, x),   p = pair (i, j), i <= j, row-major
 //

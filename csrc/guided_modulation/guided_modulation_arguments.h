@@ -1,4 +1,4 @@
-// What the host entries of guided modulation do with their tensors on every device: checks, memory layouts, results.
+// Shared by the host entries of guided modulation on all devices: checks, memory layouts, results.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -27,7 +27,7 @@ struct MapShape {
 // ---------------------------------------------------------------------------------------------------------------------
 // Memory layouts
 
-// Dimensions of one element may have any stride, as in torch.
+// Dimensions of size 1 may have any stride, as in torch.
 inline bool is_channels_last(const Tensor& t) {
   int64_t stride = 1;
   for (const int64_t dim : {1, 3, 2, 0}) {
@@ -50,7 +50,7 @@ inline Tensor in_layout_of(const Tensor& like, const Tensor& t) {
 
 inline MapShape map_shape(const Tensor& x) { return {x.size(0), x.size(1), x.size(2) * x.size(3)}; }
 
-// Maps of one pixel are both; rows of channels are longer than planes of one element.
+// Maps of one pixel fit both layouts; rows of channels are longer than planes of one element.
 inline bool walk_pixels(const Tensor& x) { return !x.is_contiguous() || x.size(2) * x.size(3) == 1; }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ Tables parameter_tables(const char* op, const Tensor& x, const OptionalTensor& m
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Forward and backward pass, but for their kernels
+// Forward and backward pass, except for their kernels
 
 // Calls body(T()) with the C++ type of the maps.
 template <typename BFloat16, typename Float16, typename Body>
@@ -148,14 +148,14 @@ void forward_in_place(Tensor x, const OptionalTensor& multiplier, const Optional
 
 // The tensors of the backward pass, dense and in one layout.
 struct BackwardTensors {
-  Tensor grad, kept;  // the saved input or output; grad, which is not read as such, where neither is needed
+  Tensor grad, kept;  // kept: the saved input or output; if neither is needed, grad as a placeholder that is not read
   bool saved_input, reads_kept;
   Tensor grad_x, grad_multiplier, grad_shift;
 };
 
-// Gradients of x, m and b; that of m is computed where x is given and is empty, (0, C), otherwise. The gradient of c
-// follows from that of b: sum_n (1 + m) db. differentiate(name of the operator, tensors, multiplier, shift, conv_bias,
-// relu) checks the parameters and writes the results.
+// Gradients of x, m and b. That of m is computed if x is given, and is empty, (0, C), otherwise. The gradient of c follows
+// from that of b: sum_n (1 + m) db. differentiate(name of the operator, tensors, multiplier, shift, conv_bias, relu) checks
+// the parameters and writes the results.
 template <auto differentiate>
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad, const OptionalTensor& x, const OptionalTensor& output,
                                             const OptionalTensor& multiplier, const OptionalTensor& shift,

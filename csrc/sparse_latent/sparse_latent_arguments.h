@@ -1,4 +1,4 @@
-// What the host entries of the latent image with few gradients do with their tensors on every device: checks, results.
+// Shared by the host entries of the latent image with few gradients on all devices: checks, results.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -19,7 +19,7 @@ using OptionalTensor = std::optional<Tensor>;
 
 inline constexpr const char* kName = "sparse_latent";
 
-// lambda; the first beta, in the same units, and what it grows by from step to step; the most that clipped light may be.
+// lambda; the first beta, in the same units; its growth factor per step; the upper limit of clipped light.
 struct Splitting {
   double strength, beta, growth;
   int64_t steps;
@@ -61,7 +61,7 @@ inline void check(const Tensor& padded, const Tensor& observed, const OptionalTe
   STD_TORCH_CHECK(splitting.steps > 0, kName, ": steps is ", splitting.steps, ", expected at least 1");
 }
 
-// The arguments, contiguous, and what y becomes, which is empty where nothing is clipped.
+// The arguments, contiguous, and the final y, which is empty if nothing is clipped.
 struct Tensors {
   Tensor padded, observed;
   OptionalTensor clipped;
@@ -78,7 +78,7 @@ inline Tensors dense(const Tensor& padded, const Tensor& observed, const Optiona
   return tensors;
 }
 
-// A new tensor of the shape and dtype of the images.
+// A new tensor with the shape and dtype of the images.
 inline Tensor empty_images(const Tensor& padded) {
   return torch::stable::new_empty(padded, {padded.size(0), 1, padded.size(2), padded.size(3)});
 }

@@ -129,6 +129,7 @@ def test_every_case_is_measured_and_written(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("restoration_cases._PAGE", (96, 128))
     options = ["--photographs", folder, "--model", small_weights, "--classes", "small", "--conditions"]
     run(restoration, monkeypatch, *options, "plain", "text")
     content = json.loads((tmp_path / "results" / "restoration_small.json").read_text())

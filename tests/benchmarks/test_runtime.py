@@ -2,10 +2,13 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+
+from asnet.networks import ASNetConfig, IteratedAnalysisConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import measure
@@ -17,7 +20,10 @@ def test_every_row_and_the_sum_of_each_network_are_printed_and_kept(
 ) -> None:
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
     monkeypatch.setattr(runtime, "USUAL_CONFIGURATIONS", ("compact",))
-    monkeypatch.setattr(runtime, "CHECKED_SIZE", (144, 192))
+    synthesis = replace(ASNetConfig.compact().synthesis, kernel_size=7, channels=(4, 6, 8))
+    small = ASNetConfig(IteratedAnalysisConfig(kernel_size=7, refiner_channels=4), synthesis, "compact")
+    monkeypatch.setattr(runtime, "preset", {"compact": small}.__getitem__)
+    monkeypatch.setattr(runtime, "CHECKED_SIZE", (48, 64))
     monkeypatch.setattr(runtime, "TOLERANCES", {torch.float32: 1e-3})
     monkeypatch.setattr(sys, "argv", ["runtime.py", "--device", "cpu", "--width", "112", "--height", "80"])
     runtime.main()

@@ -132,5 +132,5 @@ def test_a_classifier_alone_deblurs_nothing(
     Image.effect_noise((40, 40), 60).save(tmp_path / "photo.png")
     arguments = ["deblur", tmp_path / "photo.png", "-o", tmp_path / "sharp.png", "--model", parts[0]]
     assert main([str(argument) for argument in arguments]) == 1
-    assert "holds a size classifier alone" in one_sentence(capsys)
+    assert "holds only a size classifier" in one_sentence(capsys)
     assert not (tmp_path / "sharp.png").exists()

@@ -43,12 +43,18 @@ def test_it_serves_until_it_is_interrupted_and_leaves_nothing(small_weights: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def noise() -> bytes:
+    """A JPEG file that takes some tenths of a second to deblur."""
+    picture = numpy.random.default_rng(0).integers(0, 256, (1500, 2000, 3), numpy.uint8)
+    Image.fromarray(picture).save(data := io.BytesIO(), "JPEG")
+    return data.getvalue()
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_ending_it_while_it_deblurs(small_weights: Path, tmp_path: Path, name: str) -> None:
+def test_ending_it_while_it_deblurs(small_weights: Path, noise: bytes, tmp_path: Path, name: str) -> None:
     urllib3 = pytest.importorskip("urllib3", reason="the extra test is not installed")
     pytest.importorskip("uvicorn", reason="the extra web is not installed")
-    picture = numpy.random.default_rng(0).integers(0, 256, (3000, 4000, 3), numpy.uint8)
-    Image.fromarray(picture).save(data := io.BytesIO(), "JPEG")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     command = [sys.executable, "-m", "asnet", "serve", "--port", "0", "--model", str(small_weights)]
@@ -57,7 +63,7 @@ def test_ending_it_while_it_deblurs(small_weights: Path, tmp_path: Path, name: s
         assert process.stderr is not None
         try:
             address = process.stderr.readline().split()[5]
-            fields = {"photograph": ("noise.jpg", data.getvalue()), "line": "5,0"}
+            fields = {"photograph": ("noise.jpg", noise), "line": "5,0"}
             options = {"fields": fields, "timeout": 60, "retries": False}
             # Whichever of them is at work when the signal comes, the last one is not done.
             jobs = [urllib3.request("POST", f"{address}/api/jobs", **options).json()["id"] for _ in range(3)]

@@ -52,7 +52,7 @@ def test_even_and_oblong_kernels_keep_their_centre() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (torch.zeros(5, 5), "got zeros alone"),
+        (torch.zeros(5, 5), "got only zeros"),
         (torch.full((5, 5), -0.5), "must not be negative, got -0.5"),
         (torch.full((5, 5), torch.nan), "finite"),
         (torch.ones(2, 5, 5), r"\(2, 5, 5\)"),

@@ -182,7 +182,7 @@ def test_a_resolution_that_is_no_number_is_left_out(
     assert usable in data
     data = data.replace(usable, struct.pack("<II", *resolution))
     target, notes = passed_on(tmp_path, data, suffix)
-    assert "resolution that cannot be used" in notes[0]
+    assert "unusable resolution" in notes[0]
     assert read_photograph(target).metadata.resolution is None
 
 
@@ -509,8 +509,8 @@ FILM = struct.pack(">I", 24) + b"ftypmp42\0\0\0\0mp42isom" + bytes(range(1, 200)
     [
         (b"", None),
         (b"\0" * 5000, None),
-        (FILM, "holds a film, of which only the photograph is taken"),
-        (b"\0\0\1\n Image_UTC_Data1700000000000SEFT", "has 34 bytes behind its picture, which are not kept"),
+        (FILM, "contains a video; only the photograph is used"),
+        (b"\0\0\1\n Image_UTC_Data1700000000000SEFT", "has 34 bytes after its picture, which are not kept"),
     ],
 )
 def test_what_stands_behind_a_picture_is_not_lost_without_a_word(
@@ -527,7 +527,7 @@ def test_a_film_in_the_container_is_named() -> None:
     buffer = BytesIO()
     Image.fromarray(COLOUR).save(buffer, "AVIF", xmp=b'<rdf:Description GCamera:MotionPhoto="1"/>')
     photograph = read_photograph(BytesIO(buffer.getvalue()), name="phone.avif")
-    assert photograph.notes == ("phone.avif holds a film, of which only the photograph is taken",)
+    assert photograph.notes == ("phone.avif contains a video; only the photograph is used",)
 
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16"])
@@ -545,13 +545,13 @@ def test_an_animation_without_transparency_loses_none(tmp_path: Path) -> None:
     frames = [Image.fromarray(COLOUR), Image.fromarray(255 - COLOUR)]
     frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     _, notes = passed_on(tmp_path, buffer.getvalue(), ".jpg")
-    assert notes == ("source holds several pictures, only the first is taken",)
+    assert notes == ("source holds several pictures; only the first is used",)
 
 
 def test_png_files_that_apple_packs_into_apps_are_named() -> None:
     data = png()
     data = data[:8] + Chunk(b"CgBI", b"\x50\0\x20\2").to_bytes() + data[8:]
-    with pytest.raises(ImageFileError, match=r"icon\.png is PNG as Apple's tools pack it into apps"):
+    with pytest.raises(ImageFileError, match=r"icon\.png is a PNG in Apple's format for apps"):
         read_photograph(BytesIO(data), name="icon.png")
 
 
@@ -635,7 +635,7 @@ def test_references_to_what_is_lost_leave_the_xmp() -> None:
         BytesIO(jpeg(None, Segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp))), name="phone.jpg"
     )
     assert photograph.metadata.xmp == b'<rdf:Description dc:title="kept"></rdf:Description>'
-    assert "film" in photograph.notes[0]
+    assert "video" in photograph.notes[0]
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")

@@ -1,4 +1,4 @@
-// Kernels with one fault each, and the same mended: proof that the checks find what they are for (test_faults.py).
+// Kernels with one fault each, and corrected: they show that the checks find these faults (test_faults.py).
 #pragma once
 
 #include "common/cuda/device.cuh"
@@ -7,7 +7,7 @@ namespace asnet::cuda {
 
 constexpr int faults_block = 64;
 
-// Every kernel gives result[i] = i for its 64 threads, or 64 a block.
+// Every kernel writes result[i] = i with its 64 threads, or 64 per block.
 
 template <bool mended>
 __global__ void missing_barrier(int* result) {
@@ -80,13 +80,13 @@ __global__ void missing_lane(int* result) {
   __syncthreads();
 }
 
-// The last element stays as it was.
+// The last element is not written.
 template <bool mended>
 __global__ void unwritten_output(int* result) {
   if (threadIdx.x < blockDim.x - (mended ? 0 : 1)) result[threadIdx.x] = static_cast<int>(threadIdx.x);
 }
 
-// Shared memory holds what the last block left there.
+// Shared memory has the content of the last block.
 template <bool mended>
 __global__ void unwritten_shared_memory(int* result) {
   ASNET_DYNAMIC_SHARED(int, zero);
@@ -113,7 +113,7 @@ __global__ void copies_outlive_thread(const int* indices, int* result) {
   result[threadIdx.x] = static_cast<int>(threadIdx.x);
 }
 
-// A stage is filled anew while neighbours may still read it.
+// A stage is refilled while neighbours may still read it.
 template <bool mended>
 __global__ void target_still_read(const int* indices, int* result) {
   ASNET_SHARED(int, stage, [faults_block]);
@@ -128,7 +128,7 @@ __global__ void target_still_read(const int* indices, int* result) {
   wait_for_copies<0>();
 }
 
-// The block that comes last adds up what the others have left; its fences make them visible.
+// The last block adds the results of the others, which its fences make visible.
 template <bool mended>
 __global__ void last_block(int* partial, int* arrived, int* result) {
   ASNET_SHARED(bool, last, );

@@ -95,7 +95,7 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
         WeightsError, match=r"pair\.safetensors holds a pair of networks, expected a size classifier"
     ):
         load_networks(pair, SizeClassifier)
-    with pytest.raises(WeightsError, match="a size classifier alone, which deblurs nothing"):
+    with pytest.raises(WeightsError, match="only a size classifier, which deblurs nothing"):
         Deblurrer.from_pretrained(classifier)
 
 

@@ -282,7 +282,7 @@ def test_a_field_comes_once(server: Server) -> None:
     fields = [("photograph", ("a.png", picture)), ("photograph", ("b.png", picture))]
     response = server.request("POST", "/api/deblur", fields=fields)
     assert response.status == 422
-    assert response.json()["detail"] == "the field photograph must come once, got it 2 times"
+    assert response.json()["detail"] == "the field photograph must be given once, got it 2 times"
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_a_field_comes_once(server: Server) -> None:
             "the upload is damaged: it must be a form (multipart/form-data) with the photograph as a file",
         ),
         ("GET", "/nothing", {}, 404, "there is nothing at /nothing"),
-        ("DELETE", "/api/deblur", {}, 405, "/api/deblur does not take DELETE"),
+        ("DELETE", "/api/deblur", {}, 405, "/api/deblur does not support DELETE"),
         ("GET", "/api/line.png?length=5", {}, 422, "angle must be a number of degrees; it was not given"),
         (
             "GET",
@@ -348,7 +348,7 @@ def test_an_upload_that_cannot_be_kept_leaves_nothing(
     monkeypatch.setattr("asnet.web.form.shutil.copyfileobj", full)
     response = deblur(server, encoded(photograph()))
     assert response.status == 507
-    assert response.json()["detail"] == "the server cannot keep the upload: No space left on device"
+    assert response.json()["detail"] == "the server cannot store the upload: No space left on device"
     assert server.uploads() == []
 
 
@@ -359,7 +359,7 @@ def test_a_disk_that_is_full_while_an_upload_arrives(server: Server, monkeypatch
     monkeypatch.setattr("starlette.datastructures.UploadFile.write", full)
     response = deblur(server, encoded(photograph()))
     assert response.status == 507
-    assert response.json()["detail"] == "the server cannot keep the upload: No space left on device"
+    assert response.json()["detail"] == "the server cannot store the upload: No space left on device"
     server.assert_nothing_left()
 
 
@@ -512,7 +512,7 @@ def test_other_web_sites_get_nothing(server: Server, headers: dict[str, str]) ->
 
 
 def test_the_page_loads_nothing_from_elsewhere(server: Server) -> None:
-    for path in ("/", "/app.js", "/viewer.js", "/api.js", "/style.css", "/icon.svg"):
+    for path in ("/", "/app.js", "/queue.js", "/viewer.js", "/api.js", "/style.css", "/icon.svg"):
         response = server.request("GET", path)
         assert response.status == 200
         text = response.data.decode().replace('xmlns="http://www.w3.org/2000/svg"', "")

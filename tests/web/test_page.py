@@ -279,7 +279,7 @@ def test_a_sharp_photograph_is_said_to_be_and_deblurred_all_the_same(page: Page,
 def test_a_kernel_s_file_is_asked_for(page: Page, photo: Path) -> None:
     page.set("source", "file")
     page.add(photo)
-    page.wait_for("choose the file of the blur kernel first")
+    page.wait_for("choose a blur kernel file first")
     assert page.states() == ["failed"]
 
 
@@ -319,7 +319,7 @@ def test_a_broken_upload_gets_a_sentence_and_the_others_go_on(
     assert page["message"].text == "<b>broken.png is truncated or damaged: it holds fewer pixels than it says"
     page.browser.find_elements("css selector", "#list .choose")[1].click()
     assert (
-        "large.png could not be done: the upload is larger than the limit of 1 megabytes"
+        "large.png could not be deblurred: the upload is larger than the limit of 1 megabytes"
         in page["message"].text
     )
 
@@ -348,7 +348,7 @@ def test_several_wait_in_turn_and_can_be_cancelled(page: Page, gate: Gate, tmp_p
     assert page["message"].text == "Restoring: 25 % done."
     assert page["progress"].get_property("value") == 0.25
     page.browser.find_elements("css selector", "#list .choose")[1].click()
-    page.wait_for("Waiting for 1 photograph before it.")
+    page.wait_for("Waiting, 1 photograph ahead.")
     page["cancel"].click()
     assert page["message"].text == "Cancelled."
     page.browser.find_elements("css selector", "#list .remove")[2].click()

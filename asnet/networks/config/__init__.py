@@ -1,4 +1,4 @@
-"""Configurations of the networks: dataclasses, checked, and their way to JSON and back."""
+"""Configurations of the networks: checked dataclasses, and their conversion to and from JSON."""
 
 from asnet.networks.config.analysis import AnalysisConfig, Boundary
 from asnet.networks.config.iterated_analysis import IteratedAnalysisConfig

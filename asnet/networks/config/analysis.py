@@ -23,7 +23,7 @@ class AnalysisConfig:
     levels : int
         Number of levels, each at half the resolution of the one before.
     pyramid : {"features", "image"}
-        What goes down a level: the features, max-pooled (paper), or the level's one-channel input through a
+        Input of the next level: the max-pooled features (paper), or the level's one-channel input after a
         learned 5x5 convolution of stride 2 (released code).
     feature_channels, feature_layers, feature_size : int
         Width, number and side of the convolutions that extract a level's features, all without padding.
@@ -33,21 +33,21 @@ class AnalysisConfig:
         Make every map zero-mean and divide it by its norm before the correlation (released code). Without it
         the correlation is divided by the number of pixels, so that it does not grow with the image.
     boundary : {"zero", "circular"}
-        What lies outside the feature maps.
+        Values outside the feature maps.
     lag_sign : {"paper", "released"}
         `"paper"` correlates as sum f_i(x - s) f_j(x), `"released"` as sum f_i(x + s) f_j(x).
     append_flipped_pairs : bool
-        Give the next layer the pairs i > j too: C (C + 1) channels instead of half as many.
+        Also pass the pairs i > j to the next layer: C (C + 1) channels instead of half as many.
     reduced_channels : int
         Channels of the correlation maps after their reduction, and of everything up to the head.
     upsampling : {"unpool_convolution", "transposed_convolution"}
-        How a coarse map reaches the finer grid, both with 5x5 kernels.
+        How a coarse map is upsampled, both with 5x5 kernels.
     fusion_size : int
         Side of the convolution that joins a finer map and the upsampled one.
     head_channels : tuple of int
         Widths of the 3x3 convolutions of the head before its last.
     final_size : int
-        Side of the last convolution, which makes the kernel.
+        Side of the last convolution, which outputs the kernel.
     size_multiple : int
         The image is padded symmetrically to a multiple of this.
 
@@ -98,12 +98,12 @@ class AnalysisConfig:
 
     @property
     def minimum_size(self) -> int:
-        """Image side at which every level just holds its range of lags; smaller images are padded to it."""
+        """Smallest image side for the range of lags of every level; smaller images are padded to it."""
         border = self.feature_layers * (self.feature_size - 1)
         size = 0
         for lag in reversed(self.max_lags):
             if self.pyramid == "features":
-                # Only the pooled remainder of the level above reaches this level.
+                # Only the pooled remainder of the finer level reaches this level.
                 size = max(2 * size, 2 * lag + 1) + border
             else:
                 size = max(2 * size, 2 * lag + 1 + border)

@@ -1,4 +1,4 @@
-"""Fields of configurations: checks of their values, and their way to JSON and back."""
+"""Fields of configurations: checks of their values, and their conversion to and from JSON."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
@@ -9,7 +9,7 @@ from asnet.fields import convert, field_types
 
 Configuration = TypeVar("Configuration")
 
-#: No file may ask for more: of fields of this name, of all others, and of the values of a list.
+#: Limits for values from files: of the fields of this name, of all others, and of the length of a list.
 _LARGEST = {"finest_rounds": 64, "conjugate_gradient_steps": 256, "levels": 16}
 _LARGEST_NUMBER = 4096
 _LONGEST_LIST = 16
@@ -58,19 +58,19 @@ def as_mapping(section: str, values: object) -> Mapping[str, Any]:
 
 
 def plain_fields(config: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass of plain values as JSON holds them: tuples as lists."""
+    """Return the fields of a dataclass of plain values as JSON values, with tuples as lists."""
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()
     }
 
 
 def fields_from(section: str, kind: type[Configuration], values: Mapping[str, Any]) -> Configuration:
-    """Make a dataclass of what `plain_fields` gave; fields left out take their defaults.
+    """Build a dataclass from the result of `plain_fields`; missing fields have their defaults.
 
     Parameters
     ----------
     section : str
-        What messages call the table.
+        Name of the table in messages.
     kind : type
         The dataclass.
     values : mapping

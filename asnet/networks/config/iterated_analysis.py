@@ -13,13 +13,13 @@ class IteratedAnalysisConfig:
     Parameters
     ----------
     kernel_size : int
-        Side K of the blur kernel grid, odd: the largest blur that is found.
+        Side K of the blur kernel grid, odd: the largest blur that can be found.
     finest_rounds : int
-        Rounds at each of the finest scales; the coarser ones have those of their course.
+        Rounds at each of the finest scales; the coarser scales have those of their course.
     refiner_channels : int
         Width of the network that refines the kernel on its grid.
     conjugate_gradient_steps : int
-        Steps in which the normal equations of the kernel are solved.
+        Steps of solving the normal equations of the kernel.
 
     Examples
     --------

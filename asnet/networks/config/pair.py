@@ -24,9 +24,9 @@ class ASNetConfig:
     analysis : AnalysisConfig or IteratedAnalysisConfig
         Image to blur kernel.
     synthesis : SynthesisConfig
-        Image and blur kernel to sharp image; takes kernels as large as the analysis finds, or larger.
+        Image and blur kernel to sharp image; its kernels are at least as large as those of the analysis.
     name : str
-        What the configuration is called in weights files and messages.
+        Name of the configuration in weights files and messages.
 
     Examples
     --------
@@ -50,17 +50,17 @@ class ASNetConfig:
 
     @classmethod
     def paper(cls) -> "ASNetConfig":
-        """Return the pair as the text of the paper describes it.
+        """Return the pair as described in the text of the paper.
 
-        Where the text leaves a choice: "992 channels" is read as all ordered pairs of maps (with the
-        autocorrelations, which the text explains, that is 1056); pooling is max-pooling and un-pooling
+        Where the text leaves a choice: "992 channels" means all ordered pairs of maps (with the
+        autocorrelations, which the text discusses, that is 1056); pooling is max-pooling and un-pooling
         repeats pixels, as in the U-Net it cites; the synthesis network has the depth of the released code.
         """
         return cls(AnalysisConfig(), SynthesisConfig(), "paper")
 
     @classmethod
     def official(cls) -> "ASNetConfig":
-        """Return the pair in the topology of the released weights."""
+        """Return the pair with the topology of the released weights."""
         analysis = AnalysisConfig(
             levels=4,
             pyramid="image",
@@ -84,7 +84,7 @@ class ASNetConfig:
 
     @classmethod
     def compact(cls) -> "ASNetConfig":
-        """Return the pair for machines without a GPU: iterated analysis, synthesis beside Wiener copies."""
+        """Return the pair for machines without a GPU: iterated analysis, synthesis with Wiener inputs."""
         analysis = IteratedAnalysisConfig()
         synthesis = SynthesisConfig(
             kernel_size=101,
@@ -113,7 +113,7 @@ class ASNetConfig:
         return cls(analysis, synthesis, "compact")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dicts, lists, numbers and strings, as JSON holds them."""
+        """Return plain dicts, lists, numbers and strings, for JSON."""
         kind = "single_pass" if isinstance(self.analysis, AnalysisConfig) else "iterated"
         return {
             "name": self.name,
@@ -123,7 +123,7 @@ class ASNetConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ASNetConfig":
-        """Make a configuration from what `to_dict` gave; fields left out take their defaults.
+        """Build a configuration from the result of `to_dict`; missing fields have their defaults.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Configuration of the synthesis network: every point in which paper, released code and `compact` differ."""
+"""Configuration of the synthesis network: every difference between paper, released code and `compact`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,8 +15,8 @@ Residual = Literal["none", "blurred", "wiener"]
 Block = Literal["plain", "residual"]
 GuideInput = Literal["grid", "description"]
 
-#: Side of the largest kernel all of whose pixels enter a description: the coarsest of its grids reaches 6
-#: pixels of 8 from the centre, and these are tents of twice that width.
+#: Side of the largest kernel that a description covers: the coarsest of its grids reaches 6 pixels of 8 from
+#: the centre, with tents of twice that width.
 LARGEST_DESCRIBED = 2 * (6 + 1) * 8 - 1
 
 
@@ -27,55 +27,54 @@ class SynthesisConfig:
     Parameters
     ----------
     kernel_size : int
-        Side K of the grid on which the guiding units see the blur kernel, odd.
+        Side K of the grid of the blur kernel in the guiding units, odd.
     channels : tuple of int
         Width of every level, finest first; each level after the first halves the resolution.
     convolutions_per_block : int
-        3x3 convolutions of a block; one block a level on the way down, and one a level on the way up.
+        3x3 convolutions of a block; each level has one block in the encoder and one in the decoder.
     downsampling, downsampling_size
         Max-pooling by 2, or a convolution of stride 2 and this side without activation.
     upsampling, upsampling_size
         Un-pooling followed by a convolution of this side, or a transposed convolution of stride 2; ReLU after
         both.
     skip : {"identity", "convolution", "convolution_relu"}
-        What the finer features pass on their way to the decoder; the convolutions are 3x3.
+        Layers of the skip connections; the convolutions are 3x3.
     guidance : {"none", "additive", "multiplicative", "both"}
         Which terms of Eq. 1 the kernel supplies (Table 3).
     guided_convolutions : {"first", "every"}
-        Guide the first operation of each level (paper: the first 3x3 convolution on the way down, the 1x1
-        convolution that joins skip and upsampled features on the way up), or every convolution of every block
-        (released code).
+        Guide the first operation of each level (paper: the first 3x3 convolution of the encoder, the 1x1
+        convolution that joins skip and upsampled features in the decoder), or every convolution of every
+        block (released code).
     guide_hidden : int
         Width of the two hidden layers of a guiding unit.
     learned_multiplier_offset : bool
         Learn the "1 +" of Eq. 1 for each channel, from 1 (released code).
     guide_input : {"grid", "description"}
-        What the guiding units read: the kernel on its grid (paper), or a description of fixed length
+        Input of the guiding units: the kernel on its grid (paper), or a description of fixed length
         (`asnet.networks.guidance`), whose cost does not grow with the grid.
     guide_input_scale : float
         Factor on the kernel where it enters a guiding unit; its weights are small numbers that sum to 1.
     image_scale : float
         Factor from the range [0, 1] to the network's own (255 in the released code).
     wiener_strengths : tuple of float
-        Regularisation strengths of Wiener-deconvolved copies that join the blurred image as input; empty for
-        none.
+        Regularisation strengths of Wiener deconvolutions that are additional inputs; empty for none.
     adapts_to_noise : bool
         Measure the noise of each photograph and scale strengths and thresholds with it; `wiener_strengths`,
-        `sparse_strengths` and `sparse_thresholds` are then those for a noise of 0.01. Guiding units that read
-        a description read the noise too.
+        `sparse_strengths` and `sparse_thresholds` are then for a noise of 0.01. Guiding units with a
+        description also read the noise.
     distrusts_estimates : bool
         Tell the guiding units whether the kernel is known or an estimate, which may be wrong. Needs the
         guide input "description".
     sparse_strengths, sparse_thresholds : tuple of float
         Strengths and thresholds of the successive steps of a sparse deconvolution, which starts from the
-        first of the Wiener copies and joins the input as well; empty for none.
+        first Wiener deconvolution and is also an input; empty for none.
     block : {"plain", "residual"}
         A ReLU after every convolution, or blocks that add their input to the result of their convolutions,
         with linear layers between the blocks.
     residual : {"none", "blurred", "wiener"}
-        Whether the output is the image, or what is added to the blurred image or to a Wiener copy.
+        Whether the output is the image, or is added to the blurred image or to a Wiener deconvolution.
     residual_strength : int
-        Index into `wiener_strengths` of that copy.
+        Index of that deconvolution in `wiener_strengths`.
     space_to_depth : int
         Factor by which pixels move into channels before the first level and back after the last.
 
@@ -160,7 +159,7 @@ class SynthesisConfig:
 
     @property
     def image_count(self) -> int:
-        """Number of images that the U-Net is given: the blurred one and its deconvolutions."""
+        """Number of input images of the U-Net: the blurred one and its deconvolutions."""
         return 1 + len(self.wiener_strengths) + bool(self.sparse_strengths)
 
     @property

@@ -1,20 +1,20 @@
-// The server's API. What fails is an Error whose message is a sentence.
+// The server's API. Failures are Errors whose message is a sentence.
 
-/** Say whether an answer of the server is good, and throw its sentence if it is not. */
+/** Return a successful response of the server; throw its sentence otherwise. */
 async function checked(response) {
   if (response.ok) return response;
   let sentence = `the server answered ${response.status}`;
   try {
     sentence = (await response.json()).detail;
   } catch {
-    // Not an answer of asnet's: the number says what can be said.
+    // Not a response of asnet: only its number is known.
   }
   const error = new Error(sentence);
   error.status = response.status;
   throw error;
 }
 
-/** Ask the server, and say in a sentence if it cannot be reached. */
+/** Send a request; throw a sentence if the server cannot be reached. */
 async function ask(path, options) {
   let response;
   try {
@@ -25,18 +25,18 @@ async function ask(path, options) {
   return checked(response);
 }
 
-/** What the server takes: {upload_bytes, pixels, ...}. */
+/** Limits of the server: {upload_bytes, pixels, ...}. */
 export async function limits() {
   return (await ask("api")).json();
 }
 
-/** Let a photograph wait for being deblurred; returns its status. */
+/** Queue a photograph; returns its status. */
 export async function submit(form) {
   await checkReadable(form);
   return (await ask("api/jobs", { method: "POST", body: form })).json();
 }
 
-/** Say which file cannot be read: fetch would fail as if the server were gone. */
+/** Name the file that cannot be read: fetch would fail as if the server were unreachable. */
 async function checkReadable(form) {
   for (const value of form.values()) {
     if (!(value instanceof File)) continue;
@@ -56,7 +56,7 @@ export async function file(id, name) {
   return (await ask(`api/jobs/${id}/${name}`)).blob();
 }
 
-/** Cancel a deblurring and delete its files; also while the page is being left. */
+/** Cancel a job and delete its files, even while the page is being closed. */
 export function discard(id) {
   return fetch(`api/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
 }

@@ -1,20 +1,12 @@
-// The page: a list of photographs, how each is to be deblurred, and what came of it.
+// The page: a list of photographs, the options of each, and its result.
 
 import * as api from "./api.js";
+import { cancel, forgetResult, isActive, items, limitUploads, onChange, pause, start } from "./queue.js";
 import { Viewer } from "./viewer.js";
 
-const POLL_MILLISECONDS = 250;
-const BUSY_MILLISECONDS = 1500;
-const JOBS_AT_ONCE = 2; // The next one is uploaded while one is being deblurred.
-
 const $ = (id) => document.getElementById(id);
-const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-const items = []; // The photographs, in the order in which they were added.
 let chosen = null;
-let running = 0;
-let uploads = Promise.resolve(); // One after the other, so that they wait in their order.
-let largestUpload = Infinity;
 
 const viewer = new Viewer($("stage"), {
   onZoom: (percent) => ($("zoom").value = `${Math.round(percent)} %`),
@@ -25,9 +17,9 @@ const viewer = new Viewer($("stage"), {
   },
 });
 
-// ---- what is asked for ----
+// ---- options ----
 
-/** The options as the form shows them. */
+/** The options in the form. */
 function formOptions() {
   return {
     source: $("source").value,
@@ -41,7 +33,7 @@ function formOptions() {
   };
 }
 
-/** Let the form show the options of a photograph. */
+/** Show the options of a photograph in the form. */
 function fillForm(options) {
   for (const name of ["source", "region", "length", "angle", "scale", "strength", "denoise"]) $(name).value = options[name];
   const files = new DataTransfer();
@@ -50,7 +42,7 @@ function fillForm(options) {
   showOptions();
 }
 
-/** Keep what the form shows as the options of the chosen photograph. */
+/** Take over the options in the form for the chosen photograph. */
 function readOptions(event) {
   if (chosen) {
     chosen.options = formOptions();
@@ -75,27 +67,13 @@ function showOptions() {
   $("deblur").disabled = !chosen || isActive(chosen) || (source === "file" && !$("kernel-file").files.length);
 }
 
-function requestForm({ file, name, options }) {
-  const form = new FormData();
-  form.append("photograph", file, name);
-  if (options.source === "file" && options.kernelFile) form.append("kernel", options.kernelFile);
-  if (options.source === "line") form.append("line", `${options.length},${options.angle}`);
-  if (options.source === "estimate" && options.region) form.append("region", options.region);
-  form.append("scale", options.scale);
-  form.append("strength", options.strength);
-  form.append("denoise", options.denoise);
-  return form;
-}
-
-// ---- photographs and their deblurring ----
-
-const isActive = (item) => ["waiting", "sent"].includes(item.state);
+// ---- the list of photographs ----
 
 function add(files) {
   for (const file of files) {
-    // A region belongs to its photograph; everything else goes for the next one too.
+    // A region belongs to its photograph; all other options apply to the next one too.
     const options = { ...formOptions(), region: "" };
-    // "All the same" was said of one photograph alone.
+    // "Deblur anyway" applies to one photograph only.
     if (chosen?.insisted) options.scale = "auto";
     const item = { file, name: file.name, options, state: "waiting", status: null, result: null, message: "" };
     item.original = URL.createObjectURL(file);
@@ -104,91 +82,6 @@ function add(files) {
     if (file === files[0]) choose(item);
   }
   refresh();
-}
-
-function start(item) {
-  forgetResult(item);
-  Object.assign(item, { state: "waiting", status: null, message: "", run: {} });
-  if (item.file.size >= largestUpload) fail(item, `the upload is larger than the limit of ${largestUpload / 1e6} megabytes; asnet serve --max-upload raises it`);
-  const { source, kernelFile } = item.options;
-  if (source === "file" && !kernelFile) fail(item, "choose the file of the blur kernel first");
-  next();
-}
-
-/** Begin with as many of those that wait as may run at once. */
-function next() {
-  for (const item of items) {
-    if (running >= JOBS_AT_ONCE) break;
-    if (item.state !== "waiting") continue;
-    running += 1;
-    item.state = "sent";
-    const { run } = item;
-    deblur(item, run)
-      .catch((error) => item.run === run && fail(item, error.message))
-      .finally(() => {
-        running -= 1;
-        next();
-      });
-  }
-  refresh();
-}
-
-/** Deblur a photograph; once its `run` is another one nobody waits for this one any more. */
-async function deblur(item, run) {
-  const upload = uploads.then(() => submitWithPatience(item, run));
-  uploads = upload.catch(() => {});
-  let status = await upload;
-  const isWanted = () => item.run === run;
-  while (isWanted() && ["waiting", "running"].includes(status.state)) {
-    item.status = status;
-    refresh();
-    await pause(POLL_MILLISECONDS);
-    if (isWanted()) status = await api.status(status.id);
-  }
-  let blobs = [];
-  const names = ["before", "after", "result", "kernel-view.png", "kernel.png", "kernel.npy"];
-  if (isWanted() && status.state === "done") {
-    blobs = await Promise.all(names.map((name) => api.file(status.id, name)));
-  }
-  if (status) api.discard(status.id);
-  if (!isWanted()) return;
-  if (status.state !== "done") throw new Error(status.message ?? "the server has cancelled it");
-  item.status = status;
-  item.result = Object.fromEntries(names.map((name, index) => [name, URL.createObjectURL(blobs[index])]));
-  item.state = "done";
-  refresh();
-}
-
-/** Submit, and wait where the server's queue is full; null if it is no longer wanted. */
-async function submitWithPatience(item, run) {
-  while (item.run === run) {
-    try {
-      return await api.submit(requestForm(item));
-    } catch (error) {
-      if (error.status !== 503) throw error;
-      await pause(BUSY_MILLISECONDS);
-    }
-  }
-  return null;
-}
-
-function fail(item, message) {
-  item.state = "failed";
-  item.message = message;
-  refresh();
-}
-
-function cancel(item) {
-  if (!isActive(item)) return;
-  item.run = null;
-  item.state = "cancelled";
-  if (item.status) api.discard(item.status.id);
-  refresh();
-}
-
-function forgetResult(item) {
-  if (item.result) for (const url of Object.values(item.result)) URL.revokeObjectURL(url);
-  item.result = null;
 }
 
 function remove(item) {
@@ -207,25 +100,25 @@ function choose(item) {
   refresh();
 }
 
-// ---- what is shown ----
+// ---- display ----
 
-/** What is said of a photograph: in the list, and below it. */
-function sayings(item) {
+/** Texts on the state of a photograph: in the list, and below it. */
+function textsOf(item) {
   const { state, status } = item;
   // Most messages of the server begin with the photograph's name.
-  const named = item.message.startsWith(item.name) ? item.message : `${item.name} could not be done: ${item.message}`;
+  const named = item.message.startsWith(item.name) ? item.message : `${item.name} could not be deblurred: ${item.message}`;
   if (state === "failed") return ["failed", named];
   if (state === "cancelled") return ["cancelled", "Cancelled."];
   if (state === "done") {
     const { status: found } = status.result;
-    if (found === "sharp") return ["no blur", "This photograph shows no blur. It is left unchanged."];
+    if (found === "sharp") return ["no blur", "This photograph shows no blur and is left unchanged."];
     if (found === "unclear") return ["unclear", "The blur cannot be estimated reliably. The photograph is left unchanged."];
     return ["done", "Deblurred."];
   }
   if (!status) return ["waiting", "Waiting."];
   if (status.state === "waiting") {
     const before = status.position === 1 ? "1 photograph" : `${status.position} photographs`;
-    return ["waiting", status.position ? `Waiting for ${before} before it.` : "Waiting."];
+    return ["waiting", status.position ? `Waiting, ${before} ahead.` : "Waiting."];
   }
   if (status.stage === "restoring") {
     const percent = Math.round(100 * status.share);
@@ -249,7 +142,7 @@ function refresh() {
     showOptions();
     return;
   }
-  // There is nothing to compare where the photograph is left unchanged.
+  // If the photograph is left unchanged, there is nothing to compare.
   const compared = item.result && item.status.result.status === "blurred";
   const urls = item.result ? [item.result.before, compared ? item.result.after : null] : [item.original, null];
   if (shownUrls !== urls.join()) {
@@ -263,7 +156,7 @@ function refresh() {
     });
   }
   $("unshown").textContent = isActive(item)
-    ? "The browser cannot show this format itself. The photograph appears once it is deblurred."
+    ? "The browser cannot show this format. The photograph appears once it is deblurred."
     : "There is no picture to show.";
   showState(item);
   showKernel(item);
@@ -273,8 +166,8 @@ function refresh() {
 function showState(item) {
   const active = isActive(item);
   const result = item.state === "done" ? item.status.result : null;
-  const message = sayings(item)[1];
-  // Set again it would be read out again.
+  const message = textsOf(item)[1];
+  // Setting it again would make screen readers read it again.
   if ($("message").textContent !== message) $("message").textContent = message;
   $("state").className = item.state;
   $("progress").hidden = $("cancel").hidden = !active;
@@ -319,7 +212,7 @@ function showList() {
   for (const item of items) {
     item.row.className = item.state;
     item.row.querySelector(".choose").setAttribute("aria-current", String(item === chosen));
-    item.row.querySelector(".how").textContent = sayings(item)[0];
+    item.row.querySelector(".how").textContent = textsOf(item)[0];
   }
 }
 
@@ -353,7 +246,7 @@ function setDrawing(drawing) {
   $("choose-region").setAttribute("aria-pressed", String(drawing));
 }
 
-/** Bring the photograph into sight: in a narrow window it is above the options. */
+/** Scroll to the photograph: in a narrow window it is above the options. */
 function reveal() {
   const smooth = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   $("view").scrollIntoView({ block: "nearest", behavior: smooth ? "smooth" : "instant" });
@@ -364,7 +257,7 @@ function say(problem) {
   $("problem").hidden = !problem;
 }
 
-// ---- what the user does ----
+// ---- events ----
 
 $("photographs").addEventListener("change", (event) => {
   add([...event.target.files]);
@@ -395,7 +288,7 @@ $("save-all").addEventListener("click", async () => {
     const anchor = document.createElement("a");
     link(anchor, item.result.result, resultName(item));
     anchor.click();
-    await pause(200); // Browsers drop downloads that begin at the same moment.
+    await pause(200); // Browsers drop simultaneous downloads.
   }
 });
 $("fit").addEventListener("click", () => viewer.fit());
@@ -423,5 +316,6 @@ addEventListener("paste", (event) => {
 });
 addEventListener("pagehide", () => items.filter(isActive).forEach(cancel));
 
+onChange(refresh);
 showOptions();
-api.limits().then(({ upload_bytes: bytes }) => (largestUpload = bytes)).catch((error) => say(error.message));
+api.limits().then(({ upload_bytes: bytes }) => limitUploads(bytes)).catch((error) => say(error.message));

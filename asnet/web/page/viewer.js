@@ -22,7 +22,7 @@ export class Viewer {
     this.frame = find("#region-frame");
     this.tags = [find("#tag-before"), find("#tag-after")];
     this.size = null; // [width, height] in pixels of the photograph
-    this.zoom = 1; // CSS pixels a pixel
+    this.zoom = 1; // CSS pixels per pixel
     this.offset = [0, 0];
     this.fitted = true;
     this.border = 0.5;
@@ -36,7 +36,7 @@ export class Viewer {
   async show(before, after) {
     const shown = (this.shown = {});
     const loaded = await Promise.all([load(this.before, before), load(this.after, after)]);
-    if (this.shown !== shown) return true; // Another one was chosen meanwhile.
+    if (this.shown !== shown) return true; // Another photograph was chosen meanwhile.
     const image = loaded[0] ? this.before : null;
     const size = image && [image.naturalWidth, image.naturalHeight];
     const same = size && this.size && size[0] === this.size[0] && size[1] === this.size[1];
@@ -68,7 +68,7 @@ export class Viewer {
     this.place();
   }
 
-  /** One pixel of the photograph on one of the screen. */
+  /** Show one pixel of the photograph on one pixel of the screen. */
   actual() {
     this.zoomTo(1 / devicePixelRatio);
   }
@@ -96,7 +96,7 @@ export class Viewer {
     return [this.stage.clientWidth, this.stage.clientHeight];
   }
 
-  /** Zoom so that what is under the point, the middle by default, stays there. */
+  /** Zoom about a point, by default the middle. */
   zoomTo(zoom, point = this.stageSize().map((side) => side / 2)) {
     if (!this.size) return;
     const [width, height] = this.stageSize();
@@ -114,11 +114,11 @@ export class Viewer {
     this.place();
   }
 
-  /** Put everything where zoom, offset and divider say. */
+  /** Position everything by zoom, offset and divider. */
   place() {
     if (!this.size) return;
     const stage = this.stageSize();
-    // Some of the photograph always stays in sight.
+    // Part of the photograph always stays visible.
     this.offset = this.offset.map((offset, axis) => clamp(offset, 40 - this.zoom * this.size[axis], stage[axis] - 40));
     const transform = `translate(${this.offset[0]}px, ${this.offset[1]}px) scale(${this.zoom})`;
     for (const image of [this.before, this.after]) {
@@ -159,7 +159,7 @@ export class Viewer {
     divider.addEventListener("keydown", (event) => this.dividerKey(event));
   }
 
-  /** Where a pointer is, from the stage's corner. */
+  /** Position of a pointer relative to the stage's corner. */
   point(event) {
     const corner = this.stage.getBoundingClientRect();
     return [event.clientX - corner.left, event.clientY - corner.top];

@@ -1,4 +1,4 @@
-// What the host entries of the convolutions for inference do alike: checks, sizes, results.
+// Shared by the host entries of the inference convolutions: checks, sizes, results.
 //
 // x: [N, H, W, C_in], weight: [K, K, C_in, C_out] and bias: [C_out], both float32. The result is [N, rows, columns, C_out],
 // or [N, 2 rows, 2 columns, C_out / 4] with interleave 2.
@@ -16,7 +16,7 @@
 
 namespace asnet {
 
-// The kernels that a method is for.
+// The convolution kernels that a method supports.
 struct Conv2dLimits {
   const char* op;
   int64_t smallest, largest, largest_with_stride_two;
@@ -75,7 +75,7 @@ inline Conv2dArguments conv2d_arguments(const torch::stable::Tensor& x, const to
            window.top, window.left}};
 }
 
-// What `run(arguments, out)` makes of a new result.
+// Allocates the result, which `run(arguments, out)` writes.
 template <typename Run>
 torch::stable::Tensor make_conv2d(const Conv2dLimits& limits, const torch::stable::Tensor& x,
                                   const torch::stable::Tensor& weight, const std::optional<torch::stable::Tensor>& bias,

@@ -1,4 +1,4 @@
-// The element types of feature maps beside float and double, and the type in which each is accumulated. No torch header.
+// The 16-bit element types of feature maps, and the accumulation type of every element type. Includes no torch header.
 #pragma once
 
 #include <cstdint>

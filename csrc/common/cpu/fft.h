@@ -1,5 +1,5 @@
-// Complex Fourier transforms of `lanes<T>` sequences at a time: every value of a sequence is a pair of registers, hence the
-// code below is that of one sequence, without a shuffle. Stockham's form (decimation in frequency): no bit reversal.
+// Complex Fourier transforms of `lanes<T>` sequences at a time. Every value of a sequence is a pair of registers, so the
+// code reads like that of one sequence and needs no shuffles. Stockham, decimation in frequency: no bit reversal.
 // For *_kernels.cpp files only.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace asnet::ASNET_ISA {
 
-// One value of `lanes<T>` sequences; in memory lanes<T> real parts, then lanes<T> imaginary parts.
+// One value of `lanes<T>` sequences. In memory: lanes<T> real parts, then lanes<T> imaginary parts.
 template <typename T>
 struct Complex {
   Vector<T> re, im;
@@ -149,7 +149,7 @@ inline void butterfly(Complex<T> (&x)[9]) {
   }
 }
 
-// One butterfly of a stage: values `distance` apart in, `stride` apart out. The inverse exchanges real and imaginary parts.
+// One butterfly of a stage: inputs are `distance` apart, outputs `stride`. The inverse swaps real and imaginary parts.
 template <typename T, int radix, bool inverse, bool twisted>
 __attribute__((always_inline)) inline void fft_step(const T* from, T* to, int64_t distance, int64_t stride,
                                                     const T* twiddle) {
@@ -187,7 +187,7 @@ const T* fft_stage(const T* from, T* to, int64_t butterflies, int64_t stride, co
   return twiddles + butterflies * 2 * (radix - 1);
 }
 
-// Transforms plan.size values at `data` (both buffers hold as many) and returns the one of the two that has the result.
+// Transforms plan.size values at `data` and returns the buffer that holds the result. Both buffers have plan.size values.
 // Neither direction divides by the size.
 template <typename T, bool inverse>
 T* fft(const Fft<T>& plan, T* data, T* other) {

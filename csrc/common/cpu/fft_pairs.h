@@ -1,4 +1,4 @@
-// Spectra of real sequences by transforms of complex ones: two travel as the real and the imaginary part of one, Z = A + iB.
+// Spectra of real sequences by complex transforms: two sequences are the real and the imaginary part of one, Z = A + iB.
 // For *_kernels.cpp files only.
 #pragma once
 
@@ -6,12 +6,12 @@
 
 namespace asnet::ASNET_ISA {
 
-// Real and imaginary part of A, then of B, at `lanes` frequencies of `lanes` pairs of sequences. Here, and not in Z, a
-// register holds the frequencies of one sequence.
+// Real and imaginary part of A, then of B, at `lanes` frequencies of `lanes` pairs of sequences. Unlike in Z, a register
+// holds the frequencies of one sequence.
 template <typename T>
 using PairSpectra = Vector<T>[4][lanes<T>];
 
-// A and B, twice too large, from Z of `size` values at the frequencies from `first` to size / 2; 0 beyond.
+// 2 A and 2 B from Z of `size` values, at the frequencies from `first` to size / 2; 0 beyond.
 template <typename T>
 inline void split_pair(const T* z, int64_t size, int64_t first, PairSpectra<T>& spectra) {
   for (int64_t lane = 0; lane < lanes<T>; ++lane) {
@@ -27,7 +27,7 @@ inline void split_pair(const T* z, int64_t size, int64_t first, PairSpectra<T>& 
   for (Vector<T>(&part)[lanes<T>] : spectra) transpose<T>(part);
 }
 
-// Z from A and B: the inverse of split_pair but for its factor of 2. It leaves nothing of use in `spectra`.
+// Z from A and B: the inverse of split_pair, except for its factor of 2. Overwrites `spectra`.
 template <typename T>
 inline void join_pair(PairSpectra<T>& spectra, int64_t size, int64_t first, T* z) {
   for (Vector<T>(&part)[lanes<T>] : spectra) transpose<T>(part);
@@ -42,11 +42,11 @@ inline void join_pair(PairSpectra<T>& spectra, int64_t size, int64_t first, T* z
   }
 }
 
-// Spectra of a plane that is transformed along columns lie in blocks of `lanes` vertical frequencies, `block` values apart, a
-// block as [column][re, im][lane]. The two functions below go there and back for two registers of columns. `scratch` holds
-// these as the parts of complex values, and as much again.
+// The spectra of a plane transformed along its columns are stored in blocks of `lanes` vertical frequencies, `block` values
+// apart, each [column][re, im][lane]. The two functions below transform two registers of columns there and back. `scratch`
+// has room for these columns as complex values, twice.
 
-// `spectra` begins at the first of the columns. Twice too large.
+// `spectra` points to the first column. The result is twice the spectrum.
 template <typename T>
 void columns_to_spectra(const Fft<T>& plan, T* scratch, T* spectra, int64_t block) {
   const T* z = fft<T, false>(plan, scratch, scratch + plan.size * complex_size<T>);
@@ -60,7 +60,7 @@ void columns_to_spectra(const Fft<T>& plan, T* scratch, T* spectra, int64_t bloc
   }
 }
 
-// Returns where in `scratch` the columns are, not scaled.
+// Returns the columns' position in `scratch`. They are not scaled.
 template <typename T>
 T* spectra_to_columns(const Fft<T>& plan, const T* spectra, int64_t block, T* scratch) {
   for (int64_t first = 0; first <= plan.size / 2; first += lanes<T>, spectra += block) {

@@ -1,4 +1,4 @@
-// Sizes and twiddle factors of a complex Fourier transform; cpu/fft.h executes it.
+// Sizes and twiddle factors of a complex Fourier transform, for cpu/fft.h.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@ namespace asnet {
 
 inline constexpr int64_t maximum_fft_stages = 24;
 
-// Plain data, passed by value. twiddles: for every stage of radix r with m butterflies, m * (r - 1) pairs (re, im)
+// twiddles: for every stage of radix r with m butterflies, m * (r - 1) pairs (re, im)
 // w^k, k = 1 .. r - 1, w = exp(-2 pi i p / (r m)), p = 0 .. m - 1.
 template <typename T>
 struct Fft {

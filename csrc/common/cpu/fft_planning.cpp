@@ -17,7 +17,7 @@ struct Radix {
 };
 constexpr Radix kRadices[] = {{8, 14}, {9, 16}, {6, 13}, {5, 12}, {4, 9}, {3, 9}, {2, 9}};
 
-// The best stages of a transform with radices from `first` on, in their order.
+// The cheapest stages of a transform with radices from index `first` on.
 FftStages best_stages(int64_t size, std::size_t first) {
   if (size == 1) return {{}, 0};
   FftStages best{{}, std::numeric_limits<double>::infinity()};

@@ -1,4 +1,4 @@
-// Host side of the Fourier transforms of cpu/fft.h: which sizes there are, and their twiddle factors.
+// Host side of the Fourier transforms of cpu/fft.h: supported sizes and twiddle factors.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +8,14 @@
 
 namespace asnet {
 
-// The stages of a transform that cost the least; size is a product of 2, 3 and 5.
+// The cheapest stages of a transform; its size is a product of 2, 3 and 5.
 struct FftStages {
   std::vector<int32_t> radices;
   double cost;  // registers operated on per value
 };
 FftStages fft_stages(int64_t size);
 
-// A Fourier transform of `size` values, size a product of 2, 3 and 5, and the memory that its plan points to.
+// A Fourier transform of `size` values, a product of 2, 3 and 5. Owns the memory that its plan points to.
 template <typename T>
 class FftPlan {
  public:
@@ -27,7 +27,7 @@ class FftPlan {
   Fft<T> fft_;
 };
 
-// Smallest product of 2, 3 and 5 that is not below `least`.
+// Smallest product of 2, 3 and 5 that is at least `least`.
 int64_t next_fft_size(int64_t least);
 
 }  // namespace asnet

@@ -15,14 +15,14 @@ namespace asnet {
 namespace {
 
 #if defined(__x86_64__)
-// g++ 10 has no name for it in __builtin_cpu_supports.
+// g++ 10 does not know f16c in __builtin_cpu_supports.
 bool supports_f16c() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
 }
 #endif
 
-// Asks for every feature that the flags in setup.py allow the compiler.
+// Checks every feature that the flags in setup.py enable.
 InstructionSet offered_by_processor() {
 #if defined(__x86_64__)
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && supports_f16c() &&
@@ -51,7 +51,7 @@ bool find_matrix_units() {
   if (instruction_set() != InstructionSet::avx512 || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 ||
       (edx & amx_bf16) == 0 || (edx & amx_tile) == 0)
     return false;
-  // Linux gives a process the state of the units when it asks; it fails where the system does not keep it.
+  // On Linux a process must request the state of the units; the call fails where the system does not support it.
   constexpr long ask_for_state = 0x1023, state_of_units = 18;
   return syscall(SYS_arch_prctl, ask_for_state, state_of_units) == 0;
 #else

@@ -1,30 +1,30 @@
-// Instruction sets: a file named *_kernels.cpp is compiled once for each of them, everything in it inside
-// namespace asnet::ASNET_ISA (baseline, avx2 or avx512), and ASNET_DISPATCH calls the variant for this processor.
+// Instruction sets. A file named *_kernels.cpp is compiled once for each of them, with all of its content in namespace
+// asnet::ASNET_ISA (baseline, avx2 or avx512). ASNET_DISPATCH calls the variant for this processor.
 //
-// Rules for a *_kernels.cpp: include no torch header and no part of the standard library that brings inline functions
-// (an inline function compiled for AVX-512 must never be the copy that the linker keeps for everybody).
+// A *_kernels.cpp must not include torch headers or standard headers with inline functions: the linker keeps one copy of
+// an inline function, and one compiled for AVX-512 would then run on every processor.
 #pragma once
 
 namespace asnet {
 
 enum class InstructionSet { baseline, avx2, avx512 };
 
-// Chosen once; the environment variable ASNET_ISA=baseline or avx2 asks for less than the processor offers.
+// Chosen once. The environment variable ASNET_ISA=baseline or avx2 selects less than the processor offers.
 InstructionSet instruction_set();
 const char* instruction_set_name();
 
-// Whether the avx512 variant may use AMX in bfloat16: the compiler knew it, processor and system offer it.
+// Whether the avx512 variant may use AMX in bfloat16: compiler, processor and system support it.
 bool has_matrix_units();
 
 }  // namespace asnet
 
-// Of g++ 11 and clang 12 on.
+// g++ 11 or later, clang 12 or later.
 #if defined(__x86_64__) && defined(__linux__) && (__has_include(<amxbf16intrin.h>) || __has_include(<amxintrin.h>))
 #define ASNET_COMPILER_KNOWS_AMX 1
 #endif
 
 #if defined(__x86_64__)
-// Declares the same functions in the namespace of every instruction set.
+// Declares functions in the namespace of every instruction set.
 #define ASNET_DECLARE_KERNELS(...) \
   namespace asnet::baseline {      \
   __VA_ARGS__                      \

@@ -1,6 +1,6 @@
-// Pages that are kept between blocks. A block that fits into kept pages takes them where they are; where none are enough in
-// one place, pages are moved to new addresses without being copied (mremap). So no more memory is held than blocks in use
-// have taken at one time.
+// Pages kept between blocks. A block that fits into a run of kept pages uses them in place; otherwise pages from several
+// runs are moved to new addresses without copying (mremap). The memory held therefore never exceeds the peak of the blocks
+// in use at one time.
 #include "common/cpu/reused_memory.h"
 
 #include <pthread.h>
@@ -22,7 +22,7 @@ namespace {
 
 using torch::stable::Tensor;
 
-// Within one mapping of the system, which is as much as mremap takes.
+// Within one mapping: mremap moves no more than that.
 struct Pages {
   char* begin;
   std::size_t bytes;
@@ -94,7 +94,7 @@ class KeptPages {
   }
 
  private:
-  // Kept pages of at most this many bytes: of the smallest that are enough, or else the largest.
+  // At most `wanted` bytes of kept pages: from the smallest run that suffices, or else the largest run.
   Pages take(std::size_t wanted) {
     const auto found = std::min_element(kept_.begin(), kept_.end(), [&](const Pages& a, const Pages& b) {
       const bool a_is_enough = a.bytes >= wanted, b_is_enough = b.bytes >= wanted;
@@ -108,7 +108,7 @@ class KeptPages {
     return part;
   }
 
-  // Addresses without memory.
+  // Reserves addresses without memory.
   static char* reserve(std::size_t size) {
     void* const mapped = mmap(nullptr, size + large_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) throw std::bad_alloc();
@@ -124,7 +124,7 @@ class KeptPages {
     kept_.clear();
   }
 
-  // Another thread's inference does not go on in a child, and would never close what it has opened.
+  // Other threads do not exist in a child process, so their inference would never close what it has opened.
   static void before_fork();
   static void after_fork();
   static void after_fork_in_child();
@@ -136,7 +136,7 @@ class KeptPages {
 };
 
 KeptPages& kept_pages() {
-  static KeptPages& pages = *new KeptPages;  // tensors may die after static objects
+  static KeptPages& pages = *new KeptPages;  // never destroyed: tensors may outlive static objects
   return pages;
 }
 
@@ -171,7 +171,7 @@ Tensor empty_maps(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef s
 
 }  // namespace asnet
 
-// No kernels of a device: the first two take no tensor, and the third leaves to torch what is not on the CPU.
+// Registered for every device: the first two take no tensor, and the third uses torch's allocator except on the CPU.
 STABLE_TORCH_LIBRARY_IMPL(asnet, CompositeExplicitAutograd, m) {
   m.impl("open_reused_memory", TORCH_BOX(&asnet::open_reused_memory));
   m.impl("close_reused_memory", TORCH_BOX(&asnet::close_reused_memory));

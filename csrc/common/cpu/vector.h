@@ -1,4 +1,4 @@
-// One SIMD register of the instruction set that the including *_kernels.cpp is compiled for.
+// One SIMD register of the instruction set for which the including *_kernels.cpp is compiled.
 // Vector<T> is a GCC/Clang vector: + - * and comparisons work lane by lane, a*b+c contracts to a fused multiply-add.
 #pragma once
 
@@ -42,8 +42,8 @@ inline T sum_of_lanes(Vector<T> value) {
 }
 
 #if defined(__GNUC__) && !defined(__clang__)
-// Exchanges, between rows that are `half` apart, the lanes that lie on the wrong side of the diagonal. The indices are
-// constants only as a pack: made in a loop, they would be put together anew by every call.
+// Swaps the lanes on the wrong side of the diagonal between rows that are `half` apart. The indices are a pack to be
+// constants: computed in a loop, they would be rebuilt at every call.
 template <typename T, int64_t half, int64_t... lane>
 inline void exchange(Vector<T> (&rows)[lanes<T>]) {
   typedef decltype(rows[0] < rows[0]) Indices;
@@ -90,7 +90,7 @@ inline void with_constant(int64_t n, const Function& function) {
     with_constant<maximum - 1>(n, function);
 }
 
-// With 32 registers blocks of sums may be larger than with 16.
+// With 32 registers, blocks of sums can be larger than with 16.
 #if defined(__aarch64__)
 inline constexpr bool many_registers = true;
 #else

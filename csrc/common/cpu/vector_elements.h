@@ -11,7 +11,7 @@
 
 namespace asnet::ASNET_ISA {
 
-// A register of the accumulation type, and how many elements of T it takes.
+// A register of the accumulation type, and the number of elements of T that it holds.
 template <typename T>
 using Wide = Vector<Accumulation<T>>;
 template <typename T>
@@ -27,13 +27,13 @@ inline Vector<float> widen(const BFloat16*, HalfBits packed) {
 inline HalfBits narrow(const BFloat16*, Vector<float> value) {
   const WideBits bits = (WideBits)value;
   const WideBits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  // The rounding would carry a NaN's mantissa into infinity.
+  // Rounding could carry a NaN's mantissa into infinity.
   const WideBits quiet_nan = WideBits{} + 0x7fc0;
   return __builtin_convertvector(value != value ? quiet_nan : rounded, HalfBits);
 }
 
 #if defined(__AVX512F__)
-// The zero-masked forms with a full mask: g++ warns of an uninitialized register in the plain ones.
+// Zero-masked intrinsics with a full mask: g++ warns of an uninitialised register in the plain ones.
 inline Vector<float> widen(const Float16*, HalfBits packed) {
   return (Vector<float>)_mm512_maskz_cvtph_ps(0xffff, (__m256i)packed);
 }
@@ -99,7 +99,7 @@ inline void store_elements(double* to, Wide<double> value) {
   store(to, value);
 }
 
-// The last elements of a row, fewer than a register takes; the lanes without an element read as zero.
+// The last elements of a row, fewer than a register holds. Lanes without an element read as zero.
 template <typename T>
 inline Wide<T> load_elements(const T* from, int64_t count) {
   T whole[wide_lanes<T>] = {};

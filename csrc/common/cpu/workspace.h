@@ -1,4 +1,4 @@
-// Memory of an operator: for the time of one call, and the pages of its result.
+// Memory of an operator: scratch memory for one call, and the pages of its result.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@
 
 namespace asnet {
 
-// Asks for large pages for memory that was not touched yet, where they pay: the first touch of a page costs more than
-// computing on what it holds.
+// Requests large pages for untouched memory where they pay off: the first touch of a page costs more than computing on
+// its content.
 inline void advise_large_pages(void* data, std::size_t bytes) {
 #if defined(__linux__)
   if (bytes < smallest_large_block) return;

@@ -1,6 +1,6 @@
-// What the kernels use of CUDA, under names that two compilers understand: nvcc, and g++ with CPU counterparts of these functions
-// in tests/kernels/cuda_on_cpu, which run a kernel on the CPU. Kernel sources include this header, and no header of CUDA
-// or torch; PTX stands here and nowhere else.
+// The CUDA functions that kernels use, for two compilers: nvcc, and g++ with the CPU counterparts in
+// tests/kernels/cuda_on_cpu, which run a kernel on the CPU. Kernel sources include this header and no header of CUDA or
+// torch. All PTX is here.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@
 
 namespace asnet::cuda {
 
-// Throws one sentence unless a call of CUDA's has succeeded.
+// Throws one sentence if a CUDA call has failed.
 inline void check_cuda(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
   constexpr int major = CUDART_VERSION / 1000, minor = CUDART_VERSION % 1000 / 10;
@@ -31,8 +31,8 @@ inline void check_cuda(cudaError_t status, const char* call) {
 
 }  // namespace asnet::cuda
 
-// The kernel stands in parentheses, as its template arguments may hold commas: ASNET_LAUNCH((f<float, 4>), grid, ..).
-// Dynamic shared memory beyond 48 KiB has to be asked for.
+// The kernel is in parentheses because its template arguments may contain commas: ASNET_LAUNCH((f<float, 4>), grid, ..).
+// Dynamic shared memory beyond 48 KiB must be requested.
 #define ASNET_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                      \
   do {                                                                                                                    \
     const auto asnet_kernel = kernel;                                                                                     \
@@ -45,8 +45,8 @@ inline void check_cuda(cudaError_t status, const char* call) {
     ::asnet::cuda::check_cuda(cudaGetLastError(), "the launch of " #kernel);                                              \
   } while (false)
 
-// ASNET_SHARED(float, tile, [4][32]) declares shared memory of a size known at compile time; ASNET_DYNAMIC_SHARED(float,
-// tile) names that of the launch, aligned for 16-byte accesses.
+// ASNET_SHARED(float, tile, [4][32]) declares static shared memory; ASNET_DYNAMIC_SHARED(float, tile) names the dynamic
+// shared memory of the launch. Both are aligned for 16-byte accesses.
 #define ASNET_SHARED(type, name, dimensions) __shared__ alignas(16) type name dimensions
 #define ASNET_DYNAMIC_SHARED(type, name)                                \
   extern __shared__ __align__(16) unsigned char asnet_dynamic_shared[]; \
@@ -72,9 +72,10 @@ __device__ __forceinline__ T from_float(float x) {
     return x;
 }
 
-// d += a b on tensor cores, one 16x8 tile a warp. Lane l holds of a, 16x16 row-major, rows l/4 and l/4 + 8 (a[0], a[1]:
-// columns 2 (l%4) and the next; a[2], a[3]: the same 8 columns further); of b, 16x8, column l/4 (b[0]: rows 2 (l%4) and
-// the next; b[1]: 8 rows further); of d rows l/4 (d[0], d[1]) and l/4 + 8, columns 2 (l%4) and the next.
+// d += a b on tensor cores, one 16x8 tile per warp. Lane l holds
+//   a, 16x16 row-major: rows l/4 and l/4 + 8; a[0], a[1]: columns 2 (l%4) and the next; a[2], a[3]: 8 columns further;
+//   b, 16x8: column l/4; b[0]: rows 2 (l%4) and the next; b[1]: 8 rows further;
+//   d: rows l/4 (d[0], d[1]) and l/4 + 8, columns 2 (l%4) and the next.
 template <typename T>
 __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   if constexpr (std::is_same_v<T, bfloat16>)
@@ -87,16 +88,16 @@ __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// The same for floats as TF32, whose 13 lower bits are not read, a 16x8, b 8x8: a[0], a[1]: rows l/4 and l/4 + 8 of column l%4; a[2], a[3]: of
-// column l%4 + 4; b[0], b[1]: rows l%4 and l%4 + 4 of column l/4.
+// The same for floats as TF32, whose 13 lower bits are not read. a is 16x8, b is 8x8; a[0], a[1]: rows l/4 and l/4 + 8 of
+// column l%4; a[2], a[3]: of column l%4 + 4; b[0], b[1]: rows l%4 and l%4 + 4 of column l/4.
 __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// Four 8x8 matrices of 16-bit elements: lanes 8 i .. 8 i + 7 give the addresses, in shared memory and multiples of 16
-// bytes, of the rows of matrix i; lane l receives in r[i] two neighbours of row l/4 (transposed: of column l/4).
+// Loads four 8x8 matrices of 16-bit elements. Lanes 8 i .. 8 i + 7 give the addresses of the rows of matrix i, in shared
+// memory and aligned to 16 bytes; lane l receives in r[i] two neighbours of row l/4 (transposed: of column l/4).
 template <bool transposed = false>
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void* row) {
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
@@ -112,9 +113,9 @@ __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void* row)
                  : "memory");
 }
 
-// Copies bytes (4, 8 or 16, both addresses multiples of it) from global to shared memory in the background; where
-// `inside` is false it writes zeros and reads nothing. The data are there for the thread that copied once
-// wait_for_copies<groups> has returned, for others after a barrier besides.
+// Copies 4, 8 or 16 bytes from global to shared memory in the background; both addresses are multiples of the size. Where
+// `inside` is false it writes zeros and reads nothing. The copying thread sees the data after wait_for_copies<groups>,
+// other threads after a barrier as well.
 template <int bytes>
 __device__ __forceinline__ void copy_in_background(void* to_shared, const void* from, bool inside = true) {
   static_assert(bytes == 4 || bytes == 8 || bytes == 16);
@@ -126,7 +127,7 @@ __device__ __forceinline__ void copy_in_background(void* to_shared, const void* 
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address), "l"(from), "n"(bytes), "r"(read)
                  : "memory");
 }
-// Makes one group of the copies begun since the last call.
+// Groups the copies begun since the last call.
 __device__ __forceinline__ void group_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Returns when all but the last `groups` groups of this thread have arrived.
 template <int groups>
@@ -134,7 +135,7 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
 }
 
-// Checked on the CPU alone.
+// Checked only on the CPU.
 template <int bytes>
 __device__ __forceinline__ void expect_aligned(const void*) {}
 
@@ -162,23 +163,23 @@ __device__ __forceinline__ void store_bytes_to_global(void* to, const void* from
 
 namespace asnet::cuda {
 
-// In what sums of T are made.
+// The type in which elements of T are summed.
 template <typename T>
 using Accumulation = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 template <typename To, typename From>
 __device__ __forceinline__ To same_bits(const From& from) {
   static_assert(sizeof(To) == sizeof(From) && !std::is_array_v<From>);
-  // Not memcpy, of which nvcc makes loads byte by byte where `from` lies in memory.
+  // Not memcpy: nvcc turns it into byte loads where `from` is in memory.
   return __builtin_bit_cast(To, from);
 }
 
-// The nearest number of TF32's 11 bits, ties away from zero, of a float given by its bits. A NaN may become any number.
+// Rounds a float, given by its bits, to TF32's 11 bits, ties away from zero. A NaN may become any number.
 __device__ __forceinline__ uint32_t to_tf32(uint32_t bits) { return (bits + 0x1000u) & 0xffffe000u; }
 
-// A float, given by its bits, as the sum of two TF32 numbers: three instructions. Of the remainder `low` an mma reads 11
-// bits, of the 12 that it may have: the float's last bit at most is left out. An infinity, and what rounds to one, becomes
-// NaN, as NaN does: it has no remainder.
+// A float, given by its bits, as the sum of two TF32 numbers: three instructions. The remainder `low` may have 12 bits, of
+// which an mma reads 11, so at most the last bit of the float is lost. Infinities, and floats that round to one, become
+// NaN: they have no remainder.
 struct Tf32Pair {
   uint32_t high, low;
 };
@@ -187,7 +188,7 @@ __device__ __forceinline__ Tf32Pair to_tf32_pair(uint32_t bits) {
   return {high, same_bits<uint32_t>(same_bits<float>(bits) - same_bits<float>(high))};
 }
 
-// `count` elements that are loaded and stored at once: at most 16 bytes, its address a multiple of its size.
+// `count` elements loaded and stored at once: at most 16 bytes, aligned to their size.
 template <typename T, int count>
 struct alignas(sizeof(T) * count) Pack {
   static_assert(sizeof(T) * count <= 16 && (count & (count - 1)) == 0);
@@ -205,14 +206,14 @@ __device__ __forceinline__ void store_pack(T* to, const Pack<T, count>& pack) {
   *reinterpret_cast<Pack<T, count>*>(to) = pack;
 }
 
-// The same in global memory, for certain as one store: nvcc may take the store above apart, element by element.
+// The same in global memory, always as one store: nvcc may split the store above into elements.
 template <typename T, int count>
 __device__ __forceinline__ void store_pack_to_global(T* to, const Pack<T, count>& pack) {
   expect_aligned<sizeof(Pack<T, count>)>(to);
   store_bytes_to_global<sizeof(Pack<T, count>)>(to, &pack);
 }
 
-// Sum over the 32 lanes of a warp, the same bits in every lane.
+// Sum over the 32 lanes of a warp, bit-identical in every lane.
 template <typename A>
 __device__ __forceinline__ A warp_sum(A x) {
 #pragma unroll

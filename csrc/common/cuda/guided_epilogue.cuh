@@ -1,5 +1,5 @@
-// What follows the product of a guided convolution, in the registers that hold it: act((sum + c) * (1 + m) + b), and the
-// store of the result, which is written once and never read.
+// Epilogue of a guided convolution, on the sums in registers: act((sum + c) * (1 + m) + b) and the store of the result,
+// which is written once and not read back.
 #pragma once
 
 #include "common/cuda/guided_modulation_formula.cuh"
@@ -10,7 +10,7 @@ namespace asnet::cuda::guided_conv {
 using guided_modulation::narrow;
 using guided_modulation::ParameterTables;
 
-// (sum + c) s + b as sum * scale + offset, and act.
+// (sum + c) s + b as sum * scale + offset, then act.
 template <typename A>
 struct Affine {
   A scale, offset;
@@ -26,11 +26,11 @@ struct Affine {
 
   __device__ __forceinline__ A operator()(A sum) const {
     const A z = sum * scale + offset;
-    return relu && z <= 0 ? A(0) : z;  // NaN stays
+    return relu && z <= 0 ? A(0) : z;  // passes NaN
   }
 };
 
-// Modulates a warp's sums in place; output channels run across the tile or down it, `channel` is that of the warp's first
+// Modulates a warp's sums in place. Output channels are columns or rows of the tile; `channel` belongs to the warp's first
 // column or row.
 template <bool channels_across, typename A, int row_tiles>
 __device__ __forceinline__ void modulate_sums(A (&sums)[row_tiles][4][4], const ParameterTables<A>& tables, int64_t n,
@@ -61,7 +61,7 @@ __device__ __forceinline__ void modulate_sums(A (&sums)[row_tiles][4][4], const 
   }
 }
 
-// Lane q of every four gives four words and receives word q of each of the four.
+// Transposes within four lanes: lane q gives four words and receives word q of each lane.
 __device__ __forceinline__ void transpose_quad(uint32_t (&word)[4]) {
 #pragma unroll
   for (int bit = 1; bit <= 2; bit *= 2) {
@@ -78,9 +78,9 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&word)[4]) {
   }
 }
 
-// Rounds and stores a warp's sums. row_address(row) is the address of the warp's first column in its row `row`, or null
-// where the row lies outside; `packed`: addresses and `columns_left` are multiples of 16 bytes. Four lanes then write 64
-// bytes of a row, whole sectors: of 16-bit elements, of which a lane has two neighbours, after an exchange among the four.
+// Rounds and stores a warp's sums. row_address(row) is the address of the warp's first column in row `row`, or null if the
+// row is outside. `packed`: addresses and `columns_left` are multiples of 16 bytes. Four lanes then write 64 bytes of a
+// row, that is, whole sectors; 16-bit elements, of which a lane has two neighbours, are first exchanged among the four.
 template <bool packed, typename T, typename A, int row_tiles, typename RowAddress>
 __device__ __forceinline__ void store_sums(const A (&sums)[row_tiles][4][4], int columns_left,
                                            const RowAddress& row_address) {

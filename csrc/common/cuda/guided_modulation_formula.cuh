@@ -29,7 +29,7 @@ struct Parameters {
   A c, s, b;  // s = 1 + m
 };
 
-// m, b: [N, C], c: [C], any of them absent; views with strides, so one blur kernel expanded to a batch is no copy.
+// m, b: [N, C], c: [C]; any may be absent. Strided, so one blur kernel expanded to a batch is not copied.
 template <typename A>
 struct ParameterTables {
   const A *multiplier = nullptr, *shift = nullptr, *conv_bias = nullptr;
@@ -42,14 +42,14 @@ struct ParameterTables {
   }
 };
 
-// The comparison with zero is false for NaN, which therefore passes through, as in torch.relu.
+// NaN fails the comparison with zero and passes through, as in torch.relu.
 template <typename T>
 __device__ __forceinline__ T modulate(T x, const Parameters<Accumulation<T>>& p, bool relu) {
   const Accumulation<T> z = multiply_add(widen(x) + p.c, p.s, p.b);
   return narrow<T>(relu && z <= 0 ? 0 : z);
 }
 
-// Of g, the gradient behind the activation (the gradient of b), and of g (x + c) (the gradient of m).
+// Sums of g, the gradient before the activation (the gradient of b), and of g (x + c) (the gradient of m).
 template <typename A>
 struct Sums {
   A g, gx;
@@ -61,7 +61,7 @@ struct Sums {
   }
 };
 
-// `kept` is x where that was saved; otherwise the output, whose sign is the mask of the ReLU, and sums.gx stays as it is.
+// `kept` is x if it was saved. Otherwise it is the output, whose sign is the mask of the ReLU, and sums.gx is unchanged.
 template <bool saved_input, typename T>
 __device__ __forceinline__ T differentiate(T grad, T kept, const Parameters<Accumulation<T>>& p, bool relu,
                                            Sums<Accumulation<T>>& sums) {

@@ -1,5 +1,5 @@
-// What every host entry does around its kernels: device, stream, size of the device. Compiled by nvcc for the GPU and, for the
-// tests, by g++ with the kernels running on the CPU (tests/kernels/cuda_on_cpu).
+// Used by every host entry: device, stream, number of multiprocessors. Compiled by nvcc for the GPU and, for the tests, by
+// g++ with the kernels running on the CPU (tests/kernels/cuda_on_cpu).
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -17,7 +17,7 @@
 
 namespace asnet::cuda {
 
-// The device of a tensor made current for as long as this lives.
+// Makes the device of a tensor current during its lifetime.
 struct DeviceGuard {
   explicit DeviceGuard(const torch::stable::Tensor& tensor) : guard(tensor.get_device_index()) {}
   torch::stable::accelerator::DeviceGuard guard;
@@ -29,7 +29,7 @@ inline cudaStream_t current_stream(const torch::stable::Tensor& tensor) {
   return static_cast<cudaStream_t>(stream);
 }
 
-// Of the current device. Where the driver is too old for this CUDA, it is here that it shows.
+// Multiprocessors of the current device. A driver too old for this CUDA fails here.
 inline int multiprocessors() {
   int device = 0, count = 0;
   check_cuda(cudaGetDevice(&device), "the question which device is current");
@@ -42,7 +42,7 @@ inline int multiprocessors() {
 
 #else
 
-// Operators of the same names in a library of their own, which take CPU tensors.
+// Operators of the same names for CPU tensors, in a separate library.
 #define ASNET_CUDA_LIBRARY(module) STABLE_TORCH_LIBRARY_IMPL(asnet_cuda_on_cpu, CPU, module)
 
 namespace asnet::cuda {

@@ -1,10 +1,9 @@
-// A matrix product of one block, sums[row, column] = sum_k first[row, k] second[k, column]: tiles in shared memory that are
-// filled in the background, and their products in the registers of eight warps. The main loop of the guided pointwise convolution.
+// A matrix product of one block, sums[row, column] = sum_k first[row, k] second[k, column], for the guided pointwise
+// convolution. Tiles in shared memory are filled in the background; the sums are in the registers of eight warps.
 //
-// The depth k is cut into slices of 32 bytes, whatever the type: what one mma takes. Tiles are addressed in chunks of 16
-// bytes, the unit of copies and of load_matrices. Chunks are permuted within their line, so that the eight which are read
-// at once lie in eight different groups of four banks: no access to shared memory waits for another, which running on the
-// CPU could not show and is_conflict_free does.
+// The depth k is cut into slices of 32 bytes, the depth of one mma in any type. Tiles are addressed in chunks of 16 bytes,
+// the unit of copies and of load_matrices. Chunks are permuted within their line so that the eight chunks read at once are
+// in eight different groups of four banks. Bank conflicts do not show on the CPU; is_conflict_free checks for them.
 #pragma once
 
 #include "common/cuda/device.cuh"
@@ -13,9 +12,9 @@ namespace asnet::cuda::guided_conv {
 
 constexpr int kWarps = 8, kThreads = 32 * kWarps;
 
-// Two stages are on their way while one is multiplied. Shared memory stays within 48 KiB, so that two blocks fit on a
-// multiprocessor of any architecture (100 KiB on sm_86, sm_89 and sm_120). Memory answers after about 600 ns: 3.35 TB/s
-// need 15 KB under way on each of 132 multiprocessors; two blocks have up to 64 KiB.
+// Two stages are in flight while one is multiplied. Shared memory stays within 48 KiB, so two blocks fit on a
+// multiprocessor of any architecture (100 KiB on sm_86, sm_89 and sm_120). At a memory latency of about 600 ns, 3.35 TB/s
+// need 15 KB in flight on each of 132 multiprocessors; two blocks have up to 64 KiB.
 constexpr int kStages = 3;
 
 constexpr int kChunkBytes = 16, kSliceBytes = 32;
@@ -24,7 +23,7 @@ constexpr int kChunk = kChunkBytes / sizeof(T);
 template <typename T>
 constexpr int kSlice = kSliceBytes / sizeof(T);
 
-// Whether the chunks at the elements index_of(0) .. index_of(7) of a tile share no bank.
+// Whether the chunks at elements index_of(0) .. index_of(7) of a tile are in different banks.
 template <typename T, typename IndexOf>
 constexpr bool is_conflict_free(IndexOf index_of) {
   bool taken[8] = {};
@@ -36,7 +35,7 @@ constexpr bool is_conflict_free(IndexOf index_of) {
   return true;
 }
 
-// `count` elements from global to shared memory, or zeros; in the background unless a single element is less than 4 bytes.
+// Copies `count` elements, or zeros, from global to shared memory; in the background except for a single 2-byte element.
 template <int count, typename T>
 __device__ __forceinline__ void copy_elements(T* to, const T* from, bool inside) {
   if constexpr (sizeof(T) * count >= 4)
@@ -48,8 +47,8 @@ __device__ __forceinline__ void copy_elements(T* to, const T* from, bool inside)
 // ---------------------------------------------------------------------------------------------------------------------
 // 1. Tiles
 
-// A line of `depth` elements along the depth for each row of the first factor or column of the second. 128 bytes, two or
-// four lines, span all banks; the next ones have their chunks permuted, hence any eight successive lines share no bank.
+// A line of `depth` elements along k for each row of the first factor or column of the second. 128 bytes, that is, two or
+// four lines, span all banks; the chunks of the next lines are permuted so that eight successive lines share no bank.
 template <typename T, int lines, int depth>
 struct DepthLines {
   static constexpr int elements = lines * depth;
@@ -62,7 +61,7 @@ struct DepthLines {
   static_assert(is_conflict_free<T>([](int i) { return index(i, 0); }) &&
                 is_conflict_free<T>([](int i) { return index(i + 3, 0); }));
 
-  // Fills the tile from from[line * stride + k], `count` elements a copy; zeros from `lines_left` and `depth_left` on.
+  // Fills the tile from from[line * stride + k], `count` elements per copy; zeros from `lines_left` and `depth_left` on.
   template <int count>
   __device__ static __forceinline__ void load(T* tile, const T* from, int64_t stride, int lines_left, int depth_left) {
     constexpr int kCopies = depth / count, kPass = kThreads / kCopies;
@@ -74,8 +73,8 @@ struct DepthLines {
   }
 };
 
-// The second factor with a line of `columns` elements for each k. Of 16-bit elements eight lines are read at one column
-// (load_matrices), of floats two neighbouring chunks of four lines.
+// The second factor, with a line of `columns` elements for each k. Reads take eight lines of one column of 16-bit elements
+// (load_matrices), or two neighbouring chunks of four lines of floats.
 template <typename T, int columns, int depth>
 struct ColumnLines {
   static constexpr int elements = columns * depth;
@@ -109,7 +108,7 @@ __device__ __forceinline__ void run_pipeline(int steps, const Load& load, const 
   }
   for (int step = 0; step < steps; ++step) {
     wait_for_copies<kStages - 2>();
-    // Shows this step's tiles to every warp, and that all have done with the stage which is filled next.
+    // This step's tiles are visible to every warp, and no warp still reads the stage that is filled next.
     __syncthreads();
     if (step + kStages - 1 < steps) load(step + kStages - 1);
     group_copies();
@@ -120,7 +119,7 @@ __device__ __forceinline__ void run_pipeline(int steps, const Load& load, const 
 // ---------------------------------------------------------------------------------------------------------------------
 // 2. Products
 
-// A block's tile and its eight warps: each has 32 columns, four of an mma, and as many rows as are left to it.
+// A block's tile and its eight warps: each has 32 columns, four times those of an mma, and an equal share of the rows.
 template <int rows_, int columns_>
 struct BlockTile {
   static constexpr int rows = rows_, columns = columns_;
@@ -133,13 +132,13 @@ struct BlockTile {
   }
 };
 
-// A warp's part of a BlockTile, distributed as mma_m16n8k16 has it: element [i][j][e] of lane l is row
+// A warp's part of a BlockTile in the layout of mma_m16n8k16: element [i][j][e] of lane l is row
 // 16 i + 8 (e / 2) + l / 4, column 8 j + 2 (l % 4) + e % 2.
 template <typename T, typename Tile>
 using Sums = Accumulation<T>[Tile::warp_rows / 16][4][4];
 
-// A slice of 32 columns from `column` on, as four right factors of an mma. Floats along the depth take the way of 16-bit
-// elements: one is a pair of those to load_matrices, and reaches the lane that an mma in TF32 asks for.
+// A slice of 32 columns from `column` on, as four right factors of an mma. Floats along k are loaded as pairs of 16-bit
+// elements by load_matrices, which brings each to the lane that an mma in TF32 expects.
 template <typename T, int lines, int depth>
 __device__ __forceinline__ void load_columns(uint32_t (&b)[4][2], const T* tile, DepthLines<T, lines, depth>, int column,
                                              int slice) {
@@ -177,10 +176,10 @@ __device__ __forceinline__ void load_columns(uint32_t (&b)[4][2], const T* tile,
   }
 }
 
-// sum += a b as high high + high low + low high of the pairs. Tensor cores truncate what they add up, always towards zero;
-// hence a sum of its own for these eight k, and an ordinary addition to the others. With tensor cores modelled like that,
-// 256 products of normal numbers have an error of 1.4e-7 (root mean square, of that of the result); a sequential sum in
-// float32 has 2.9e-7, one long sum on tensor cores 2.3e-6, a single product in TF32 2.9e-4.
+// sum += a b as high high + high low + low high of the pairs. Tensor cores truncate sums towards zero, so these eight k
+// have a sum of their own, which an ordinary addition adds to the others. In a model of such tensor cores, the sum of 256
+// products of normal numbers has a relative error (root mean square) of 1.4e-7; a sequential sum in float32 has 2.9e-7,
+// one long sum on tensor cores 2.3e-6, a single product in TF32 2.9e-4.
 __device__ __forceinline__ void multiply_floats(float (&sum)[4], const Tf32Pair* a, const Tf32Pair* b) {
   const uint32_t a_high[4] = {a[0].high, a[1].high, a[2].high, a[3].high};
   const uint32_t a_low[4] = {a[0].low, a[1].low, a[2].low, a[3].low};
@@ -193,15 +192,15 @@ __device__ __forceinline__ void multiply_floats(float (&sum)[4], const Tf32Pair*
   for (int e = 0; e < 4; ++e) sum[e] += part[e];
 }
 
-// Adds the product of one slice: first(row, chunk) is the address of chunk 0 or 1 of the first factor's slice, the second
-// factor's is number `slice` of its tile.
+// Adds the product of one slice. first(row, chunk) is the address of chunk 0 or 1 of the first factor's slice; `slice` is
+// the index of the second factor's slice in its tile.
 template <typename T, typename Tile, typename First, typename SecondLines>
 __device__ __forceinline__ void multiply_slice(Sums<T, Tile>& sums, const First& first, const T* second, SecondLines layout,
                                                int slice) {
   constexpr int kRowTiles = Tile::warp_rows / 16;
   const int lane = threadIdx.x % 32, warp_row = Tile::warp_row(), warp_column = Tile::warp_column();
   if constexpr (sizeof(T) == 8) {
-    // Rows and columns of the lane one by one; two k at a time are all that fits into the registers.
+    // Only two k at a time fit into the registers.
 #pragma unroll 2
     for (int k = 0; k < kSlice<T>; ++k) {
       T a[2 * kRowTiles], b[8];

@@ -1,5 +1,5 @@
-// torch's Fourier transforms for host entries, without factors. Their plans live in torch's cache; on a GPU they are cuFFT's,
-// on the current stream.
+// torch's unscaled Fourier transforms for host entries. torch caches the plans; on a GPU they run in cuFFT on the current
+// stream.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -25,12 +25,12 @@ torch::stable::Tensor transform(const char* name, const torch::stable::Tensor& v
 
 }  // namespace detail
 
-// Along the given dimensions, of which the last is halved.
+// Along the given dimensions; the last one is halved.
 inline torch::stable::Tensor transform_real(const torch::stable::Tensor& values, const std::vector<int64_t>& dimensions) {
   return detail::transform("aten::_fft_r2c", values, dimensions, /*onesided=*/true);
 }
 
-// `size`: of the last of the dimensions.
+// `size`: of the last dimension.
 inline torch::stable::Tensor transform_to_real(const torch::stable::Tensor& values, const std::vector<int64_t>& dimensions,
                                                int64_t size) {
   return detail::transform("aten::_fft_c2r", values, dimensions, size);

@@ -23,7 +23,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// What every thread gets: its range of tasks and scratch memory of its own.
+// Runs function(scratch, begin, end) on every thread, with scratch memory of its own.
 template <typename T, typename Function>
 void parallel_with_scratch(int64_t tasks, int64_t scratch_size, const Function& function) {
   torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
@@ -32,7 +32,7 @@ void parallel_with_scratch(int64_t tasks, int64_t scratch_size, const Function& 
   });
 }
 
-// Copies the maps [channels][height][width] with margins of the largest lags, zeros or the opposite side.
+// Copies the maps [channels][height][width] with margins of the largest lags: zeros, or the opposite side if circular.
 template <typename T>
 void pad_maps(const CrossCorrelationSizes& sizes, const T* features, int64_t row, T* padded) {
   const int64_t rows = sizes.height + 2 * sizes.lag_y;
@@ -67,7 +67,7 @@ void direct(const CrossCorrelationSizes& sizes, const T* features, T* out) {
   }
 }
 
-// K of cross_correlation_kernels.h as [b][t][s][a] from the gradient of one correlation.
+// K of cross_correlation_sizes.h as [b][t][s][a], from the gradient of one correlation.
 template <typename T>
 void expand_weights(const CrossCorrelationSizes& sizes, const T* gradient, T* weights) {
   const int64_t channels = sizes.channels, window = sizes.lags_y() * sizes.lags_x();
@@ -97,7 +97,7 @@ void direct_backward(const CrossCorrelationSizes& sizes, const T* gradient, cons
   }
 }
 
-// Everything of the spectral method that does not depend on which image of the batch is at work.
+// Plan and memory of the spectral method, shared by all images of the batch.
 template <typename T>
 class Spectral {
  public:
@@ -206,8 +206,8 @@ class Spectral {
     return 2 * std::numbers::pi * static_cast<double>(ky * t % size) / static_cast<double>(size);
   }
 
-  // 1/4: the spectra of two sequences are each twice too large. Frequencies other than the first and the middle one stand
-  // for their conjugates too.
+  // 1/4: both factors are twice the spectrum of their sequence. Frequencies other than the first and the middle one also
+  // represent their conjugates.
   void fill_forward_waves() {
     const SpectralSizes& spectral = arguments_.spectral;
     const int64_t row = arguments_.window_row;

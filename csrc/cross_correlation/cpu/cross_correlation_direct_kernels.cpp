@@ -5,14 +5,14 @@
 namespace asnet::ASNET_ISA {
 namespace {
 
-// Blocks of sums that stay in registers.
+// Sizes of the blocks of sums held in registers.
 inline constexpr int block_j = many_registers ? 4 : 2;
 inline constexpr int block_lags = many_registers ? 6 : 4;
 inline constexpr int block_channels = many_registers ? 4 : 2;
 inline constexpr int block_registers = many_registers ? 6 : 4;
 
-// Rows of about this many pixels are summed in registers before they are added to the total: the rounding error of a long sum
-// grows with the length of its parts, and the rows of all lags stay in the cache.
+// Rows of about this many pixels are summed in registers and then added to the total: short partial sums limit the rounding
+// error, and the rows of all lags stay in the cache.
 inline constexpr int64_t chunk_pixels = 4096;
 
 // Number of blocks of j >= i over all i.
@@ -43,7 +43,7 @@ void correlate_rows(const T* shifted_i, const T* rows_j, int64_t map_stride, int
       }
     };
     for (int64_t x = 0; x < whole; x += lanes<T>) step(x, [](Vector<T> pixels) { return pixels; });
-    // Beyond the width the margin holds other pixels.
+    // Beyond the width, the margin may hold nonzero pixels.
     if (whole < width) step(whole, [&](Vector<T> pixels) { return inside ? pixels : Vector<T>{}; });
   }
   for (int lag = 0; lag < count_lags; ++lag)
@@ -71,7 +71,7 @@ void direct_forward(const DirectArguments<T>& a, int64_t begin, int64_t end) {
     int64_t i = 0, block = task / sizes.lags_y();
     for (int64_t blocks; block >= (blocks = (sizes.channels - i + block_j - 1) / block_j); ++i) block -= blocks;
     const int64_t j0 = i + block * block_j, count_j = sizes.channels - j0 < block_j ? sizes.channels - j0 : block_j;
-    // f_j(y, x), and f_i(y - t, x - s) for the first lags t - lag_y and s = -lag_x
+    // f_j(y, x), and f_i(y - t, x - s) for the first lags, t - lag_y and s = -lag_x
     const T* rows_j = a.padded + j0 * map_stride + sizes.lag_y * a.row + sizes.lag_x;
     const T* rows_i = a.padded + i * map_stride + (2 * sizes.lag_y - t) * a.row + 2 * sizes.lag_x;
     for (int64_t k = 0; k < lags * block_j; ++k) store(total + k * lanes<T>, Vector<T>{});

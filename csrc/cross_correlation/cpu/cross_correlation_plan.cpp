@@ -10,17 +10,17 @@
 namespace asnet {
 namespace {
 
-// Most bytes for the column spectra of a group of tiles; with the two smaller buffers and the windows the whole stays
-// below 300 MB for the sizes of the released topology, whatever the size of the image.
+// Limit for the column spectra of a group of tiles. With the two smaller buffers and the windows, the total stays below
+// 300 MB for the released topology and images of any size.
 constexpr double column_bytes = 128e6;
 
-constexpr int64_t most_rows = 1024;  // of a transform along columns, where the image does not fit into one of its own size
+constexpr int64_t most_rows = 1024;  // of a transform along columns, unless one transform covers the image
 
 double fft_cost(int64_t size) { return fft_stages(size).cost * static_cast<double>(size); }
 
 bool is_fft_size(int64_t size) { return next_fft_size(size) == size; }
 
-// One dimension: the period of the image itself or zeros for the lags make the core its own halo.
+// In one dimension: whether zeros for the lags, or a transform of the image's own period, make the core its own halo.
 bool whole(int64_t size, int64_t extent, int64_t lag, bool circular) {
   return circular ? size == extent : size >= extent + lag;
 }
@@ -44,7 +44,7 @@ double spectral_cost(const CrossCorrelationSizes& sizes, const SpectralSizes& sp
   return strips * ((gradient ? 2 : 1) * (along_columns + of_tiles) + products + of_pairs);
 }
 
-// Tiles of a group such that the column spectra fit into column_bytes.
+// The number of tiles whose column spectra fit into column_bytes.
 int64_t tiles_of_group(const CrossCorrelationSizes& sizes, const SpectralSizes& spectral, bool gradient, int64_t lanes,
                        int64_t value_bytes) {
   const double sequences = spectral.whole_y || gradient ? sizes.channels : 2.0 * sizes.channels;
@@ -62,7 +62,7 @@ Estimate estimate_costs(const CrossCorrelationSizes& sizes, bool gradient, int64
   const double terms = gradient ? static_cast<double>(sizes.channels) * sizes.channels : sizes.pairs();
   best.direct_cost = sums * terms * 1.5;
 
-  // Along columns: one strip where it fits, else strips of at most most_rows rows or twice the halo.
+  // Along columns: one strip if it fits, else strips of at most most_rows rows or twice the halo.
   const int64_t margins_y = 2 * sizes.lag_y, margins_x = 2 * sizes.lag_x;
   const int64_t one_strip = sizes.circular && is_fft_size(sizes.height)
                                 ? sizes.height
@@ -99,7 +99,7 @@ Estimate estimate_costs(const CrossCorrelationSizes& sizes, bool gradient, int64
   candidate.whole_x = false;
   for (int64_t size = next_fft_size(margins_x + 1);
        size < sizes.width + margins_x && size <= std::max<int64_t>(1024, 4 * margins_x); size = next_fft_size(size + 1)) {
-    // The same number of tiles with the smallest core leaves the least to the margins.
+    // For this number of tiles, the smallest core wastes the least on margins.
     candidate.size_x = size;
     candidate.core_x = std::min(size - margins_x, sizes.width);
     consider();

@@ -1,4 +1,4 @@
-// Which method, and for the spectral one which sizes of transforms, by counting operations.
+// Chooses the method, and the transform sizes of the spectral method, by counting operations.
 #pragma once
 
 #include "cross_correlation/cpu/cross_correlation_kernels.h"
@@ -10,7 +10,7 @@ struct Estimate {
   double spectral_cost, direct_cost;  // in operations on registers
 };
 
-// `lanes` values make a register of value_bytes * lanes bytes.
+// A register has `lanes` values of value_bytes bytes.
 Estimate estimate_costs(const CrossCorrelationSizes& sizes, bool gradient, int64_t lanes, int64_t value_bytes);
 
 }  // namespace asnet

@@ -1,4 +1,4 @@
-// What the kernels of the spectral cross-correlation have in common.
+// Shared by the kernels of the spectral cross-correlation.
 // For *_kernels.cpp files only.
 #pragma once
 

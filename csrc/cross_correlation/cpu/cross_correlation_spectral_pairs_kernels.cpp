@@ -1,5 +1,5 @@
-// The spectral method's products of the spectra of tiles, pair by pair, and the windows of lags that come of them or, for the
-// gradient, go into them. cross_correlation_spectral_tiles_kernels.cpp tells the order of execution.
+// Spectral method: products of tile spectra for each pair, and the windows of lags computed from them (for the gradient:
+// from which they are computed). The order of execution is in cross_correlation_spectral_tiles_kernels.cpp.
 #include "cross_correlation/cpu/cross_correlation_kernels.h"
 #include "cross_correlation/cpu/cross_correlation_spectral.h"
 #include "common/cpu/fft.h"
@@ -65,8 +65,8 @@ void pair_products(const SpectralArguments<T>& a, int64_t begin, int64_t end) {
   }
 }
 
-// Inverse transform along kx of which the lags are kept, then this block's part of the inverse transform along ky: a product
-// with cosines (even part in t) and sines (odd part).
+// Inverse transform along kx, of which only the lags are kept, then this block's share of the inverse transform along ky: a
+// product with cosines (even part in t) and sines (odd part).
 template <typename T>
 void pairs_to_lags(const SpectralArguments<T>& a, int64_t block, T* scratch, int64_t begin, int64_t end) {
   constexpr int unroll = 8;
@@ -82,7 +82,8 @@ void pairs_to_lags(const SpectralArguments<T>& a, int64_t block, T* scratch, int
         T* window = a.window + (pair * lags + s0) * 2 * row;
         for (int64_t t = 0; t < 2 * row; t += lanes<T>) {
           const int64_t part = t < row ? 0 : lanes<T>;
-          // From zero: a long sum of single terms loses digits at the peak of an autocorrelation, where all are positive.
+          // A partial sum from zero: a long running sum loses digits at the peak of an autocorrelation, where all terms are
+          // positive.
           Vector<T> sum[count] = {};
           for (int64_t lane = 0; lane < lanes<T>; ++lane) {
             const Vector<T> wave = load(waves + lane * 2 * row + t);
@@ -118,7 +119,7 @@ void lags_to_pairs(const SpectralArguments<T>& a, int64_t block, T* scratch, int
           }
         }
         for (int s = 0; s < count; ++s) {
-          // Lags beyond half the period of a whole tile share a place with others.
+          // In a whole tile, lags beyond half the period share a place with others.
           T* place = scratch + remainder(s0 + s - a.sizes.lag_x, size) * complex_size<T>;
           store_complex(place, load_complex(place) + sum[s]);
         }
@@ -178,7 +179,7 @@ inline void accumulate_gradient(const T* weights, const T* spectra, int64_t chan
 
 }  // namespace
 
-// The spectra of the tiles are replaced by those of their gradients.
+// Replaces the spectra of the tiles by those of their gradients.
 template <typename T>
 void pair_products_gradient(const SpectralArguments<T>& a, T* scratch, int64_t begin, int64_t end) {
   const int64_t channels = a.sizes.channels, tile_stride = channels * complex_size<T>;

@@ -1,7 +1,8 @@
-// The spectral method's transforms, from maps to columns to tiles and, for the gradient, back. Its order of execution,
-// forward: columns_to_spectra, then for every block of vertical frequencies tiles_to_spectra, pair_products, pairs_to_lags.
-// Gradient: columns_to_spectra, then for every block tiles_to_spectra, lags_to_pairs, pair_products_gradient,
-// spectra_to_tiles, and last spectra_to_columns.
+// Spectral method: transforms from maps to columns to tiles and, for the gradient, back. Order of execution:
+//   forward: columns_to_spectra; then for each block of vertical frequencies tiles_to_spectra, pair_products,
+//     pairs_to_lags.
+//   gradient: columns_to_spectra; then for each block tiles_to_spectra, lags_to_pairs, pair_products_gradient,
+//     spectra_to_tiles; finally spectra_to_columns.
 #include "cross_correlation/cpu/cross_correlation_kernels.h"
 #include "cross_correlation/cpu/cross_correlation_spectral.h"
 #include "common/cpu/fft_pairs.h"
@@ -10,7 +11,7 @@
 namespace asnet::ASNET_ISA {
 namespace {
 
-// Columns x .. x + lanes of row y of a map; outside of it zeros or the opposite side.
+// Columns x .. x + lanes of row y of a map; outside the map, zeros or the opposite side.
 template <typename T>
 inline Vector<T> load_pixels(const SpectralArguments<T>& a, const T* map, int64_t y, int64_t x) {
   const int64_t width = a.sizes.width, height = a.sizes.height;
@@ -31,13 +32,13 @@ inline Vector<T> load_pixels(const SpectralArguments<T>& a, const T* map, int64_
   return pixels;
 }
 
-// Rows first .. first + count - 1 of a map as the real or imaginary part of values, which start at `to`.
+// Copies rows first .. first + count - 1 of a map into the real or imaginary parts of the values at `to`.
 template <typename T>
 void load_column(const SpectralArguments<T>& a, const T* map, int64_t first, int64_t count, int64_t x, T* to) {
   for (int64_t row = 0; row < count; ++row) store(to + row * complex_size<T>, load_pixels(a, map, first + row, x));
 }
 
-// A task of the transforms along columns: the sequences 2m and 2m + 1 of one register of columns.
+// A task of the transforms along columns: sequences 2m and 2m + 1 of one register of columns.
 struct ColumnTask {
   int64_t first_sequence, column;
   bool second;
@@ -61,7 +62,7 @@ int64_t column_tasks(const SpectralArguments<T>& a) {
   return (a.sequences() + 1) / 2 * (a.columns_per_sequence / lanes<T>);
 }
 
-// The spectra are left twice too large.
+// Leaves twice the spectra.
 template <typename T>
 void columns_to_spectra(const SpectralArguments<T>& a, T* scratch, int64_t begin, int64_t end) {
   const int64_t size = a.spectral.size_y, frequencies = a.spectral.frequencies_y(),
@@ -103,7 +104,7 @@ void tiles_to_spectra(const SpectralArguments<T>& a, int64_t block, T* scratch, 
   const int64_t size = spectral.size_x, margin = a.margin_x(), channels = a.sizes.channels,
                 spectra = a.spectra_per_channel();
   const int64_t stride = tiles_spectra_stride(a, lanes<T>);
-  const int64_t halo_sequence = spectral.whole_y || a.gradient ? 0 : 1;  // 1: the core and the halo of strips alternate
+  const int64_t halo_sequence = spectral.whole_y || a.gradient ? 0 : 1;  // 1: core and halo of strips alternate
   for (int64_t task = begin; task < end; ++task) {
     const int64_t tile = task / channels, channel = task % channels;
     const int64_t core = least(spectral.core_x, a.sizes.width - a.x - tile * spectral.core_x);
@@ -144,7 +145,7 @@ void spectra_to_columns(const SpectralArguments<T>& a, T* scratch, int64_t begin
   const int64_t size = a.spectral.size_y, frequencies = a.spectral.frequencies_y(),
                 map_size = a.sizes.height * a.sizes.width;
   const int64_t last_x = least(a.sizes.width, a.x + a.tiles * a.spectral.core_x);
-  const T scale = T(1) / T(2 * size * a.spectral.size_x);  // 2: columns_to_spectra
+  const T scale = T(1) / T(2 * size * a.spectral.size_x);  // 2: the factor of columns_to_spectra
   for (int64_t index = begin; index < end; ++index) {
     const ColumnTask task = column_task(a, index);
     const int64_t x = a.x - a.margin_x() + task.column;

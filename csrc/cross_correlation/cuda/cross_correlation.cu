@@ -54,7 +54,7 @@ class Spectral {
     fill_waves(group_, !gradient, gradient ? 1 : scale(), pointer<T>(*waves_), stream_);
   }
 
-  // `out`, of type T, receives the windows of lags.
+  // Writes the windows of lags to `out`, of type T.
   void forward(const Tensor& out) {
     for_each_group([&](int64_t first_image, bool first_of_images) {
       T* const window = pointer<T>(out) + first_image * sizes_.pairs() * sizes_.window();
@@ -67,7 +67,7 @@ class Spectral {
     });
   }
 
-  // `out`, of type E, receives the gradient of the features.
+  // Writes the gradient of the features to `out`, of type E.
   void backward(const Tensor& gradient, const Tensor& out) {
     for_each_group([&](int64_t first_image, bool) {
       transform_columns(first_image);
@@ -89,10 +89,10 @@ class Spectral {
   Tensor empty_block(FrequencyBlock block, int64_t of_image) const {
     return empty({block.count * group_.images * of_image, plan_.size_x}, complex_type);
   }
-  // Of the inverse transforms.
+  // Factor of the inverse transforms.
   double scale() const { return 1.0 / (static_cast<double>(plan_.size_y) * static_cast<double>(plan_.size_x)); }
 
-  // function(first image, whether this is the first group of these images)
+  // Calls function(first image, whether this is the first group of these images).
   template <typename Function>
   void for_each_group(const Function& function) {
     for (int64_t image = 0; image < sizes_.count; image += plan_.images) {
@@ -176,7 +176,7 @@ class Spectral {
     return gradients;
   }
 
-  // A few sequences at a time: torch copies what it transforms to real values.
+  // A few sequences at a time, because torch copies the input of its transforms to real values.
   void transform_columns_back(int64_t first_image, const Tensor& out) {
     E* const maps = pointer<E>(out) + first_image * sizes_.channels * sizes_.pixels();
     int64_t first = 0;
@@ -199,7 +199,7 @@ class Spectral {
   cudaStream_t stream_;
   SpectralGroup group_{};
   std::optional<Tensor> waves_;
-  std::vector<Tensor> columns_;  // the spectra of the group's columns, in one piece or two
+  std::vector<Tensor> columns_;  // spectra of the group's columns, in one piece or two
   int64_t sequences_of_piece_ = 0;
 };
 
@@ -207,7 +207,7 @@ CrossCorrelationSizes sizes_of(const Tensor& features, int64_t lag_y, int64_t la
   return {features.size(0), features.size(1), features.size(2), features.size(3), lag_y, lag_x, circular};
 }
 
-// function(element, computing value), both zero.
+// Calls function(element, computing value), both zero, for their types.
 template <typename Function>
 void dispatch(const Tensor& features, const Function& function) {
   switch (features.scalar_type()) {
@@ -218,27 +218,27 @@ void dispatch(const Tensor& features, const Function& function) {
   }
 }
 
-// The plan of the spectral method, if that is the faster one.
+// The plan of the spectral method if it is the faster one.
 template <typename E, typename T>
 std::optional<SpectralPlan> search(bool is_direct_possible, const CrossCorrelationSizes& sizes, bool gradient) {
   const SpectralPlanner planner(sizes, gradient, sizeof(T), most_spectral_bytes);
   const double direct = is_direct_possible
                             ? cross_correlation_direct_cost<E>(sizes, gradient) / h100::multiply_adds_per_second
                             : std::numeric_limits<double>::infinity();
-  // Small sums would be made in less time than the search for a plan takes.
+  // Small sums take less time than the search for a plan.
   if (direct <= planner.least_seconds()) return std::nullopt;
   const SpectralPlan plan = planner.best();
   return plan.seconds < direct ? std::optional(plan) : std::nullopt;
 }
 
-// The plan of the spectral method, if that is to be used. The search, 0.1 ms long, is made once for the same sizes.
+// The plan of the spectral method if it is to be used. The search takes 0.1 ms and its results are cached.
 template <typename E, typename T>
 std::optional<SpectralPlan> choose(const std::string& method, const CrossCorrelationSizes& sizes, bool gradient) {
   if (method == "direct") return std::nullopt;
   static std::mutex mutex;
   using Key = std::array<int64_t, 9>;
   static std::map<Key, std::optional<SpectralPlan>> known;
-  constexpr size_t most_known = 4096;  // photographs may be of ever new sizes
+  constexpr size_t most_known = 4096;  // photographs come in many sizes
 
   const Key key{sizes.count, sizes.channels, sizes.height,     sizes.width, sizes.lag_y,
                 sizes.lag_x, sizes.circular, method == "auto", gradient};
@@ -256,7 +256,7 @@ Tensor cross_correlation(const Tensor& features, int64_t lag_y, int64_t lag_x, b
   std::optional<Tensor> result;
   dispatch(features, [&]<typename E, typename T>(E, T) {
     const std::optional<SpectralPlan> plan = choose<E, T>(method, sizes, false);
-    // The spectral method adds to its result: in the type that is computed with.
+    // The spectral method accumulates into its result, so that has the computing type.
     const Tensor out =
         torch::stable::new_empty(features, shape, plan ? correlation_computing_type(features) : features.scalar_type());
     result.emplace(out);

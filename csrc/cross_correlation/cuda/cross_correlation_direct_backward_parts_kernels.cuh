@@ -3,15 +3,15 @@
 //   grad_a(y, x) = sum over b, t, s of K_ab(t, s) f_b(y - t, x - s),   K_ab(t, s) = G_ba(t, s) for b < a,
 //                  G_ab(-t, -s) for b > a, and the sum of both for b = a, G the gradient of the correlation.
 //
-// Each pixel is gathered by one thread. Where an image has too few pixels for all multiprocessors, blocks share the terms
-// (b, t, s) as well: parts [part][n][channel][height][width], which a second kernel adds in their order.
+// One thread gathers each pixel. If an image has too few pixels for all multiprocessors, the terms (b, t, s) are divided
+// among blocks too: parts [part][n][channel][height][width], which a second kernel adds in order.
 #pragma once
 
 #include "cross_correlation/cuda/cross_correlation_direct_tiles.cuh"
 
 namespace asnet::cuda::direct {
 
-// K_ab(t, s), 0 outside of the window or the maps; gradient: of one image.
+// K_ab(t, s); 0 outside the window or the maps. gradient: of one image.
 template <typename T>
 __device__ __forceinline__ Accumulation<T> symmetrised(const CrossCorrelationSizes& sizes, const T* gradient, int a, int b,
                                                        int t, int s) {
@@ -30,10 +30,10 @@ __device__ __forceinline__ Accumulation<T> symmetrised(const CrossCorrelationSiz
   return sum;
 }
 
-// Where a result goes: the gradient itself, or a part of the sum.
+// Destination of a result: the gradient itself, or a part of the sum.
 template <typename T>
 struct GatheredPixels {
-  T* gradient;             // [n][channel][height][width]; null where there are parts
+  T* gradient;             // [n][channel][height][width]; null if there are parts
   Accumulation<T>* parts;  // [part][n][channel][height][width]
 
   __device__ __forceinline__ void store(const CrossCorrelationSizes& sizes, int channel, int y, int x,
@@ -49,7 +49,7 @@ struct GatheredPixels {
   }
 };
 
-// gradient[i] = sum over parts of parts[part][i]. Floor: all of it once over 3.35 TB/s.
+// gradient[i] = sum over parts of parts[part][i]. Floor: all parts and the gradient once at 3.35 TB/s.
 // ptxas limits: registers 64, shared 0
 template <typename T>
 __global__ void __launch_bounds__(kThreads)

@@ -5,8 +5,8 @@
 
 namespace asnet::cuda::direct {
 
-// A block's tile: eight runs of kRun pixels in 32 rows, a run of a row for each thread, and the taps of kTapRows t and one
-// run of s for one map b at a time. A row has 16 bytes more than its pixels: four runs of two rows lie in different banks.
+// A block's tile: eight runs of kRun pixels in 32 rows, one run per thread; and, for one map b at a time, the taps of
+// kTapRows lags t and one run of s. Rows are padded by 16 bytes so that four runs of two rows are in different banks.
 constexpr int kPlainTileRows = 32, kPlainTileRuns = kThreads / kPlainTileRows, kTapRows = 8;
 template <typename T>
 constexpr int kPlainTileColumns = kPlainTileRuns * kRun<T>;
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads)
                     first_lag(sizes.lag_x) + run * kRun<T> + k);
 }
 
-// For each t a thread loads two runs of pixels and a run of weights for each of its maps a, for 64 multiply-adds a map.
+// For each t, a thread loads two runs of pixels and, for each of its maps a, a run of weights: 64 multiply-adds per map.
 //
 // Floor: C^2 x window x pixels multiply-adds over 33.5e12 a second: 2 maps of 768x1024, R = 30: 0.35 ms.
 // ptxas limits: registers 128, shared 28672
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Image<T> image(sizes, features, blockIdx.z, aligned);
   const PlainSteps counts = plain_steps<T, maps>(sizes);
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  // Four runs and eight rows for each warp.
+  // A warp has four runs and eight rows.
   const int own_run = warp % 2 * 4 + lane % 4, own_row = warp / 2 * 8 + lane / 4;
 
   const int across = static_cast<int>(ceil_divide(sizes.width, kPlainTileColumns<T>));

@@ -1,4 +1,4 @@
-// The gradient of the direct sums on tensor cores: rows of the product are 32 maps a, columns are pixels, its depth are the
+// The gradient of the direct sums on tensor cores: rows of the product are 32 maps a, columns are pixels, the depth is the
 // maps b of a slab.
 #pragma once
 
@@ -6,22 +6,22 @@
 
 namespace asnet::cuda::direct {
 
-// Channels whose elements take 32 bytes of a pixel, the depth of an mma.
+// Channels in 32 bytes of a pixel, the depth of an mma.
 template <typename T>
 constexpr int kSlab = 32 / sizeof(T);
 
 // A tile of the image: a row for each warp, eight columns for each of its eight mma.
 constexpr int kTileRows = kWarps, kTileColumns = 64;
 
-// Taps s of a group. Taps s and s + 8 read the same columns of eight pixels: with the operands of one pair of neighbouring
-// columns both are multiplied. `kPairs` such pairs make a piece, whose weights are copied at a time, 8 KiB.
+// Taps s of a group. Taps s and s + 8 read the same columns of eight pixels, so the operands of one pair of neighbouring
+// columns serve both. `kPairs` such pairs make a piece, whose 8 KiB of weights are copied together.
 constexpr int kTaps = 16;
 template <typename T>
 constexpr int kPairs = sizeof(T) == 2 ? 4 : 2;
 template <typename T>
 constexpr int kPieces = kTaps / 2 / kPairs<T>;
 
-// Fragments of weights in the order in which they are used, kFragment words each, four of a lane side by side:
+// Fragments of weights in order of use, kFragment words each, with the four words of a lane adjacent:
 // [block of a][slab][group][t][pair][s, s + 8][first, second 16 maps a][parts: one, or high and low of a float].
 constexpr int kFragment = 4 * 32;
 template <typename T>
@@ -44,8 +44,8 @@ __host__ __device__ constexpr int64_t fragment_words(const CrossCorrelationSizes
   return static_cast<int64_t>(counts.blocks) * counts.rows() * kPieces<T> * kPieceWords<T>;
 }
 
-// Floor: gradient and fragments once over 3.35 TB/s, 2 us for 32 maps and R = 21 in 16 bits; the gradient is read element by
-// element, in sectors of 32 bytes, which L2 serves.
+// Floor: gradient and fragments once at 3.35 TB/s, 2 us for 32 maps and R = 21 in 16 bits. The gradient is read element by
+// element, in sectors of 32 bytes, from L2.
 // ptxas limits: registers 64, shared 0
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
@@ -87,19 +87,20 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// A slab of a row of pixels: 32 bytes a pixel, whose halves change places every four pixels: eight pixels from any one on
-// then lie in different banks.
+// A slab of a row of pixels: 32 bytes per pixel, with their halves swapped every four pixels, so that any eight successive
+// pixels are in different banks.
 constexpr int kRowPixels = kTileColumns + kTaps;
 constexpr int kPixelWords = 8;
 __device__ __forceinline__ int word_place(int pixel, int word) {
   return pixel * kPixelWords + ((word / 4 ^ pixel / 4 % 2) * 4 + word % 4);
 }
 
-// Rows that the warps read, and the one that the next t needs.
+// The rows that the warps read, and one for the next t.
 constexpr int kRingRows = kTileRows + 1;
 
-// sums[half][n] += weights times pixels for both taps of a pair and kRowTilesAtOnce blocks of 16 maps a: the operands of floats
-// take twice the registers. fragment: of the lane; first, second: halves of the lane's pixel in the first eight columns.
+// sums[half][n] += weights times pixels, for both taps of a pair and kRowTilesAtOnce blocks of 16 maps a (operands of
+// floats take twice the registers). fragment: of the lane; first, second: halves of the lane's pixel in the first eight
+// columns.
 template <typename T>
 constexpr int kRowTilesAtOnce = sizeof(T) == 2 ? 2 : 1;
 template <typename T>
@@ -147,9 +148,9 @@ __device__ __forceinline__ void multiply_pair(float (&sums)[2][8][4], int half, 
 }
 
 // Floor: 2 x C^2 x window x pixels operations over 990 TFLOP/s (16 bits) or 165 TFLOP/s (float32): 32 maps of 384x512,
-// R = 21: 0.75 ms and 4.5 ms; 96x128, R = 6: 4.3 us and 26 us. For 32 products of fragments a warp loads 17 times 256 and
-// 4 times 512 bytes from shared memory, which takes as long as the products. A block reads 8 KiB of weights for 128 products
-// of each warp: 8 bytes a cycle and multiprocessor at peak.
+// R = 21: 0.75 ms and 4.5 ms; 96x128, R = 6: 4.3 us and 26 us. For 32 products of fragments, a warp loads 17 times 256 and
+// 4 times 512 bytes from shared memory, which takes as long as the products. A block reads 8 KiB of weights for 128
+// products of each warp: 8 bytes per cycle and multiprocessor at peak.
 // ptxas limits: registers 128, shared 39456
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
@@ -157,7 +158,7 @@ __global__ void __launch_bounds__(kThreads, 2)
                          GatheredPixels<T> result) {
   ASNET_SHARED(uint32_t, ring, [kRingRows * kRowPixels * kPixelWords]);
   ASNET_SHARED(uint32_t, weights, [2 * kPieceWords<T>]);
-  // The tile's first channel, row and column: registers are full.
+  // The tile's first channel, row and column, in shared memory because registers are full.
   ASNET_SHARED(int, place_of_tile, [3]);
   const int height = static_cast<int>(sizes.height), width = static_cast<int>(sizes.width);
   const TapCounts counts = tap_counts<T>(sizes);
@@ -180,11 +181,11 @@ __global__ void __launch_bounds__(kThreads, 2)
       slab = begin / counts.lags_y / counts.groups;
 
   maps += blockIdx.z * sizes.pixels() * row;
-  // Pieces follow one another in the order of their use.
+  // Pieces are stored in order of use.
   fragments +=
       (static_cast<int64_t>(blockIdx.z * counts.blocks + block) * counts.rows() + begin) * kPieces<T> * kPieceWords<T>;
 
-  // Into a row of the ring the row `number` of the tile, shifted by t.
+  // Copies row `number` of the tile, shifted by t, to a row of the ring.
   const auto copy_row = [&](uint32_t* to, int number, int t) {
     const int from_y =
         inside_image(place_of_tile[1] + number - (t - static_cast<int>(sizes.lag_y)), height, sizes.circular);
@@ -221,11 +222,11 @@ __global__ void __launch_bounds__(kThreads, 2)
     for (int k = 0; k < kPairs<T>; ++k, from += 4 * kParts<T> * kFragment) {
       const int pair = piece * kPairs<T> + k;
       if (group * kTaps + pair >= sizes.lags_x()) return;
-      // f(x - s) for pixel x and tap s = 16 group + pair + 8 far stands at x + 15 - pair - 8 far.
+      // f(x - s) for pixel x and tap s = 16 group + pair + 8 far is at x + 15 - pair - 8 far.
       const int pixel = 7 - pair + lane / 4, first = word_place(pixel, lane % 4), second = word_place(pixel, 4 + lane % 4);
 #pragma unroll
       for (int half = 0; half < 2; half += kRowTilesAtOnce<T>) {
-        // Else the compiler loads the weights of both blocks of floats at once, which do not fit into the registers.
+        // Keeps the compiler from loading the weights of both blocks of floats at once, which would exceed the registers.
         __syncwarp();
         multiply_pair<T>(sums, half, from + half * kParts<T> * kFragment, pixels + first, pixels + second);
       }
@@ -233,7 +234,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   };
 
   static_assert(kPieces<T> % 2 == 0, "stages of the weights take turns with the pieces");
-  bool continued = false;  // with the rows in the ring
+  bool continued = false;  // the ring holds the rows of the previous t
   for (int left = end - begin; left > 0; --left) {
     if (!continued) {
       __syncthreads();
@@ -245,12 +246,12 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll 1
     for (int piece = 0; piece < kPieces<T>; ++piece) {
       wait_for_copies<0>();
-      // Shows what was copied, and that all warps have done with what is overwritten next.
+      // The copies are visible to all warps, and no warp still reads what is overwritten next.
       __syncthreads();
       const bool last = piece + 1 == kPieces<T>;
       continued = left > 1 && t + 1 < counts.lags_y;
       if (!last || continued) copy_next_weights((piece + 1) % 2);
-      // The row before the first one, for the next t, into the place that no warp reads.
+      // The row above the first one, for the next t, goes to the row that no warp reads.
       if (last && continued) copy_row(ring_row(kTileRows), 0, t + 1);
       group_copies();
       multiply_piece(piece);

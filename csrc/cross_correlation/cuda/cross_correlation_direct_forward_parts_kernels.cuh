@@ -1,13 +1,13 @@
-// The direct sums of the cross-correlation: in parts, which the last kernel adds.
+// The direct sums of the cross-correlation, computed in parts and added by a second kernel.
 //
-// C_ij(-t, -s) = C_ji(t, s): half the lags for all ordered pairs are as good as all lags for half the pairs, and they make
-// whole matrices. Half the lags are those with h = t (2 R_x + 1) + s >= 0, h also being the distance from the middle of a
-// window in memory. Every lag is a matrix product over the pixels, of the maps with themselves, shifted:
+// As C_ij(-t, -s) = C_ji(t, s), half the lags for all ordered pairs contain all lags for half the pairs, and they form
+// whole matrices. Half the lags means h = t (2 R_x + 1) + s >= 0; h is also the offset from the middle of a window in
+// memory. Every lag is a matrix product, over the pixels, of the maps with the shifted maps:
 //
 //   product[h][i][j] = sum over y, x of f_i(y - t, x - s) f_j(y, x)
 //
-// Blocks share the pixels too. Each keeps its sums in `products` [n][part][h][i][j], and a second kernel adds the parts in
-// their order and puts the pairs where they belong: no atomics, the same bits always.
+// The pixels are divided among blocks too. Each block writes its sums to `products` [n][part][h][i][j]; a second kernel
+// adds the parts in order and stores the pairs in place. There are no atomics, so results are bit-reproducible.
 #pragma once
 
 #include "cross_correlation/cuda/cross_correlation_direct_tiles.cuh"
@@ -16,22 +16,22 @@ namespace asnet::cuda::direct {
 
 __host__ __device__ constexpr int64_t half_lags(const CrossCorrelationSizes& sizes) { return (sizes.window() + 1) / 2; }
 
-// A block's share of `count` things: of parts that differ by at most one.
+// A block's share of `count` items; shares differ by at most one.
 struct Share {
   int64_t begin, end;
   __device__ __forceinline__ Share(int64_t count, unsigned part, unsigned parts)
       : begin(count * part / parts), end(count * (part + 1) / parts) {}
 };
 
-// The first row y at which f(y - t, .) lies in the image; the rows before contribute nothing.
+// The first row y at which f(y - t, .) is inside the image; earlier rows contribute nothing.
 __device__ __forceinline__ int first_row(const CrossCorrelationSizes& sizes, int t) { return sizes.circular ? 0 : t; }
 
 constexpr int kWindowTile = 32;
 
-// Adds the parts and stores C_ij at h of pair (i, j) for i <= j, and at -h of pair (j, i) for i >= j. `row` is the number of
-// channels in `products`, those that fill up a block included.
+// Adds the parts and stores C_ij at h of pair (i, j) for i <= j, and at -h of pair (j, i) for i >= j. `row` is the number
+// of channels in `products`, including those that pad the last block.
 //
-// Floor: parts and result once over 3.35 TB/s; 32 maps, R = 21, 4 parts: 7 us.
+// Floor: parts and result once at 3.35 TB/s; 32 maps, R = 21, 4 parts: 7 us.
 // ptxas limits: registers 64, shared 8448
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 4)

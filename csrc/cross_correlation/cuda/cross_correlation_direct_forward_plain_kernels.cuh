@@ -5,7 +5,7 @@
 
 namespace asnet::cuda::direct {
 
-// A block's threads: `runs` of kRun lags s, innermost; `lags_y` lags t; `rows` of the image. All powers of two.
+// A block's threads: `runs` runs of lags s, innermost; `lags_y` lags t; `rows` rows of the image. All are powers of two.
 struct PlainBlock {
   int runs, lags_y, rows;
   __host__ __device__ constexpr int threads() const { return runs * lags_y * rows; }
@@ -13,8 +13,8 @@ struct PlainBlock {
 
 constexpr int kMostRuns = 4, kMostLagsY = 8, kMostRows = 32;
 
-// Of a segment 256 bytes of each row; then one run for each run of lags, and 16 bytes that put four runs of two rows into
-// different banks.
+// Row pitch of a segment: 256 bytes of pixels, one run for each run of lags, and 16 bytes of padding that put four runs of
+// two rows into different banks.
 template <typename T>
 constexpr int kPlainSegment = 256 / sizeof(Accumulation<T>);
 template <typename T>
@@ -22,7 +22,7 @@ __host__ __device__ constexpr int shifted_pitch(const PlainBlock& block) {
   return kPlainSegment<T> + block.runs * kRun<T> + 16 / static_cast<int>(sizeof(Accumulation<T>));
 }
 
-// Tiles after which the sums go to memory, as for tensor cores: 4096 pixels of a thread.
+// Tiles after which the sums go to memory, as for tensor cores: 4096 pixels per thread.
 constexpr int kTilesInSum = 64;
 
 template <typename T, int maps>
@@ -46,8 +46,8 @@ constexpr PlainBlock plain_block(const CrossCorrelationSizes& sizes) {
   return block;
 }
 
-// A thread has kRun lags s of one t, and maps x maps ordered pairs, in registers: a run of pixels is loaded once for each
-// of 2 maps twice over, for 256 multiply-adds (float32, maps = 2).
+// A thread has kRun lags s of one t, and maps x maps ordered pairs, in registers. For float32 and maps = 2 it loads a run
+// of pixels of each of 2 maps i and 2 maps j for 256 multiply-adds.
 //
 // Floor: half_lags x C^2 x pixels multiply-adds over 33.5e12 a second: 2 maps of 768x1024, R = 30: 0.17 ms.
 // ptxas limits: registers 128, shared 43008
@@ -81,13 +81,13 @@ __global__ void __launch_bounds__(kThreads, 2)
 
   A* const fixed = shared + maps * shifted_rows * pitch;
   const A* const own_fixed = fixed + own_row * kPlainSegment<T>;
-  // f(y - t, x - s) for the largest s of the run stands one element behind this.
+  // f(y - t, x - s) for the largest s of the run is one element after this.
   const A* const own_shifted = shared + (own_row - lag + block.lags_y - 1) * pitch + (block.runs - 1 - run) * kLags;
   A sums[kLags][maps][maps] = {};
   bool stored = false;
 
   const auto store = [&] {
-    // The rows' sums, one after the other; then every sum has a thread that adds them up.
+    // The sums of each row in turn; then one thread adds up each sum.
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < kSums; ++i) {
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     wait_for_copies<0>();
     __syncthreads();
 
-    // Two runs of pixels of the maps i; lag k of pixel p is element p + kLags - k.
+    // Two runs of pixels of the maps i. Lag k of pixel p is element p + kLags - k.
     A window[maps][kLags + kPixels];
 #pragma unroll
     for (int i = 0; i < maps; ++i) {

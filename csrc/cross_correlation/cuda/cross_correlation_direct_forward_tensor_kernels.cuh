@@ -1,23 +1,24 @@
-// The direct sums of the cross-correlation on tensor cores: a block has 32 maps i, 32 maps j, one lag t and a group of lags s.
+// The direct sums of the cross-correlation on tensor cores: a block has 32 maps i, 32 maps j, one lag t and a group of lags
+// s.
 #pragma once
 
 #include "cross_correlation/cuda/cross_correlation_direct_forward_parts_kernels.cuh"
 
 namespace asnet::cuda::direct {
 
-// Pixels of half a step of an mma. Lags s that are so far apart share operands: the half step that one of them reads now
-// the other reads next. A warp has two, its residue and residue + kHalfStep; together the warps have a group.
+// Pixels of half a step of an mma. Lags s this far apart share operands: the half step that one reads now is read by the
+// other next. A warp has two such lags, its residue and residue + kHalf; together the warps have a group.
 template <typename T>
 constexpr int kHalfStep = 16 / sizeof(T);
 template <typename T>
 constexpr int kGroupLags = 2 * kHalfStep<T>;
 
-// A segment of a row is a stage of the pipeline: four steps. Two stages are on their way while one is multiplied.
+// A segment of a row is a pipeline stage of four steps. Two stages are in flight while one is multiplied.
 template <typename T>
 constexpr int kSegment = 8 * kHalfStep<T>;
 constexpr int kStages = 3;
 
-// Lines of 32 channels, 64 or 128 bytes, with a margin that puts eight lines into different groups of banks.
+// Lines of 32 channels, 64 or 128 bytes, padded so that eight lines are in different groups of banks.
 constexpr int kLine = kMaps + 8;
 
 template <typename T>
@@ -25,17 +26,17 @@ constexpr int kShiftedPixels = kSegment<T> + kGroupLags<T> - 1;
 template <typename T>
 constexpr int kStageElements = (kShiftedPixels<T> + kSegment<T>)*kLine;
 
-// Segments after which sums go to memory: longer sums on tensor cores, which truncate, would lose what 16 bits hold; the
-// roundings of a long sum of floats grow as well.
+// Segments after which sums go to memory. Tensor cores truncate, so longer sums would lose more than 16-bit precision; the
+// rounding error of a long sum of floats grows as well.
 constexpr int kSegmentsInSum = 256;
 
-// Of the 32 maps i the 16-bit types have all in a warp; floats, whose operands take twice the registers, 16.
+// Tiles of 16 maps i per warp: all 32 maps in 16-bit types, 16 for floats, whose operands take twice the registers.
 template <typename T>
 constexpr int kRowTiles = sizeof(T) == 2 ? 2 : 1;
 
-// Operands of mma, in the order of their registers, so that none has to be moved. `line`: of the first pixel.
+// Operands of mma in register order, so none has to be moved. `line`: of the first pixel.
 //
-// a: a step of 16 maps i from first_channel on, [half of the step][first, second 8 maps].
+// a: a step of 16 maps i starting at first_channel, [half of the step][first, second 8 maps].
 template <typename T>
 __device__ __forceinline__ void load_shifted(Operand<T> (&a)[4], const T* line, int first_channel) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -102,17 +103,17 @@ __device__ __forceinline__ void multiply_step(float (&sums)[4][4], const Operand
 }
 
 // Floor: 2 x half_lags x C^2 x pixels operations over 990 TFLOP/s (16 bits) or 165 TFLOP/s (float32): 32 maps of 384x512,
-// R = 21: 0.38 ms and 2.3 ms; 96x128, R = 6: 2.1 us and 13 us. Per segment and lag of a group a block reads 64 lines twice
-// from L2 for 65,536 products: 18 bytes a cycle and multiprocessor at peak, of about 40 there are.
-// For 16 products of fragments a warp loads 4 times 512 bytes from shared memory, which takes as long as the products.
+// R = 21: 0.38 ms and 2.3 ms; 96x128, R = 6: 2.1 us and 13 us. Per segment and lag of a group, a block reads 64 lines twice
+// from L2 for 65,536 products: 18 of about 40 available bytes per cycle and multiprocessor at peak.
+// For 16 products of fragments, a warp loads 4 times 512 bytes from shared memory, which takes as long as the products.
 // ptxas limits: registers 128, shared 34560
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
     correlate_maps_kernel(CrossCorrelationSizes sizes, const T* __restrict__ maps, float* __restrict__ products) {
   constexpr int kHalf = kHalfStep<T>, kTiles = kRowTiles<T>;
   ASNET_SHARED(T, stages, [kStages * kStageElements<T>]);
-  // For the end of a sum, row and h of the group's first lag: the compiler, which would prepare the addresses of all sums
-  // and keep them in registers, has to read these when it comes to them.
+  // Row and h of the group's first lag, for the end of a sum. In shared memory, lest the compiler compute the addresses of
+  // all sums in advance and keep them in registers.
   ASNET_SHARED(int, for_later, [2]);
   const int height = static_cast<int>(sizes.height), width = static_cast<int>(sizes.width);
   const int lags_x = static_cast<int>(sizes.lags_x()), groups = static_cast<int>(ceil_divide(lags_x, kGroupLags<T>));
@@ -204,7 +205,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (!active) return;
     const T* shifted = stages + step % kStages * kStageElements<T> + (kGroupLags<T> - 1 - residue) * kLine;
     const T* fixed = stages + step % kStages * kStageElements<T> + kShiftedPixels<T> * kLine;
-    // Of the maps i the first lag reads the step, the second the half step before it and the first half of the step.
+    // Of the maps i, the first lag reads the step, the second the preceding half step and the first half of the step.
     Operand<T> a[kTiles][4], delayed[kTiles][4], b[4][2];
     load_half_shifted<T>(delayed, shifted - kHalf * kLine, row_channel);
 #pragma unroll 1
@@ -240,7 +241,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     const int end = begin + kSegmentsInSum < steps ? begin + kSegmentsInSum : steps;
     for (int step = begin; step < end; ++step) {
       wait_for_copies<kStages - 2>();
-      // Shows this step's pixels to every warp, and that all have done with the stage which is filled next.
+      // This step's pixels are visible to every warp, and no warp still reads the stage that is filled next.
       __syncthreads();
       if (step + kStages - 1 < steps) load(step + kStages - 1);
       group_copies();

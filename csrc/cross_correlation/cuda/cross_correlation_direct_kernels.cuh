@@ -1,11 +1,11 @@
 // The direct sums of the cross-correlation and of its gradient: launchers.
 //
 // All pointers are to contiguous memory of the device: features and grad_features (N, C, H, W), out and gradient
-// (N, C (C + 1) / 2, 2 R_y + 1, 2 R_x + 1), in the same element type T: float, double, bfloat16 or float16. Sums are made in
-// float (double for double). The bits of a result depend on the arguments alone, `multiprocessors` among them. N may be 0.
+// (N, C (C + 1) / 2, 2 R_y + 1, 2 R_x + 1), in the same element type T: float, double, bfloat16 or float16. Sums are in
+// float (double for double). The bits of a result depend only on the arguments, including `multiprocessors`. N may be 0.
 //
-// Two kinds of kernels each way: tensor cores (16-bit types, and float32 in three TF32 products) and plain multiply-adds
-// (float64, and few maps, which would leave most of a tensor core's tile empty).
+// Two kinds of kernels in each direction: tensor cores (16-bit types, and float32 in three TF32 products) and plain
+// multiply-adds (float64, and few maps, which would leave most of a tensor core's tile empty).
 #pragma once
 
 #include <algorithm>
@@ -18,23 +18,23 @@
 namespace asnet::cuda {
 namespace direct {
 
-// Blocks that are wanted for each multiprocessor; two of them are there at a time.
+// Blocks wanted per multiprocessor, of which two run at a time.
 constexpr int64_t kBlocksEach = 4;
 
-// What the workspace holds at most, unless a single image with its sums in one part takes more.
+// Limit of the workspace, unless a single image with its sums in one part needs more.
 constexpr int64_t kWorkspaceBytes = int64_t{128} << 20;
 
 constexpr int64_t kMostImages = 65535;  // of a launch, the limit of gridDim.z
 
 constexpr int64_t aligned_bytes(int64_t bytes) { return round_up(bytes, 256); }
 
-// How many images go together, and in how many parts their sums are made.
+// The number of images processed together, and the number of parts of their sums.
 struct Division {
   int64_t images, parts;
 };
 
-// fixed: bytes an image takes; part: bytes of the sums in one part, of an image; blocks: of one part of an image;
-// most_parts: more would have next to nothing to do. A single part needs its bytes only where `always`.
+// fixed: bytes of an image; part: bytes of the sums of one part of an image; blocks: of one part of an image;
+// most_parts: more would have too little to do. A single part needs its bytes only if `always`.
 inline Division divide(int64_t count, int64_t fixed, int64_t part, bool always, int64_t blocks, int64_t most_parts,
                        int multiprocessors) {
   const int64_t least = std::max<int64_t>(fixed + (always ? part : 0), 1);
@@ -49,8 +49,8 @@ inline Division divide(int64_t count, int64_t fixed, int64_t part, bool always, 
 struct ForwardPlan {
   bool tensor_cores;
   PlainBlock block;    // of plain multiply-adds
-  int maps;            // i, j of a thread of plain multiply-adds, or of a block on tensor cores
-  int64_t row;         // channels and those that fill up the last block
+  int maps;            // i, j of a plain thread, or of a block on tensor cores
+  int64_t row;         // channels, padded to whole blocks
   int64_t grid;        // blocks of one part of an image
   int64_t maps_bytes;  // channels last, of an image
   int64_t part_bytes;  // sums of one part of an image
@@ -72,7 +72,7 @@ ForwardPlan forward_plan(const CrossCorrelationSizes& sizes, int multiprocessors
       const int64_t groups = ceil_divide(sizes.lags_x(), kGroupLags<T>);
       lag_blocks = (sizes.lag_y + 1) * groups;
       lags = static_cast<double>(lag_blocks * kGroupLags<T>);
-      // 8 segments: less would be spent on filling the pipeline and on the sums of the parts.
+      // At least 8 segments: with fewer, filling the pipeline and adding the parts would dominate.
       most_parts = (sizes.height - (sizes.circular ? 0 : sizes.lag_y)) * ceil_divide(sizes.width, kSegment<T>) / 8;
     }
   } else {
@@ -101,7 +101,7 @@ void correlate_plain(const CrossCorrelationSizes& sizes, const ForwardPlan& plan
                has_aligned_rows(sizes, features), features, products);
 }
 
-// maps: where tensor cores find the maps with their channels last.
+// maps: the maps with channels last, for tensor cores.
 template <typename T>
 void correlate(const CrossCorrelationSizes& sizes, const ForwardPlan& plan, int64_t images, const T* features, void* maps,
                Accumulation<T>* products, T* out, cudaStream_t stream) {
@@ -125,7 +125,7 @@ void correlate(const CrossCorrelationSizes& sizes, const ForwardPlan& plan, int6
 
 struct BackwardPlan {
   bool tensor_cores;
-  int maps;            // a of a thread of plain multiply-adds, or of a block on tensor cores
+  int maps;            // a of a plain thread, or of a block on tensor cores
   int64_t grid;        // blocks of one part of an image
   int64_t maps_bytes;  // channels last, of an image
   int64_t weights;     // of an image, words or elements
@@ -167,7 +167,7 @@ BackwardPlan backward_plan(const CrossCorrelationSizes& sizes, int multiprocesso
       plan.grid = tiles * counts.blocks;
       plan.products = static_cast<double>(tiles * kTileRows * kTileColumns * counts.blocks * kMaps) *
                       static_cast<double>(counts.rows()) * kTaps * kSlab<T>;
-      most_parts = counts.rows() / 4;  // the rows of a tile, loaded anew for each part, cost about one
+      most_parts = counts.rows() / 4;  // loading the rows of a tile for each part costs about one row of taps
     }
   } else if (sizes.channels == 1) {
     plan_plain<T, 1>(sizes, plan, most_parts);
@@ -224,8 +224,8 @@ void convolve(const CrossCorrelationSizes& sizes, const BackwardPlan& plan, int6
 
 }  // namespace direct
 
-// Bytes that the launchers need, aligned to 256: at most 128 MiB or, where that is more, an image with its channels last,
-// one of its windows for all ordered pairs or, of the gradient, all of its taps.
+// Bytes that the launchers need, aligned to 256: at most 128 MiB or, if more, one image with channels last and its windows
+// for all ordered pairs (for the gradient: all of its taps).
 template <typename T>
 int64_t cross_correlation_direct_workspace(const CrossCorrelationSizes& sizes, int multiprocessors) {
   return direct::forward_plan<T>(sizes, multiprocessors).workspace();
@@ -260,7 +260,7 @@ void cross_correlation_direct_backward(const CrossCorrelationSizes& sizes, const
                      weights, parts, grad_features + n * sizes.channels * sizes.pixels(), stream);
 }
 
-// Work in multiply-adds of float32, as many as an H100 would make in the same time, for a comparison with other methods.
+// Cost as the number of float32 multiply-adds that an H100 does in the same time, for comparison with other methods.
 template <typename T>
 double cross_correlation_direct_cost(const CrossCorrelationSizes& sizes, bool backward) {
   double products = 0;

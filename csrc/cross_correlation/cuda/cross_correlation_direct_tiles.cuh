@@ -1,5 +1,5 @@
-// What the direct sums forward and backward have in common: which processing units do the work, maps with their channels
-// last for the tensor cores, and tiles of maps in shared memory for the plain multiply-adds.
+// Shared by the forward and backward direct sums: choice of processing units, maps with channels last for the tensor cores,
+// and tiles of maps in shared memory for plain multiply-adds.
 #pragma once
 
 #include "common/cuda/device.cuh"
@@ -14,8 +14,8 @@ constexpr int kMaps = 32;
 
 __host__ __device__ constexpr int64_t padded_channels(int64_t channels) { return ceil_divide(channels, kMaps) * kMaps; }
 
-// Products in the time of one plain multiply-add of float32, by the peaks of an H100 (67 TFLOP/s; 990 of 16 bits and 495 of
-// TF32, of which a product of floats takes three; 33.5 of float64 outside of the tensor cores).
+// Products in the time of one plain float32 multiply-add, from the peaks of an H100 (67 TFLOP/s; 990 for 16 bits; 495 for
+// TF32, three of which make a product of floats; 33.5 for float64 outside the tensor cores).
 template <typename T>
 constexpr double kTensorSpeed = sizeof(T) == 2   ? 990.0 / 67
                                 : sizeof(T) == 4 ? 495.0 / 67 / 3
@@ -23,24 +23,24 @@ constexpr double kTensorSpeed = sizeof(T) == 2   ? 990.0 / 67
 template <typename T>
 constexpr double kPlainSpeed = sizeof(T) == 8 ? 0.5 : 1;
 
-// Whether tensor cores are faster although they also multiply the channels that fill up the last block: from 9 maps on in
-// 16 bits, from 21 on in float32.
+// Whether tensor cores are faster although they also multiply the channels that pad the last block: from 9 maps in 16 bits,
+// from 21 in float32.
 template <typename T>
 constexpr bool on_tensor_cores(int64_t channels) {
   const double share = static_cast<double>(channels) / static_cast<double>(padded_channels(channels));
   return kTensorSpeed<T> * share * share > kPlainSpeed<T>;
 }
 
-// The coordinate of the image that `position` stands for, or -1 where there is none.
+// The image coordinate of `position`, or -1 if it is outside.
 __device__ __forceinline__ int inside_image(int position, int size, bool circular) {
   if (!circular) return position < size ? max(position, -1) : -1;
-  // Hardly ever more than one turn; a remainder would take registers.
+  // Rarely more than one iteration; a remainder would take registers.
   while (position < 0) position += size;
   while (position >= size) position -= size;
   return position;
 }
 
-// An operand's register of an mma; floats go in three products of their TF32 parts.
+// A register of an mma operand. Floats are multiplied as three products of their TF32 parts.
 template <typename T>
 using Operand = std::conditional_t<sizeof(T) == 4, Tf32Pair, uint32_t>;
 
@@ -52,10 +52,10 @@ __device__ __forceinline__ Operand<T> operand(uint32_t bits) {
     return bits;
 }
 
-// sum += a b. Of the parts high + low of floats low low is left out, at most 2^-22 of a product. Tensor cores truncate what
-// they add up; hence no more than two such products go into one sum before an ordinary, rounding addition. Run on the CPU,
-// which rounds instead, for 32 maps of 96x128 normally distributed pixels: the largest error is 2.9e-7 of the largest sum,
-// of plain multiply-adds 2.1e-7, of NumPy's sums in float32 1.1e-6. That is why float32 takes this way by default.
+// sum += a b. For floats, split into high + low, the product low low is omitted: at most 2^-22 of the product. Tensor cores
+// truncate sums, so at most two such products enter one sum before an ordinary, rounding addition. On the CPU, which rounds
+// instead, for 32 maps of 96x128 normally distributed pixels, the largest error is 2.9e-7 of the largest sum; that of plain
+// multiply-adds is 2.1e-7, of NumPy's float32 sums 1.1e-6. Float32 therefore uses tensor cores by default.
 template <typename T>
 __device__ __forceinline__ void multiply(float (&sum)[4], const Operand<T> (&a)[4], const Operand<T> (&b)[2]) {
   if constexpr (sizeof(T) == 2) {
@@ -75,11 +75,11 @@ __device__ __forceinline__ void multiply(float (&sum)[4], const Operand<T> (&a)[
 
 constexpr int kTransposedPixels = 64;
 
-// to[n][pixel][channel] = from[n][channel][pixel], zeros for the channels that fill up the last block of kMaps. With
-// channels last a shift by a lag moves whole lines of 64 or 128 bytes: every access of the kernels that follow is aligned,
-// whatever lag and width.
+// to[n][pixel][channel] = from[n][channel][pixel], zeros for the channels that pad the last block of kMaps. With channels
+// last, a shift by a lag moves whole lines of 64 or 128 bytes, so every access of the following kernels is aligned for any
+// lag and width.
 //
-// Floor: the maps twice over 3.35 TB/s; 32 maps of 384x512 in 16 bits 8 us.
+// Floor: the maps twice at 3.35 TB/s; 32 maps of 384x512 in 16 bits: 8 us.
 // ptxas limits: registers 64, shared 8448
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
@@ -123,22 +123,22 @@ void channels_last(const CrossCorrelationSizes& sizes, int64_t images, const T* 
 // ---------------------------------------------------------------------------------------------------------------------
 // Tiles for plain multiply-adds, in the type of the sums
 
-// Pixels, and lags, that a thread keeps in registers: 32 bytes.
+// Pixels, or lags, that a thread keeps in registers: 32 bytes.
 template <typename T>
 constexpr int kRun = 32 / sizeof(Accumulation<T>);
 
-// Elements of a copy from an aligned place: 16 bytes, of 16-bit elements, which become floats on the way, 8.
+// Elements of an aligned copy: 16 bytes, or 8 bytes of 16-bit elements, which are converted to floats.
 template <typename T>
 constexpr int kCopied = sizeof(T) == 8 ? 2 : 4;
 
-// The first lag s of the first run: a multiple of 4, so that tiles begin at multiples of kCopied.
+// The first lag s of the first run: a multiple of 4, so that tiles start at multiples of kCopied.
 __host__ __device__ constexpr int first_lag(int64_t lag_x) { return -static_cast<int>(ceil_divide(lag_x, 4)) * 4; }
 template <typename T>
 __host__ __device__ constexpr int runs_of_lags(int64_t lag_x) {
   return static_cast<int>(ceil_divide(lag_x + 1 - first_lag(lag_x), kRun<T>));
 }
 
-// Whether rows may be copied by kCopied elements.
+// Whether rows can be copied kCopied elements at a time.
 template <typename T>
 bool has_aligned_rows(const CrossCorrelationSizes& sizes, const T* features) {
   return sizes.width % kCopied<T> == 0 && reinterpret_cast<uintptr_t>(features) % (kCopied<T> * sizeof(T)) == 0;
@@ -157,8 +157,8 @@ struct Image {
         width(static_cast<int>(sizes.width)),
         aligned(aligned_) {}
 
-  // A warp's copy of `columns` pixels of row y, from x on: to[column] = map(y, x + column), x and columns multiples of 4. In
-  // the background but for 16-bit elements.
+  // A warp copies `columns` pixels of row y from x on: to[column] = map(y, x + column); x and columns are multiples of 4.
+  // In the background, except for 16-bit elements.
   __device__ __forceinline__ void copy_row(Accumulation<T>* to, int channel, int y, int x, int columns,
                                            bool circular) const {
     const int lane = static_cast<int>(threadIdx.x) % 32, row = inside_image(y, height, circular);
@@ -190,7 +190,7 @@ struct Image {
   }
 };
 
-// kRun elements from an address that is a multiple of 16 bytes.
+// kRun elements from an address aligned to 16 bytes.
 template <typename A, int count>
 __device__ __forceinline__ void load_run(A (&to)[count], const A* from) {
   constexpr int kPack = 16 / sizeof(A);

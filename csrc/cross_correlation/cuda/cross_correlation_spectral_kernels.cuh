@@ -1,6 +1,5 @@
-// The kernels of the spectral cross-correlation: launchers. Method, layouts and floors are in
-// cross_correlation_spectral_layout.cuh. Every grid is one-dimensional: a batch of images may exceed what the other dimensions
-// take.
+// Launchers of the spectral cross-correlation. Method, layouts and floors are in cross_correlation_spectral_layout.cuh.
+// Every grid is one-dimensional: a batch of images may exceed the limits of the other dimensions.
 #pragma once
 
 #include "cross_correlation/cuda/cross_correlation_spectral_pairs_kernels.cuh"
@@ -11,7 +10,7 @@ namespace asnet::cuda {
 // Lags of a row of the waves.
 inline int row_of_waves(int lag_y) { return static_cast<int>(ceil_divide(lag_y + 1, lag_block)) * lag_block; }
 
-// For the inverse transform (forward pass), with its weights and `scale`, or for the transform of the window (gradient).
+// Waves of the inverse transform (forward pass), with its weights and `scale`, or of the window's transform (gradient).
 template <typename T>
 void fill_waves(const SpectralGroup& group, bool inverse, double scale, T* waves, cudaStream_t stream) {
   const int row = row_of_waves(group.lag_y);
@@ -19,7 +18,7 @@ void fill_waves(const SpectralGroup& group, bool inverse, double scale, T* waves
                stream, waves, group.size_y, group.lag_y, row, inverse, scale);
 }
 
-// `count` sequences from `first_sequence` on.
+// `count` sequences starting at `first_sequence`.
 template <typename E, typename T>
 void gather_columns(const SpectralGroup& group, const E* features, const FeatureStrides& strides, int64_t first_sequence,
                     int64_t count, T* columns, cudaStream_t stream) {

@@ -5,25 +5,25 @@
 // and of its gradient grad_a = sum over b of K_ab * f_b (convolution), K_ab(t, s) = G_ba(t, s) for b < a, G_ab(-t, -s) for
 // b > a and the sum of both for b = a, G the gradient of out.
 //
-// The maps are cut into strips of rows and these into tiles of columns. The core of a strip or tile is what it adds to the
-// sum, its halo the core and the largest lags on either side; zeros around the core keep both at one origin. Where one
-// strip (tile) takes the whole image, padded by zeros for the lags or of a period that is the image's own, the core is its
-// own halo and there is no margin. A group of tiles is transformed along its columns, which are kept; then one block of
-// vertical frequencies after the other along the rows of its tiles, multiplied pair by pair, added over the tiles,
-// transformed back and reduced to the wanted lags. The sums of the vertical inverse transform are a small matrix product:
-// of its size_y results only 2 Ry + 1 are wanted. The transforms between the kernels are those of torch.fft.
+// The maps are cut into strips of rows, and strips into tiles of columns. The core of a strip or tile is its contribution
+// to the sum, its halo the core with the largest lags on either side; zeros around the core give both the same origin. If
+// one strip (tile) covers the whole image, zero-padded for the lags or with the period of a circular image, the core is its
+// own halo and there is no margin. A group of tiles is transformed along its columns, and these spectra are kept. Then each
+// block of vertical frequencies is transformed along the rows of its tiles, multiplied pair by pair, summed over the tiles,
+// transformed back and reduced to the lags. The vertical inverse transform is a small matrix product, since only 2 Ry + 1
+// of its size_y results are needed. The transforms between the kernels are those of torch.fft.
 //
-// Layouts, complex values as (real, imaginary), columns and pairs last so that lanes read neighbours:
+// Layouts; complex values are (real, imaginary), and lanes read neighbours:
 //   columns   [sequence][column][size_y], transformed [sequence][column][frequency]; a sequence is (image, channel, part),
 //             part 0 the halo and 1 the core, or one for both
 //   tiles     [frequency of the block][image][tile][part, channel][size_x]
 //   pairs     [frequency of the block][image][pair][size_x]
 //   waves     [frequency][t = 0 .. Ry, rounded up to lag_block], cos and sin of 2 pi frequency t / size_y
 //
-// Floors on an H100 for 32 maps of 768x1024, R = 42, in the plan of cross_correlation_plan.h: the features take 101 MB,
-// columns (size_y 810) 106 MB before and after their transform, all frequencies of tiles 374 MB and of pairs 343 MB (9 tiles,
-// size_x 200), of the gradient's tiles 160 MB and pairs 439 MB (6 tiles, size_x 256). A block of frequencies, at most 57 MB,
-// stays in the L2 cache from kernel to kernel as far as that reaches.
+// Floors are for an H100, 32 maps of 768x1024 and R = 42, in the plan of cross_correlation_plan.h: the features take 101
+// MB, columns (size_y 810) 106 MB before and after their transform; over all frequencies, tiles take 374 MB and pairs 343
+// MB (9 tiles, size_x 200), for the gradient 160 MB and 439 MB (6 tiles, size_x 256). A block of frequencies, at most 57
+// MB, stays in the L2 cache from kernel to kernel if it fits.
 #pragma once
 
 #include "common/cuda/device.cuh"
@@ -31,18 +31,18 @@
 
 namespace asnet::cuda {
 
-// A group of tiles, and what kernels need to know of the whole. Positions within an image fit into 32 bits.
+// A group of tiles, and the sizes of the whole. Positions within an image fit into 32 bits.
 struct SpectralGroup {
   int channels, height, width, lag_y, lag_x;
   bool circular;
   int size_y, size_x;      // of the transforms
   int margin_y, margin_x;  // the largest lag, or 0 where the core is its own halo
-  int parts_y, parts;      // of columns and of tiles: 2 where the core differs from its halo and both are needed
+  int parts_y, parts;      // of columns and of tiles: 2 if core and halo differ and both are needed
   int core_x;
   int images;                 // of the batch
   int y, rows;                // the strip
   int x, tiles;               // first column of the first tile
-  int first_column, columns;  // that are kept; may lie outside of a circular image
+  int first_column, columns;  // kept columns; may be outside a circular image
 
   __host__ __device__ int frequencies_y() const { return size_y / 2 + 1; }
   __host__ __device__ int pairs() const { return channels * (channels + 1) / 2; }
@@ -57,8 +57,8 @@ struct FeatureStrides {
   int64_t n, c, y, x;
 };
 
-// The columns of the first sequences and those of the others are two pieces of memory: they are transformed one after the
-// other, which takes less at a time.
+// The columns of the first sequences and of the others are two pieces of memory, transformed one after the other to reduce
+// peak memory.
 template <typename T>
 struct ColumnSpectra {
   T *first, *second;
@@ -71,7 +71,7 @@ struct ColumnSpectra {
   }
 };
 
-// A block of vertical frequencies: the first, and how many.
+// A block of vertical frequencies: the first one and their number.
 struct FrequencyBlock {
   int begin, count;
 };

@@ -1,4 +1,4 @@
-// Kernels of the spectral cross-correlation between the transforms along rows: products pair by pair, and windows of lags to
+// Kernels of the spectral cross-correlation between the transforms along rows: products of pairs, and windows of lags to
 // and from the spectra of pairs.
 #pragma once
 
@@ -8,8 +8,8 @@ namespace asnet::cuda {
 
 constexpr int warps_of_products = 8;
 constexpr int lag_block = 16;     // vertical lags that a thread sums in registers
-constexpr int pair_block = 4;     // maps a side of the square of pairs that a thread sums in registers
-constexpr int gradient_maps = 4;  // maps, and tiles, that a thread sums for the gradient; so many registers has double
+constexpr int pair_block = 4;     // side, in maps, of the square of pairs that a thread sums in registers
+constexpr int gradient_maps = 4;  // maps, and tiles, that a thread sums for the gradient; double has registers for no more
 template <typename T>
 constexpr int gradient_tiles = sizeof(T) == 4 ? 6 : 3;
 // Vertical frequencies that a thread sums in registers.
@@ -18,7 +18,7 @@ constexpr int frequency_block = sizeof(T) == 4 ? 16 : 8;
 
 namespace spectral {
 
-// Floor: nothing, 20,000 values.
+// Floor: negligible, 20,000 values.
 // ptxas limits: registers 64, shared 0
 template <typename T>
 __global__ void __launch_bounds__(256)
@@ -26,14 +26,14 @@ __global__ void __launch_bounds__(256)
   const int index = blockIdx.x * blockDim.x + threadIdx.x;
   const int frequency = index / row, t = index % row;
   if (frequency > size_y / 2) return;
-  // Frequencies other than the first and the middle one stand for their conjugates too.
+  // Frequencies other than the first and the middle one also represent their conjugates.
   const double weight = t > lag_y ? 0 : inverse && frequency > 0 && 2 * frequency < size_y ? 2 * scale : scale;
   double sine = 0, cosine = 0;
   sincospi(2.0 * static_cast<double>(int64_t{frequency} * t % size_y) / size_y, &sine, &cosine);
   store_complex(waves + 2 * int64_t{index}, static_cast<T>(weight * cosine), static_cast<T>(weight * sine));
 }
 
-// Square `index` of those that cover the pairs i <= j of `blocks` blocks of maps a side.
+// Square `index` of the squares that cover the pairs i <= j of `blocks` blocks of maps.
 struct BlockOfPairs {
   int i, j;
   __device__ __forceinline__ BlockOfPairs(int index, int blocks) : i(0) {
@@ -42,9 +42,9 @@ struct BlockOfPairs {
   }
 };
 
-// Sums over the tiles of core_j conj(halo_i). A lane has one frequency, a warp one square of pairs in registers; the warps
-// that follow take the other squares of the same frequencies, and find what they share in the caches. Floor: 374 MB read,
-// 343 MB written, 0.21 ms; 3.1 GFLOP for the pairs (3.4 for their squares), 50 us.
+// Sums over the tiles of core_j conj(halo_i). A lane has one frequency, a warp one square of pairs in registers. The next
+// warps have the other squares of the same frequencies and find shared inputs in the caches. Floor: 374 MB read, 343 MB
+// written, 0.21 ms; 3.1 GFLOP for the pairs (3.4 for their squares), 50 us.
 // ptxas limits: registers 128, shared 0
 template <typename T>
 __global__ void __launch_bounds__(32 * warps_of_products, 2)
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
   const int kx = static_cast<int>(task / blocks % row_blocks(group)) * 32 + threadIdx.x;
   if (image >= int64_t{block.count} * group.images || kx >= group.size_x) return;
   const int first = static_cast<int>(task % blocks) * maps, last = group.channels - 1;
-  // 32 bits count the values of a frequency's pairs, 34 GB of them, and those of the tiles that are summed at once.
+  // 32 bits suffice to count the values of a frequency's pairs (up to 34 GB) and of the tiles summed at once.
   const T* const filters = pairs + 2 * (image * group.pairs() * group.size_x + kx);
   const int row = 2 * group.size_x, tile_stride = group.channels * row;
   const int64_t base = image * group.tiles * tile_stride + 2 * kx;
@@ -119,9 +119,9 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
       for (int i = 0; i < maps; ++i) {
         const int a = min(first + i, last);
         filter[i] = load_complex(filters + 2 * size_t{of_pair[i]});
-        // From pair (b, a) to (b + 1, a) there are as many as b + 1 has partners, from (a, b) to (a, b + 1) one.
+        // Pair (b + 1, a) comes channels - 1 - b pairs after (b, a); (a, b + 1) directly follows (a, b).
         of_pair[i] += (b < a ? group.channels - 1 - b : 1) * group.size_x;
-        // Both orders of the pair (a, a) add up to a real filter.
+        // The two orders of the pair (a, a) add up to a real filter.
         if (a == b) filter[i] = {{2 * filter[i].element[0], T(0)}};
         if (b > a) filter[i].element[1] = -filter[i].element[1];
       }
@@ -147,9 +147,9 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
   }
 }
 
-// The window of lags from pairs that are transformed back along the rows: even and odd part in t are sums of cosines and
-// sines, which serve t and -t. Adds to what earlier blocks left unless `first`. Floor: 146 MB of pairs
-// read, 44 us; the window's 15 MB, read and written for each of 14 blocks, stay in the L2 cache; 3.1 GFLOP, 47 us.
+// The window of lags from pairs transformed back along the rows. Even and odd part in t are sums of cosines and sines,
+// which give both t and -t. Adds to the results of earlier blocks unless `first`. Floor: 146 MB of pairs read, 44 us; the
+// window's 15 MB, read and written for each of 14 blocks, stay in the L2 cache; 3.1 GFLOP, 47 us.
 // ptxas limits: registers 128, shared 4096
 template <typename T>
 __global__ void __launch_bounds__(32 * warps_of_products, 2)
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
   const int64_t pair = int64_t{blockIdx.x / across / down} * warps_of_products + threadIdx.y;
   const int64_t all = int64_t{group.images} * group.pairs();
   const bool inside = pair < all && s <= group.lag_x;
-  // A circular image may have fewer columns than the window has lags.
+  // A circular image may have fewer columns than the window.
   const int q = s < 0 ? s + group.size_x : s;
   T even[lag_block] = {}, odd[lag_block] = {};
   for (int begin = 0; begin < block.count; begin += lag_block) {
@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
     }
     __syncthreads();
     if (!inside) continue;
-    // Else ptxas for sm_100 takes two at a time, whose doubles do not fit into the registers.
+    // For sm_100, ptxas would unroll by two, which needs too many registers for doubles.
 #pragma unroll 1
     for (int frequency = begin; frequency < min(begin + lag_block, block.count); ++frequency) {
       const Complex<T> value = load_complex(pairs + 2 * ((frequency * all + pair) * group.size_x + q));
@@ -201,8 +201,9 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
   }
 }
 
-// The transform along columns of the gradient of the window, set among zeros along the rows; what pairs_to_lags_kernel does,
-// backwards. Floor: 439 MB written, 0.13 ms, and the window's 15 MB from the L2 cache for every 16 frequencies; 3.1 GFLOP, 47 us.
+// The transform along columns of the gradient of the window, zero-padded along the rows: the transpose of
+// pairs_to_lags_kernel. Floor: 439 MB written, 0.13 ms, and the window's 15 MB from the L2 cache for every 16 frequencies;
+// 3.1 GFLOP, 47 us.
 // ptxas limits: registers 128, shared 2048
 template <typename E, typename T>
 __global__ void __launch_bounds__(32 * warps_of_products, 2)
@@ -229,7 +230,7 @@ __global__ void __launch_bounds__(32 * warps_of_products, 2)
     }
     __syncthreads();
     if (!inside) continue;
-    // The lags that share the place q; in a circular image of few columns more than one.
+    // The lags at place q; in a circular image with few columns there may be several.
 #pragma unroll 1
     for (int s = q - (q + group.lag_x) / group.size_x * group.size_x; s <= group.lag_x; s += group.size_x)
 #pragma unroll 1

@@ -1,17 +1,17 @@
-// Kernels of the spectral cross-correlation that bring features into the order of its transforms, along columns and along the
-// rows of tiles, and the gradient back.
+// Kernels of the spectral cross-correlation that arrange features for the transforms along columns and along the rows of
+// tiles, and arrange the gradient back.
 #pragma once
 
 #include "cross_correlation/cuda/cross_correlation_spectral_layout.cuh"
 
 namespace asnet::cuda {
 
-constexpr int transpose_tile = 32;  // side of the squares that change their order through shared memory
+constexpr int transpose_tile = 32;  // side of the squares transposed in shared memory
 constexpr int transpose_rows = 8;   // threads across, each with four rows of the square
 
 namespace spectral {
 
-// A coordinate moved into a circular image that it leaves by less than its size; negative for what stays outside.
+// Wraps a coordinate less than one size outside a circular image; negative if it stays outside.
 __device__ __forceinline__ int place(int coordinate, int size, bool circular) {
   if (circular) coordinate += coordinate < 0 ? size : coordinate >= size ? -size : 0;
   return coordinate < size ? coordinate : -1;
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(transpose_tile* transpose_rows)
   }
 }
 
-// The way back: the strip's rows of the gradient from columns that are transformed back. Floor: as gather_columns_kernel.
+// The reverse: the strip's rows of the gradient from columns transformed back. Floor: as gather_columns_kernel.
 // ptxas limits: registers 64, shared 8448
 template <typename E, typename T>
 __global__ void __launch_bounds__(transpose_tile* transpose_rows)
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(transpose_tile* transpose_rows)
   }
 }
 
-// Where a transposing block stands among frequencies, positions in the rows of a tile, and sequences of a tile.
+// Position of a transposing block among frequencies, positions in the rows of a tile, and sequences of a tile.
 struct TilePosition {
   int first_frequency, first_q, tile, part, channel;
   int64_t image, sequence;  // sequence: of the tiles of one frequency
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(transpose_tile* transpose_rows)
   for (int i = 0; i < transpose_tile; i += transpose_rows) {
     const int q = at.first_q + threadIdx.y + i;
     int column = origin + q;
-    // Where all columns of a circular image are kept, each is kept once.
+    // If all columns of a circular image are kept, each is kept once.
     if (group.columns == group.width) column = place(column, group.width, group.circular);
     Complex<T> value{};
     if (frequency < block.count && q >= begin && q < end && column >= 0 && column < group.columns)
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(transpose_tile* transpose_rows)
   }
 }
 
-// The way back: the cores of the gradient's tiles take the place of the features' columns, for the block's frequencies.
+// The reverse: the cores of the gradient's tiles replace the features' columns, for the block's frequencies.
 // Floor: 107 MB read and 106 MB written, 64 us.
 // ptxas limits: registers 64, shared 16896
 template <typename T>

@@ -1,10 +1,10 @@
 // The epilogue of a guided convolution, act((x + c) * (1 + m) + b), and its gradients, each in one pass over memory.
 //
-// Two memory layouts, one for each kind of kernel:
-//   planes  contiguous [N, C, H, W]: m, b and c are constants of a plane
-//   rows    channels-last: m, b and c repeat with every pixel; memory is walked in rows of whole pixels (see PixelRows)
-// Work is cut into pieces whose size depends on the shape alone, and the sums of the pieces are added in order: the bits
-// of the result are the same for any number of threads.
+// Two memory layouts, each with its own kernels:
+//   planes  contiguous [N, C, H, W]: m, b and c are constant in a plane
+//   rows    channels-last: m, b and c repeat with every pixel; memory is traversed in rows of whole pixels (see PixelRows)
+// The size of the pieces of work depends only on the shape, and the sums of the pieces are added in order, so the bits of
+// the result do not depend on the number of threads.
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
@@ -17,18 +17,18 @@
 namespace asnet::guided_modulation {
 namespace {
 
-// Elements of one piece of a plane and of one piece of rows: long enough to hide the cost of a piece, short enough that
-// the float sums of a piece, which are added up in double, lose no more than torch's own pairwise sums, and that rows stay
-// in the second-level cache while their columns are walked block by block.
+// Elements of one piece of a plane and of one piece of rows. Large enough to hide the overhead of a piece; small enough
+// that the float sums of a piece, which are added in double, are as accurate as torch's pairwise sums, and that rows stay
+// in the second-level cache while their columns are traversed block by block.
 constexpr int64_t kPiece = 4096;
 constexpr int64_t kRowsPiece = 16384, kMinimumRows = 32;
 
-// Elements that a thread must at least get for it to be worth waking.
+// Minimum number of elements per thread.
 constexpr int64_t kGrain = 32768;
 
 int64_t grain(int64_t elements_in_piece) { return std::max<int64_t>(1, kGrain / elements_in_piece); }
 
-// m, b: [N, C], c: [C], any of them absent; views with strides, so one blur kernel expanded to a batch is no copy.
+// m, b: [N, C], c: [C]; any may be absent. Strided, so one blur kernel expanded to a batch is not copied.
 template <typename T>
 struct ParameterTables {
   using A = Accumulation<T>;
@@ -47,7 +47,7 @@ template <typename T>
 struct Gradients {
   const T *grad, *kept;
   T* grad_x;
-  Accumulation<T>*grad_multiplier, *grad_shift;  // [N, C]; the first is null where the input was not saved
+  Accumulation<T>*grad_multiplier, *grad_shift;  // [N, C]; the first is null if the input was not saved
 };
 
 // out[n, channel] = the sum over pieces of sums[(n * C + channel) * pieces + piece] or, with the channel varying fastest,
@@ -105,8 +105,8 @@ void differentiate_planes(const MapShape& shape, const ParameterTables<T>& table
 // ---------------------------------------------------------------------------------------------------------------------
 // Rows
 
-// Channels-last memory as rows of whole pixels: of one pixel from 64 channels on; of fewer channels (3, 24) as many pixels
-// as make a row at least 64 long and a multiple of 16, which every register divides, so that no register is partial.
+// Channels-last memory as rows of whole pixels: one pixel from 64 channels on; with fewer channels (3, 24), as many pixels
+// as make the row at least 64 long and a multiple of 16, so that every register is full.
 template <typename T>
 class PixelRows {
  public:
@@ -133,7 +133,7 @@ class PixelRows {
 
   int64_t length() const { return length_; }
   int64_t padded_length() const { return padded_length_; }
-  int64_t pieces() const { return pieces_; }  // of one image
+  int64_t pieces() const { return pieces_; }  // per image
 
   // body(piece, parameters, offset of the first element, rows)
   template <typename Body>

@@ -1,5 +1,5 @@
-// y = act((x + c) * s + b) and its gradients on one piece of memory: a plane, whose parameters are constants, or rows of
-// whole pixels, whose parameters repeat with every row.
+// y = act((x + c) * s + b) and its gradients on one piece of memory: a plane with constant parameters, or rows of whole
+// pixels, whose parameters repeat with every row.
 #include "guided_modulation/cpu/guided_modulation_kernels.h"
 
 #include "common/cpu/vector_elements.h"
@@ -14,7 +14,7 @@ struct ModulationRegisters {
   Wide<T> c, s, b;
 };
 
-// Both comparisons with zero are false for NaN, which therefore passes through, as in torch.relu.
+// NaN fails both comparisons with zero and passes through, as in torch.relu.
 template <typename T, bool relu>
 inline Wide<T> modulate(Wide<T> x, const ModulationRegisters<T>& p) {
   const Wide<T> z = (x + p.c) * p.s + p.b;
@@ -32,8 +32,8 @@ struct SumRegisters {
   }
 };
 
-// Elements that a lane adds up in a row before it adds their sum to its other sums: a single chain over a whole piece
-// would round several times as coarsely as torch's pairwise sums.
+// Length of a lane's partial sums. A single sum over a whole piece would have several times the rounding error of torch's
+// pairwise sums.
 constexpr int64_t kChain = 16;
 
 template <typename T, Saved saved>
@@ -49,8 +49,8 @@ inline Wide<T> differentiate(Wide<T> grad, Wide<T> kept, const ModulationRegiste
   return g * p.s;
 }
 
-// One register of all that the backward pass reads and writes; a count means the first lanes alone. A lane without an
-// element has gradient zero and so adds nothing to the sums.
+// One register of everything that the backward pass reads and writes; with a count, only the first lanes. A lane without an
+// element has gradient zero and adds nothing to the sums.
 template <typename T, Saved saved, typename... Count>
 inline void differentiate_at(int64_t at, const T* grad, const T* kept, T* grad_x, const ModulationRegisters<T>& p,
                              SumRegisters<T>& sums, Count... count) {
@@ -84,7 +84,7 @@ void differentiate_plane(const Modulation<T>& parameters, int64_t count, const T
   SumRegisters<T> sums;
   int64_t i = 0;
   while (i + 2 * lanes <= count) {
-    SumRegisters<T> even, odd;  // two chains, so that an addition need not wait for the one before it
+    SumRegisters<T> even, odd;  // two independent chains hide the latency of additions
     const int64_t end = i + 2 * kChain * lanes < count ? i + 2 * kChain * lanes : count;
     for (; i + 2 * lanes <= end; i += 2 * lanes) {
       differentiate_at<T, saved>(i, grad, kept, grad_x, p, even);
@@ -122,8 +122,8 @@ void modulate_rows(const Modulation<T>& parameters, const Rows& rows, const T* x
   }
 }
 
-// `registers` registers of columns through all whole rows: parameters and sums stay in registers from first to last row.
-// A count means that the only register holds this many columns.
+// Processes `registers` registers of columns through all whole rows, with parameters and sums in registers. With a count,
+// there is one register, holding this many columns.
 template <typename T, Saved saved, int registers, typename... Count>
 inline void differentiate_columns(const Modulation<T>& parameters, int64_t column, const Rows& rows, const T* grad,
                                   const T* kept, T* grad_x, Accumulation<T>* sums_g, Accumulation<T>* sums_gx,
@@ -135,7 +135,7 @@ inline void differentiate_columns(const Modulation<T>& parameters, int64_t colum
   for (int64_t row = 0; row < rows.rows;) {
     SumRegisters<T> chains[registers];
     for (const int64_t end = row + kChain < rows.rows ? row + kChain : rows.rows; row < end; ++row)
-#pragma GCC unroll 4  // or the arrays end up in memory
+#pragma GCC unroll 4  // keeps the arrays in registers
       for (int r = 0; r < registers; ++r)
         differentiate_at<T, saved>(row * rows.length + column + r * lanes, grad, kept, grad_x, p[r], chains[r], count...);
     for (int r = 0; r < registers; ++r) sums[r].add(chains[r]);

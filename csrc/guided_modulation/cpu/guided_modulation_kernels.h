@@ -12,7 +12,7 @@ struct Modulation {
   const Accumulation<T>*c, *s, *b;
 };
 
-// What the backward pass has of the forward pass beside the gradient of its output.
+// What the forward pass has saved for the backward pass.
 enum class Saved {
   nothing,     // no activation, and no gradient of m is wanted
   output,      // its sign is the mask of the ReLU; no gradient of m is wanted
@@ -22,15 +22,15 @@ enum class Saved {
 
 constexpr bool has_input(Saved saved) { return saved == Saved::input || saved == Saved::input_relu; }
 
-// Whole rows of `length` elements and a short one after them, without gaps.
+// Whole rows of `length` elements and a short one at the end, without gaps.
 struct Rows {
   int64_t rows, length, short_length;
 };
 
 }  // namespace asnet
 
-// Of the backward pass: g is the gradient behind the activation, `sums_g` receives its sum (the gradient of b) and
-// `sums_gx` that of g (x + c) (the gradient of m, where the input was saved); one value, or one for each column.
+// Backward pass: g is the gradient before the activation. `sums_g` receives its sum (the gradient of b), `sums_gx` the sum
+// of g (x + c) (the gradient of m, if the input was saved); one value, or one for each column.
 ASNET_DECLARE_KERNELS(template <typename T>
                       void modulate_plane(const Modulation<T>& parameters, bool relu, int64_t count, const T* x, T* out);
 

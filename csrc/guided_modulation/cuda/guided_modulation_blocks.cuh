@@ -1,9 +1,8 @@
-// What the kernels of guided modulation have in common: how many threads a block has, how many packs are on their way, and
-// the sums of the backward pass.
+// Shared by the kernels of guided modulation: threads of a block, packs in flight, and the sums of the backward pass.
 //
-// Sums go over whole planes. Where several blocks share a plane (or the channels of an image), each leaves its sums in a
-// workspace, and the one that comes last adds them in the order of the blocks: no second launch, and the same bits every
-// time.
+// Sums cover whole planes. If several blocks share a plane (or the channels of an image), each writes its sums to a
+// workspace, and the last block to finish adds them in the order of the blocks. This needs no second launch and is
+// bit-reproducible.
 #pragma once
 
 #include "common/cuda/guided_modulation_formula.cuh"
@@ -12,26 +11,26 @@ namespace asnet::cuda::guided_modulation {
 
 constexpr int kThreads = 256, kWarp = 32;
 
-// Packs that a thread has on their way at once. Memory answers after about 600 ns: 3.35 TB/s need 15 KB under way on each
-// of 132 multiprocessors, twice that under load; three blocks of 256 threads with two packs of two maps have 49 KB.
+// Packs that a thread has in flight. At a memory latency of about 600 ns, 3.35 TB/s need 15 KB in flight on each of 132
+// multiprocessors, twice that under load; three blocks of 256 threads with two packs of two maps have 49 KB.
 constexpr int kForwardBatch = 4, kBackwardBatch = 2;
 
-// What the backward pass reads and writes. `kept` is null where neither is needed: no ReLU, no gradient of m.
+// Pointers of the backward pass. `kept` is the saved input or output, null if neither is needed: no ReLU, no gradient of m.
 template <typename T>
 struct Gradients {
   const T *grad, *kept;
   T* grad_x;
-  Accumulation<T>*grad_multiplier, *grad_shift;  // [N, C]; the first only where the input was saved
+  Accumulation<T>*grad_multiplier, *grad_shift;  // [N, C]; the first only if the input was saved
 };
 
-// Memory for blocks that share sums: `sums` of any content, `arrived` zeros.
+// Memory for blocks that share sums: `sums` uninitialised, `arrived` zeros.
 template <typename A>
 struct Workspace {
   A* sums;
   int* arrived;
 };
 
-// The sum over all threads, in every thread; `of_warp` has room for one a warp. Between two sums there is a barrier.
+// The sum over all threads, in every thread. `of_warp` has one element per warp. Callers need a barrier between two sums.
 template <typename A>
 __device__ Sums<A> block_sum(const Sums<A>& sums, Sums<A>* of_warp) {
   const Sums<A> mine = {warp_sum(sums.g), warp_sum(sums.gx)};
@@ -42,8 +41,8 @@ __device__ Sums<A> block_sum(const Sums<A>& sums, Sums<A>* of_warp) {
   return total;
 }
 
-// The sum of value(first), value(first + step), .. up to `count`, in eight chains: shorter ones round less, and an addition
-// need not wait for the one before it.
+// The sum of value(first), value(first + step), .. up to `count`, in eight chains, which round less and hide the latency of
+// additions.
 template <typename Index, typename Value>
 __device__ __forceinline__ auto sum_in_chains(Index first, Index count, Index step, const Value& value) {
   constexpr int chains = 8;
@@ -61,8 +60,8 @@ __device__ __forceinline__ auto sum_in_chains(Index first, Index count, Index st
   return sums[0];
 }
 
-// Whether this block is the last of `count`; what all of them wrote before is then there for each of its threads. The
-// fences of one thread speak for its block, as barriers stand before and after them.
+// Whether this block is the last of `count` to arrive. If so, all of its threads see what the others wrote before. The
+// fences of one thread serve its block, because barriers precede and follow them.
 __device__ __forceinline__ bool arrives_last(int* arrived, int count) {
   ASNET_SHARED(int, before, [1]);
   __syncthreads();

@@ -1,15 +1,15 @@
 // The epilogue of a guided convolution, act((x + c) * (1 + m) + b), and its gradients, each in one pass over memory:
 // launchers.
 //
-// Two memory layouts, one for each kind of kernel:
+// Two memory layouts, each with its own kernels:
 //   planes  contiguous [N, C, H, W]: guided_modulation_planes_kernels.cuh
 //   pixels  channels-last: guided_modulation_pixels_kernels.cuh
-// Whatever is read or written is read or written in packs of 16 bytes, but for the few elements before and after the
-// packs of a plane that does not start or end on a multiple of 16 bytes, and for memory that allows none: pixels of an
-// odd number of channels, and tensors whose first elements lie differently within 16 bytes. These go one by one.
+// Reads and writes are in packs of 16 bytes. Single elements are used before and after the packs of a plane that does not
+// start or end on a multiple of 16 bytes, for pixels that are not whole packs (an odd number of channels), and for tensors
+// whose offsets within 16 bytes differ.
 //
 // Floors on an H100 (3.35 TB/s), 128 maps of 768x1024 in bfloat16, 201 MB: forward 2 x 201 MB, 0.120 ms; backward, which
-// reads the gradient and the saved map and writes a gradient, 3 x 201 MB, 0.180 ms. Eight operations an element are a
+// reads the gradient and the saved map and writes a gradient, 3 x 201 MB, 0.180 ms. Eight operations per element are a
 // tenth of what the float units do in that time.
 #pragma once
 
@@ -18,10 +18,9 @@
 
 namespace asnet::cuda::guided_modulation {
 
-// Rounds of a block: how many packs each of its threads has in turn. Few, where there is too little work for
-// kBlocksEach blocks on each multiprocessor. At most so many that in the forward pass the blocks still end together
-// (pixels have the parameters of their channels to fetch first and so get more), and that in the backward pass the sums
-// of a thread, added up in float32, stay short.
+// Rounds of a block, that is, packs that each of its threads processes in turn. Fewer if there is too little work for
+// kBlocksEach blocks per multiprocessor. The limit makes the blocks of the forward pass finish together (pixels first fetch
+// the parameters of their channels and get more rounds) and keeps the float32 sums of a thread short in the backward pass.
 constexpr int kBlocksEach = 8;
 struct Rounds {
   int least, most;
@@ -35,7 +34,7 @@ struct MapShape {
   int64_t N, C, pixels;
 };
 
-// The most that the kernels count in 32 bits: planes (N C) of a batch.
+// Limit of what the kernels count in 32 bits: planes (N C) of a batch.
 constexpr int64_t kMostPlanes = (int64_t(1) << 31) - 1;
 
 inline int clamp_rounds(int64_t rounds, const Rounds& limits) {
@@ -51,7 +50,7 @@ inline PlaneWork cut_planes(const MapShape& shape, int width, const Rounds& limi
   work.team = packs <= kPacksForWarp ? kWarp : kThreads;
   const int64_t of_plane = ceil_divide(packs, kThreads);
   const int rounds = clamp_rounds(work.planes * of_plane / (kBlocksEach * multiprocessors), limits);
-  // Pieces alike, in whole rounds.
+  // Equal pieces, in whole rounds.
   const int64_t pieces = work.team == kWarp ? 1 : ceil_divide(of_plane, rounds);
   work.per_piece = ceil_divide(of_plane, pieces) * kThreads;
   work.pieces = static_cast<int>(work.team == kWarp ? 1 : ceil_divide(packs, work.per_piece));
@@ -65,7 +64,7 @@ inline PixelWork cut_pixels(const MapShape& shape, int width, int most_columns, 
   work.channels = static_cast<int>(shape.C);
   const int64_t of_pixel = shape.C / width;
   int64_t columns = ceil_divide(of_pixel, ceil_divide(of_pixel, most_columns));
-  if (columns < of_pixel) columns = ceil_divide(columns, sector_columns) * sector_columns;  // tiles share no sector
+  if (columns < of_pixel) columns = ceil_divide(columns, sector_columns) * sector_columns;  // no two tiles share a sector
   work.columns = static_cast<int>(columns);
   work.tiles = static_cast<int>(ceil_divide(of_pixel, columns));
   const int64_t rows = kThreads / columns, of_image = ceil_divide(shape.pixels, rows);
@@ -81,7 +80,7 @@ int behind_pack(const T* pointer) {
   return static_cast<int>(reinterpret_cast<uintptr_t>(pointer) % 16 / sizeof(T));
 }
 
-// Whether packs of 16 bytes can be had of all of `pointers`: planes need them to lie alike, pixels to be whole packs.
+// Whether all of `pointers` can be accessed in packs of 16 bytes: planes need equal offsets, pixels must be whole packs.
 template <typename T, typename... Pointers>
 bool has_packs(const MapShape& shape, bool pixels, const T* to, const Pointers*... from) {
   if (((from && behind_pack(from) != behind_pack(to)) || ...)) return false;
@@ -94,7 +93,7 @@ auto with_width(bool packs, const Body& body) {
   return packs ? body(std::integral_constant<int, kFullPack<T>>()) : body(std::integral_constant<int, 1>());
 }
 
-// out = act((x + c) * (1 + m) + b); `pixels`: the layout. out may be x. No size is zero.
+// out = act((x + c) * (1 + m) + b); `pixels` selects the layout. out may be x. No size is zero.
 template <typename T>
 void launch_forward(const MapShape& shape, bool pixels, const ParameterTables<Accumulation<T>>& tables, bool relu,
                     const T* x, T* out, int multiprocessors, cudaStream_t stream) {
@@ -122,7 +121,7 @@ struct WorkspaceSize {
   int64_t sums, counters;
 };
 
-// What launch_backward asks for with the same arguments; both are zero where no sum is shared.
+// The workspace of launch_backward with the same arguments; both sizes are zero if no sum is shared.
 template <typename T>
 WorkspaceSize backward_workspace(const MapShape& shape, bool pixels, const Gradients<T>& to, int multiprocessors) {
   return with_width<T>(has_packs(shape, pixels, to.grad_x, to.grad, to.kept), [&](auto pack) -> WorkspaceSize {
@@ -139,7 +138,7 @@ WorkspaceSize backward_workspace(const MapShape& shape, bool pixels, const Gradi
   });
 }
 
-// Gradients of x, b and, where saved_input says that `to.kept` is x, m. No size is zero.
+// Gradients of x, b and, with saved_input (`to.kept` is x), m. No size is zero.
 template <typename T>
 void launch_backward(const MapShape& shape, bool pixels, const ParameterTables<Accumulation<T>>& tables, bool relu,
                      bool saved_input, const Gradients<T>& to, const Workspace<Accumulation<T>>& workspace,

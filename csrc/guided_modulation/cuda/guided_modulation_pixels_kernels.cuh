@@ -1,4 +1,4 @@
-// Kernels of guided modulation for pixels, channels-last: a thread keeps to the channels of one pack and walks from pixel to
+// Kernels of guided modulation for channels-last pixels: a thread has the channels of one pack and goes from pixel to
 // pixel.
 #pragma once
 
@@ -6,22 +6,22 @@
 
 namespace asnet::cuda::guided_modulation {
 
-// Packs of one pixel that a block walks along, at most. Forward: any number makes whole sectors, and 33 to 64 leave few
-// threads without a pixel. Backward: 64 bytes, two sectors, so that many blocks share the channels and the last of each
-// has little to add up.
+// Limit of the packs of one pixel that a block processes. Forward: any number gives whole sectors, and 33 to 64 leave few
+// threads idle. Backward: 64 bytes, two sectors, so that many blocks share the channels and the last block of each has few
+// sums to add.
 constexpr int kForwardColumns = 64;
 constexpr int kBackwardColumnBytes = 64, kSectorBytes = 32;
 
 struct PixelWork {
   int64_t pixels;
   int channels;
-  int columns, tiles;  // packs of a pixel that one block walks along, and how many such tiles make a pixel
+  int columns, tiles;  // packs of a pixel that one block processes, and tiles of this many packs in a pixel
   int pieces;          // of the pixels of an image
   int64_t per_piece;   // pixels
 };
 
-// The pack of channels that this thread keeps to, and the pixels that it visits: first, first + rows, .. before last;
-// none, for a thread that has no pack.
+// The pack of channels of this thread and the pixels that it processes: first, first + rows, .. before last; none if the
+// thread has no pack.
 template <int width>
 struct PixelPiece {
   int64_t n, first, last;
@@ -40,7 +40,7 @@ struct PixelPiece {
   }
 };
 
-// Fetches the parameters of a tile together, as each row of threads needs the same.
+// Fetches the parameters of a tile into shared memory: each row of threads needs the same.
 template <int width, int most_columns, typename A>
 __device__ __forceinline__ void load_parameters(const PixelWork& work, const ParameterTables<A>& tables,
                                                 const PixelPiece<width>& piece, Parameters<A> (&p)[width]) {
@@ -91,8 +91,8 @@ __global__ void __launch_bounds__(kThreads, 3)
 template <typename T, int width>
 constexpr int kBackwardColumns = kBackwardColumnBytes / (width * sizeof(T));
 
-// Workspace: sums of [N][tiles][pieces][kinds * width][columns], and a counter for each tile of an image, where images
-// have several pieces; kinds: g and, where the input was saved, g (x + c).
+// Workspace, if images have several pieces: sums [N][tiles][pieces][kinds * width][columns], and a counter for each tile of
+// an image. kinds: g and, if the input was saved, g (x + c).
 // ptxas limits: registers 128, shared 17152
 template <typename T, int width, bool saved_input>
 __global__ void __launch_bounds__(kThreads, 2)
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 
   // Sums over the rows of threads. Rows of `exchange` are one column longer than the block, so that neighbouring sums,
-  // which differ in the column first and the row of `exchange` next, are in neighbouring banks.
+  // which run through columns first and rows of `exchange` next, are in neighbouring banks.
   ASNET_SHARED(A, exchange, [kinds * width * (kThreads + most_columns)]);
   const int length = kThreads + work.columns, count = kinds * width * work.columns;
 #pragma unroll
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     A* const of_pieces = workspace.sums + group * work.pieces * count;
     if (threadIdx.x < count) of_pieces[static_cast<int64_t>(piece.piece) * count + threadIdx.x] = sum;
     if (!arrives_last(workspace.arrived + group, work.pieces)) return;
-    // Several threads share the pieces of one sum: every shares-th each, their sums then in order.
+    // Several threads share the pieces of one sum, every shares-th piece each; their sums are then added in order.
     const int shares = kThreads / count, share = threadIdx.x / count;
     A part = 0;
     if (share < shares)

@@ -1,23 +1,23 @@
-// Kernels of guided modulation for planes, contiguous [N, C, H, W]: m, b and c are constants of a plane.
+// Kernels of guided modulation for planes, contiguous [N, C, H, W]: m, b and c are constant in a plane.
 #pragma once
 
 #include "guided_modulation/cuda/guided_modulation_blocks.cuh"
 
 namespace asnet::cuda::guided_modulation {
 
-// A plane of at most this many packs is left to a warp: a block would have nothing to do for most of its threads.
+// A plane of at most this many packs is processed by a warp: most threads of a block would be idle.
 constexpr int kPacksForWarp = 4 * kWarp;
 
 struct PlaneWork {
   int64_t pixels;
   int planes, channels;
   int team;           // threads for one piece of a plane: a warp or a block
-  int pieces;         // of a plane; a plane for a warp is one piece
+  int pieces;         // of a plane; with a warp, the plane is one piece
   int64_t per_piece;  // packs
 };
 
-// The piece of the plane that this thread works on. Packs start on multiples of their size; `head` elements lie before
-// them and fewer than a pack behind them, the edge, which belongs to the first piece.
+// The piece of the plane that this thread works on. Packs are aligned to their size. The edge, that is, `head` elements
+// before the packs and less than a pack after them, belongs to the first piece.
 template <typename T, int width>
 struct PlanePiece {
   int64_t plane, start, packs, first, last;
@@ -37,7 +37,7 @@ struct PlanePiece {
     last = min(first + work.per_piece, packs);
   }
 
-  // An edge is at most 14 elements, so a warp has a lane for each.
+  // An edge has at most 14 elements, so a warp has a lane for each.
   __device__ int64_t edge_element() const { return lane < head ? lane : lane + packs * width; }
 };
 
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     for (int i = 0; i < kForwardBatch; ++i)
       if (at + i * work.team < piece.last) packs[i] = load_pack<T, width>(from + (at + i * work.team) * width);
   };
-  load();  // the first packs are on their way while the parameters are fetched
+  load();  // the first packs are in flight while the parameters are fetched
   const auto p = tables.of(static_cast<int>(piece.plane) / work.channels, static_cast<int>(piece.plane) % work.channels);
   for (; at < piece.last; at += step, load()) {
 #pragma unroll
@@ -80,7 +80,7 @@ __device__ void store_sums(const Gradients<T>& to, int64_t plane, const Sums<Acc
   if constexpr (saved_input) to.grad_multiplier[plane] = sums.gx;
 }
 
-// Workspace: Sums of [planes][pieces], and a counter for each plane, where planes have several pieces.
+// Workspace, if planes have several pieces: Sums [planes][pieces], and a counter for each plane.
 // ptxas limits: registers 80, shared 160
 template <typename T, int width, bool saved_input>
 __global__ void __launch_bounds__(kThreads, 3)
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 #pragma unroll
     for (int i = 0; i < kBackwardBatch; ++i) {
       if (at + i * work.team >= piece.last) break;
-      Sums<A> of_pack = {};  // added on its own: a short chain of additions that need not wait for the pack before
+      Sums<A> of_pack = {};  // a short chain of additions, independent of the pack before
 #pragma unroll
       for (int j = 0; j < width; ++j)
         grads[i].element[j] = differentiate<saved_input>(grads[i].element[j], kepts[i].element[j], p, relu, of_pack);

@@ -1,10 +1,10 @@
-// A 1x1 convolution of two inputs as if they were one, with its modulated epilogue:
+// A 1x1 convolution of the concatenation of two inputs, with a modulated epilogue:
 //   out[n, o, pixel] = act((sum_c W[o, c] [x1; x2][n, c, pixel] + c[o]) * (1 + m[n, o]) + b[n, o])
-// A matrix product whose depth runs through the channels of x1, then through those of x2, each where it lies.
+// It is a matrix product whose depth runs through the channels of x1 and then of x2; they are not concatenated in memory.
 //
 // Contiguous maps: rows are output channels, columns are pixels. Channels-last: rows are pixels, columns are output
-// channels. Either way a row of the product is contiguous in the output, and the first factor, W or a pixel's channels, along the
-// depth.
+// channels. In both cases a row of the product is contiguous in the output, and the first factor, W or a pixel's channels,
+// is contiguous along the depth.
 #pragma once
 
 #include "common/cuda/guided_epilogue.cuh"
@@ -30,16 +30,16 @@ constexpr int kPointwiseSlices = 2;
 template <typename T>
 constexpr int kPointwiseDepth = kPointwiseSlices * kSlice<T>;
 
-// Output channels of a block. All 128 of a level of the released topology at once read the inputs once; it is for 16-bit
-// types, whose sums of 64 x 32 a warp, 64 registers a thread, leave room for the factors. Floats need twice the registers
-// for their factors, doubles for their sums: their second block of output channels is the next to start and finds the
-// inputs in the second-level cache. 64 also where there are few output channels or few pixels.
+// Output channels of a block. With all 128 of a level of the released topology, the inputs are read once. That is for
+// 16-bit types: 64 x 32 sums per warp take 64 registers per thread and leave room for the factors. Floats need twice the
+// registers for their factors, doubles for their sums; their second block of output channels starts next and finds the
+// inputs in the second-level cache. 64 is also used with few output channels or few pixels.
 constexpr int kPointwiseWide = 128, kPointwiseNarrow = 64;
 
 // Floor on an H100 of 128 + 128 to 128 maps of 1024x768: in bfloat16 604 MB or 0.18 ms against 51.5 GFLOP or 0.05 ms; in
-// float32 1.21 GB or 0.36 ms against three times 51.5 GFLOP in TF32 or 0.31 ms (0.77 ms by FP32 units). Memory bounds both;
-// a block's copies of W, as many bytes as those of the inputs, come from the second-level cache.
-// `packed`: chunks of 16 bytes lie aligned in every tensor; otherwise each element is copied for itself.
+// float32 1.21 GB or 0.36 ms against three times 51.5 GFLOP in TF32 or 0.31 ms (0.77 ms on FP32 units). Both are memory
+// bound; a block's copies of W, as many bytes as those of the inputs, come from the second-level cache.
+// `packed`: chunks of 16 bytes are aligned in every tensor; otherwise elements are copied one by one.
 // ptxas limits: registers 128, shared 49152
 template <typename T, bool channels_last, int out_channels, bool packed>
 __global__ void __launch_bounds__(kThreads, 2) guided_pointwise_conv2d_kernel(const PointwiseProblem<T> problem) {
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kThreads, 2) guided_pointwise_conv2d_kernel(co
     using Second = std::conditional_t<channels_last, Weights, Maps>;
     const T* const first = channels_last ? maps[step % kStages] : weights[step % kStages];
     const T* const second = channels_last ? weights[step % kStages] : maps[step % kStages];
-    // Two slices of floats at once would not fit into the registers.
+    // Two slices of floats would not fit into the registers.
 #pragma unroll(sizeof(T) == 4 ? 1 : kPointwiseSlices)
     for (int slice = 0; slice < kPointwiseSlices; ++slice)
       multiply_slice<T, Tile>(
@@ -117,10 +117,10 @@ bool is_packed(const PointwiseProblem<T>& problem, bool channels_last) {
          is_multiple(channels_last ? problem.out_channels : problem.pixels);
 }
 
-// Every size is at least 1, but for C1 and C2.
+// Every size except C1 and C2 is at least 1.
 template <typename T, bool channels_last>
 void guided_pointwise_conv2d(const PointwiseProblem<T>& problem, int multiprocessors, cudaStream_t stream) {
-  // Doubles are copied one by one, 8 bytes each: nobody waits for them.
+  // Doubles are copied one by one, 8 bytes each: their speed does not matter.
   if constexpr (sizeof(T) == 8) {
     launch_guided_pointwise_conv2d<T, channels_last, kPointwiseNarrow, false>(problem, stream);
   } else {

@@ -1,8 +1,8 @@
-// Convolution of bfloat16 on the processor's matrix units, bias, addition and ReLU included, for inference: kernels of up to
-// 8x8, with stride 1 or 2. Processors without matrix units compute the same, slowly, for the tests.
+// Convolution of bfloat16 on the processor's matrix units, with bias, addition and ReLU, for inference: kernels of up to
+// 8x8, stride 1 or 2. Processors without matrix units compute the same, slowly, for the tests.
 //
-// Maps lie as [N, H, W, C]. Every output pixel is computed in the same way whatever its block, so the bits of the result are
-// the same for any number of threads.
+// Maps are [N, H, W, C]. Every output pixel is computed in the same way in any block, so the bits of the result do not
+// depend on the number of threads.
 #include <algorithm>
 #include <cstdint>
 
@@ -20,7 +20,7 @@ using torch::stable::Tensor;
 
 constexpr Conv2dLimits kLimits{"matrix_conv2d", 1, largest_matrix_kernel, largest_matrix_kernel};
 
-// Of a block: the rows of the input that its taps meet lie in the second-level cache, and few are copied for two blocks. Small
+// Columns of a block: the input rows of its taps fit into the second-level cache, and few are copied for two blocks. Small
 // images are cut into blocks for 16 threads.
 constexpr int64_t kBlockColumns = 256;
 int64_t block_rows(const Conv2dShape& shape) { return std::clamp<int64_t>(ceil_divide(shape.height_out, 16), 4, 32); }

@@ -1,9 +1,9 @@
-// Convolution of bfloat16 as products of matrices, on the matrix units of x86 (AMX): rows of the left matrix are 16 pixels,
-// columns of the right one 16 output channels, and the depth of a product are 32 numbers. Sums are made in float32.
+// Convolution of bfloat16 as matrix products on the matrix units of x86 (AMX): rows of the left matrix are 16 pixels,
+// columns of the right one 16 output channels, and the depth of a product is 32 numbers. Sums are in float32.
 //
-// Rows of the input are copied into the core's second-level cache, zeros of the border included; there the pixels that a tap
-// meets are matrices as they lie, at a distance of this many pixels as the stride has. Where a pixel has few channels, copied
-// are for each output pixel all numbers of its window, one after the other ("unfolded").
+// Rows of the input are copied into the core's second-level cache, with the zeros of the border. The pixels of a tap form a
+// matrix there without further copies, its rows as many pixels apart as the stride. With few channels per pixel, the whole
+// window of each output pixel is copied instead, one after the other ("unfolded").
 #include "matrix_conv2d/cpu/matrix_conv2d_kernels.h"
 
 #include "common/integers.h"
@@ -17,16 +17,16 @@
 namespace asnet::ASNET_ISA {
 
 inline constexpr int64_t kPixels = 16, kDepth = 32, kChannels = 16;
-// Of sums in matrix units: two matrices of pixels times two of channels.
+// Size of the sums in matrix units: two matrices of pixels times two of channels.
 inline constexpr int64_t kBlockPixels = 2 * kPixels, kPanel = 2 * kChannels;
-// Numbers of one matrix of weights: of its rows each holds two neighbours of the depth for every channel.
+// Numbers of one matrix of weights; each of its rows holds two neighbours of the depth for every channel.
 inline constexpr int64_t kWeights = kDepth * kChannels;
 
-// Up to so many channels in, windows are unfolded.
+// Windows are unfolded up to this many input channels.
 inline constexpr int64_t kFewChannels = 16;
 
-// How the depth of all products is cut up: `steps` of kDepth for each of taps x taps, in rows of numbers where a pixel takes
-// `pixel`, and neighbours that taps lead to are as far apart.
+// How the depth of all products is divided: `steps` of kDepth for each of taps x taps, in rows of numbers in which a pixel,
+// and the distance between neighbouring taps, takes `pixel` numbers.
 struct DepthLayout {
   bool unfolded;
   int64_t taps, pixel, steps, stride, row_pixels;
@@ -39,7 +39,7 @@ struct DepthLayout {
     steps = pixel / kDepth;
     row_pixels = (ceil_divide(columns, kBlockPixels) * kBlockPixels - 1) * stride + taps;
   }
-  // What copies and clears chunks may go beyond the end.
+  // Copying and clearing chunks may write beyond the end.
   int64_t row() const { return row_pixels * pixel + kDepth; }
 };
 
@@ -53,7 +53,7 @@ int64_t matrix_workspace_size(const Conv2dShape& shape, int64_t columns) {
   return layout.taps * layout.row();
 }
 
-// In the order of use: [step][tap][first, second half of the panel][two neighbours of the depth][channel][neighbour].
+// In order of use: [step][tap][first, second half of the panel][two neighbours of the depth][channel][neighbour].
 void pack_matrix_weights(const Conv2dShape& shape, const float* weight, int64_t panel, BFloat16* packed) {
   const DepthLayout layout(shape, 1);
   const int64_t numbers = layout.unfolded ? shape.kernel * shape.kernel * shape.channels_in : shape.channels_in;
@@ -76,7 +76,7 @@ void pack_matrix_weights(const Conv2dShape& shape, const float* weight, int64_t 
         }
 }
 
-// What meets one panel of weights for a block of pixels: `rows` of the copied input, one for each row of taps.
+// The factors of one panel of weights and a block of pixels: `rows` of the copied input, one for each row of taps.
 struct Factors {
   const BFloat16* rows[largest_matrix_kernel];
   const BFloat16* weights;
@@ -95,13 +95,14 @@ struct alignas(64) TileConfiguration {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 ASNET_AMX void open_units() {
-  // Static: of one on the stack g++ 12 stores only what it knows the instruction to read, 8 bytes.
+  // Static, because g++ 12 believes that the instruction reads 8 bytes and stores no more of one on the stack.
   static constexpr TileConfiguration configuration;
   _tile_loadconfig(&configuration);
 }
 ASNET_AMX void close_units() { _tile_release(); }
 
-// m x n matrices of sums. The steps come first: what their taps read of the rows then stays in the first-level cache.
+// m x n matrices of sums. The loop over steps is outermost: what their taps read of the rows stays in the first-level
+// cache.
 template <int m, int n>
 ASNET_AMX void multiply_on_units(const DepthLayout& layout, const Factors& factors, Sums& sums) {
   const int64_t pixel_bytes = layout.stride * layout.pixel * sizeof(BFloat16);
@@ -148,7 +149,7 @@ void multiply_on_vectors(const DepthLayout& layout, const Factors& factors, Sums
           const BFloat16* numbers =
               factors.rows[tap / layout.taps] + (pixel * layout.stride + tap % layout.taps) * layout.pixel + step * kDepth;
           for (int64_t i = 0; i < kDepth; i += 2) {
-            // A register's worth of pairs: the first of a pair are the lower halves of 32 bits.
+            // A register of pairs: the first of a pair is the lower half of 32 bits.
             WideBits pairs, value;
             __builtin_memcpy(&pairs, weights + i * kChannels, sizeof(pairs));
             __builtin_memset(&value, 0, sizeof(value));
@@ -181,19 +182,19 @@ inline void clear_numbers(BFloat16* to, int64_t count) {
   if (count > 0) __builtin_memset(to, 0, count * sizeof(BFloat16));
 }
 
-// Copies in chunks, beyond the count too: up to kChunk - 1 numbers more are read, and written where later ones belong.
+// Copies are in whole chunks: up to kChunk - 1 numbers beyond the count are read, and written where later ones belong.
 inline constexpr int64_t kChunk = 16;
 inline void copy_chunks(BFloat16* to, const BFloat16* from, int64_t count) {
   for (int64_t i = 0; i < count; i += kChunk) __builtin_memcpy(to + i, from + i, kChunk * sizeof(BFloat16));
 }
-// Clears what is missing to kDepth numbers, and up to as many more.
+// Clears the numbers missing to kDepth, and up to as many more.
 inline void clear_chunk(BFloat16* to) { __builtin_memset(to, 0, kDepth * sizeof(BFloat16)); }
-// Whether numbers of row y of the input have kChunk others behind them.
+// Whether at least kChunk numbers follow row y of the input.
 inline bool has_more_behind(const Conv2dShape& shape, int64_t y) {
   return y < shape.height - 1 && shape.width * shape.channels_in >= kChunk;
 }
 
-// `count` pixels of one row of the input from column `first` on, zero outside of it, `pixel` numbers each.
+// `count` pixels of one row of the input from column `first` on, zero outside it, `pixel` numbers each.
 void copy_row(const Conv2dShape& shape, const BFloat16* x, int64_t y, int64_t first, int64_t count, int64_t pixel,
               BFloat16* to) {
   const int64_t channels = shape.channels_in;
@@ -247,7 +248,7 @@ void finish_block(const Conv2dShape& shape, const Sums& sums, const Conv2dEpilog
       for (int64_t pixel = 0; pixel < pixels; ++pixel, to += step) {
         Vector<float> y = load(&sums[pixel][in_panel]) + bias;
         if (epilogue.accumulate) y += load_elements(to, count...);
-        // False for NaN, which passes through, as in torch.relu.
+        // NaN fails the comparison and passes through, as in torch.relu.
         if (epilogue.relu) y = y <= 0 ? Vector<float>{} : y;
         store_elements(to, y, count...);
       }
@@ -268,7 +269,7 @@ void convolve_matrix_block(const Conv2dShape& shape, const BFloat16* x, const BF
 #ifdef ASNET_HAS_AMX
   if (units) open_units();
 #endif
-  // Rows of the input, counted from the block's first: row i lies in place i % taps.
+  // Rows of the input, counted from the block's first: row i is stored in place i % taps.
   for (int64_t row = 0, copied = 0; row < block.rows; ++row) {
     if (layout.unfolded)
       unfold_row(shape, x, block.row + row, block.column, block.columns, layout.pixel, workspace);

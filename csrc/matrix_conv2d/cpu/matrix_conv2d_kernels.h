@@ -9,7 +9,7 @@ namespace asnet {
 
 inline constexpr int64_t largest_matrix_kernel = 8;
 
-// Output pixels of a block: what one call of convolve_block makes.
+// Output pixels of a block, computed by one call of convolve_matrix_block.
 struct MatrixBlock {
   int64_t row, column, rows, columns;
 };
@@ -17,15 +17,15 @@ struct MatrixBlock {
 }  // namespace asnet
 
 ASNET_DECLARE_KERNELS(
-    // Output channels that one panel of weights serves, and numbers of one panel.
+    // Output channels of one panel of weights, and numbers of one panel.
     int64_t matrix_panel_channels(); int64_t matrix_panel_size(const Conv2dShape& shape);
-    // Numbers that convolve_block needs as its workspace for blocks of so many columns.
+    // Numbers in the workspace of convolve_matrix_block for blocks of this many columns.
     int64_t matrix_workspace_size(const Conv2dShape& shape, int64_t columns);
 
     // weight: [kernel, kernel, C_in, C_out]. Fills one panel of `packed`.
     void pack_matrix_weights(const Conv2dShape& shape, const float* weight, int64_t panel, BFloat16* packed);
 
-    // With `units` on the matrix units, which this thread then has to itself; else the same with vectors.
+    // With `units` on the matrix units, which it configures and releases; otherwise the same with vectors.
     void convolve_matrix_block(const Conv2dShape& shape, const BFloat16* x, const BFloat16* packed,
                                const Conv2dEpilogue& epilogue, const MatrixBlock& block, bool units, BFloat16* workspace,
                                BFloat16* out);)

@@ -1,7 +1,7 @@
-// Latent images with few gradients, for given blur kernels; see sparse_latent_kernels.h for the formula.
+// Latent images with few gradients, for given blur kernels. The formula is in sparse_latent_kernels.h.
 //
-// All steps of an image run here, so that between its transforms every value is touched once. Tasks are computed
-// independently and their size depends on the shape alone: the bits of the result are the same for any number of threads.
+// All steps of an image are fused here, so that every value is touched once between transforms. Tasks are independent and
+// their size depends only on the shape, so the bits of the result do not depend on the number of threads.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -24,7 +24,7 @@
 namespace asnet::sparse_latent {
 namespace {
 
-// Power response of the first difference along an axis, 4 sin^2(pi f), and 1 where a block goes on beyond the frequencies.
+// Power response of the first difference along an axis, 4 sin^2(pi f), padded with 1 to whole blocks.
 template <typename T>
 std::vector<T> difference_power(int64_t length, int64_t frequencies, int64_t size) {
   std::vector<T> power(size, T(1));
@@ -35,7 +35,7 @@ std::vector<T> difference_power(int64_t length, int64_t frequencies, int64_t siz
   return power;
 }
 
-// One image of a batch, or of which there is none.
+// Data of one image of a batch, or null if the batch has none.
 template <typename T>
 struct Image {
   const T *padded, *observed, *kernel;
@@ -43,7 +43,7 @@ struct Image {
   T *latent, *raised;
 };
 
-// The memory for one image at a time, and what depends on its size alone.
+// Memory for one image at a time, and what depends only on its size.
 template <typename T>
 class Steps {
  public:
@@ -54,14 +54,14 @@ class Steps {
         frequencies_(height / 2 + 1),
         blocks_(ceil_divide(frequencies_, lanes_)),
         columns_(ceil_divide(width, 2 * lanes_) * 2 * lanes_),
-        // An odd number of registers keeps successive rows out of the same cache sets.
+        // An odd number of registers: successive rows then use different cache sets.
         row_(lanes_ * (columns_ / lanes_ + 3)),
         fft_y_(height),
         fft_x_(width),
         prior_y_(difference_power<T>(height, frequencies_, blocks_ * lanes_)),
         prior_x_(difference_power<T>(width, width, width)),
         memory_((clips ? 3 : 1) * height * row_ + 3 * blocks_ * columns_ * 2 * lanes_) {
-    // One block of memory: large pages are for large blocks alone.
+    // One block of memory, because only large blocks use large pages.
     const int64_t spectra = blocks_ * columns_ * 2 * lanes_;
     T* const transfer = memory_.data();
     image_ = transfer + 3 * spectra + lanes_;
@@ -119,7 +119,7 @@ class Steps {
   }
 
  private:
-  // function(scratch, begin, end)
+  // Calls function(scratch, begin, end).
   template <typename Function>
   void with_scratch(int64_t tasks, int64_t length, const Function& function) const {
     torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
@@ -138,7 +138,7 @@ class Steps {
 
   void wrap(T* plane) const { ASNET_DISPATCH(wrap_rows<T>(a_, plane, 0, a_.height)); }
 
-  // Makes value(y * width + x) the pixels of a plane.
+  // Fills a plane with value(y * width + x).
   template <typename Value>
   void place(T* plane, const Value& value) const {
     for (int64_t y = 0; y < a_.height; ++y)
@@ -146,7 +146,7 @@ class Steps {
     wrap(plane);
   }
 
-  // The kernel as an image, its centre at the origin.
+  // The kernel as an image with its centre at the origin.
   void place_kernel(const T* kernel) {
     T* const image = image_;
     for (int64_t y = 0; y < a_.height; ++y) std::fill_n(image + y * row_, a_.width, T(0));
@@ -201,7 +201,7 @@ void run(const Tensors& tensors, const Splitting& splitting, const Tensor& laten
                  tensors.clipped ? const_pointer<bool>(*tensors.clipped) + n * pixels : nullptr,
                  pointer<T>(latent) + n * pixels, tensors.clipped ? pointer<T>(tensors.raised) + n * pixels : nullptr});
   };
-  // Threads of an image wait for each other after each transform, those of several images do not.
+  // Threads that share an image wait for each other after each transform; threads with images of their own do not.
   if (count >= static_cast<int64_t>(torch::stable::get_num_threads()))
     torch::stable::parallel_for(0, count, 1, images);
   else

@@ -9,7 +9,7 @@ namespace {
 // ---------------------------------------------------------------------------------------------------------------------
 // Along columns
 
-// Of images: both transforms, and the 2 of columns_to_spectra.
+// Scale of both transforms of an image, and of the factor 2 of columns_to_spectra.
 template <typename T>
 T inverse_scale(const LatentArguments<T>& a) {
   return T(1) / T(2 * a.height * a.width);
@@ -25,7 +25,7 @@ inline Vector<T> larger(Vector<T> a, Vector<T> b) {
   return a > b ? a : b;
 }
 
-// Forward differences of a register of pixels, 0 where the sum of their squares is below the threshold.
+// Forward differences of a register of pixels; 0 where the sum of their squares is below the threshold.
 template <typename T>
 struct KeptGradient {
   Vector<T> horizontal, vertical;
@@ -38,7 +38,7 @@ struct KeptGradient {
   }
 };
 
-// conj(D) g of the columns x .. x + lanes, as one part of the values at `to`.
+// conj(D) g of columns x .. x + lanes, as one part (real or imaginary) of the values at `to`.
 template <typename T>
 void divergence(const LatentArguments<T>& a, Vector<T> threshold, int64_t x, T* to) {
   const T* row = a.image + x;
@@ -132,8 +132,8 @@ void wrap_rows(const LatentArguments<T>& a, T* plane, int64_t begin, int64_t end
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Along rows. The two buffers of a transform are a block of spectra and as much scratch; a transform and its inverse take
-// the same number of stages, so that the result is back where it came from.
+// Along rows. The two buffers of a transform are a block of spectra and scratch memory of the same size. A transform and
+// its inverse have the same number of stages, so the result ends in the buffer in which it started.
 
 template <typename T>
 void transfer_spectra(const LatentArguments<T>& a, T* scratch, int64_t begin, int64_t end) {

@@ -1,12 +1,12 @@
-// Kernels of the latent image with few gradients, for every instruction set: one step of half-quadratic splitting,
+// CPU kernels of the latent image with few gradients: one step of half-quadratic splitting,
 //
 //   g = grad x where |grad x|^2 >= threshold, else 0
 //   X = (conj(K) Y + beta conj(D) G) / (|K|^2 + beta |D|^2)
 //
-// and, where the photograph y is clipped, y raised to k * x.
+// and, where the photograph y is clipped, y is raised to k * x.
 //
-// Images are periodic. They are transformed along their columns first, a register of columns at a time, which leaves
-// `frequencies_y` vertical frequencies; along their rows a register holds as many vertical frequencies.
+// Images are periodic. They are first transformed along columns, a register of columns at a time, to `frequencies_y`
+// vertical frequencies; then along rows, with a register of vertical frequencies.
 #pragma once
 
 #include <cstdint>
@@ -16,31 +16,31 @@
 
 namespace asnet {
 
-// A plane is an image in memory: rows are `row` values apart, and beside its width the opposite side goes on for one column
-// to the left and up to one column beyond `columns` to the right.
+// A plane is an image in memory with rows `row` values apart. It is continued periodically by one column to the left and,
+// to the right, to one column beyond `columns`.
 //
-// Spectra are those of cpu/fft_pairs.h, with pixels or horizontal frequencies along a row. They are twice too large, but for
-// that of the kernel.
+// Spectra are those of cpu/fft_pairs.h, with pixels or horizontal frequencies along a row. All but that of the kernel are
+// twice the true spectrum.
 template <typename T>
 struct LatentArguments {
   int64_t height, width;
   int64_t columns;  // the width rounded up to pairs of registers
   int64_t row, block;
   Fft<T> fft_y, fft_x;
-  const T *prior_y, *prior_x;  // |D|^2 = prior_y[ky] + prior_x[kx]; prior_y goes on to whole blocks with 1
+  const T *prior_y, *prior_x;  // |D|^2 = prior_y[ky] + prior_x[kx]; prior_y is padded with 1 to whole blocks
 
   T* image;                   // plane: the latent image
-  const T *lowest, *highest;  // planes: limits of y; null where nothing is clipped
+  const T *lowest, *highest;  // planes: limits of y; null if nothing is clipped
   T* transfer;                // spectra of k
   T* gradients;               // spectra of conj(D) g, then of x
-  T* observed;                // spectra of y, or of conj(K) Y where y never changes
+  T* observed;                // spectra of y, or of conj(K) Y if y never changes
 };
 
-// What latent_spectra finds in `observed`, and what it leaves there.
+// What latent_spectra reads from `observed`, and what it writes there.
 enum class Observed {
-  image_to_matched,    // y, transformed along columns alone; leaves conj(K) Y
-  matched,             // conj(K) Y, which stays
-  image_to_predicted,  // y, transformed along columns alone; leaves k * x likewise
+  image_to_matched,    // reads y, transformed along columns only; writes conj(K) Y
+  matched,             // reads conj(K) Y, which stays
+  image_to_predicted,  // reads y, transformed along columns only; writes k * x, also along columns only
 };
 
 }  // namespace asnet
@@ -56,7 +56,7 @@ ASNET_DECLARE_KERNELS(
     void divergence_to_columns(const LatentArguments<T>& arguments, T threshold, T* scratch, int64_t begin, int64_t end);
     template <typename T>
     void columns_to_image(const LatentArguments<T>& arguments, T* scratch, int64_t begin, int64_t end);
-    // From k * x to y: its transform along columns or, at the end, y itself in the place of the image.
+    // From k * x to y: its transform along columns or, at the end, y itself in place of the image.
     template <typename T> void predicted_to_observed(const LatentArguments<T>& arguments, bool at_the_end, T* scratch,
                                                      int64_t begin, int64_t end);
     // Tasks: rows. Continues the image beyond its width.

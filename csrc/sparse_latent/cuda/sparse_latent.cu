@@ -1,4 +1,4 @@
-// Host entry of the latent image with few gradients for CUDA; see sparse_latent_kernels.cuh.
+// CUDA host entry of the latent image with few gradients; see sparse_latent_kernels.cuh.
 #include <limits>
 #include <tuple>
 #include <vector>
@@ -15,7 +15,7 @@ namespace kernels = asnet::cuda::sparse_latent;
 
 const std::vector<int64_t> kImage{2, 3};
 
-// Torch may leave a transform's result with its dimensions exchanged in memory.
+// torch may return a transform's result with permuted strides.
 Tensor spectrum_of(const Tensor& images) { return torch::stable::contiguous(cuda::transform_real(images, kImage)); }
 Tensor images_of(const Tensor& spectrum, int64_t width) {
   return torch::stable::contiguous(cuda::transform_to_real(spectrum, kImage, width));
@@ -29,7 +29,7 @@ Tensor run(const Tensors& tensors, const Splitting& splitting) {
   const cudaStream_t stream = cuda::current_stream(padded);
   const bool clips = tensors.clipped.has_value();
 
-  // The kernels as images at first, then conj(D) g of every step.
+  // Holds the kernels as images first, then conj(D) g of each step.
   const Tensor pixels = empty_images(padded), prior = torch::stable::new_empty(padded, {height + rows.frequencies()});
   kernels::place_kernel(rows, const_pointer<T>(tensors.kernel), static_cast<int>(tensors.kernel.size(1)),
                         pointer<T>(pixels), stream);

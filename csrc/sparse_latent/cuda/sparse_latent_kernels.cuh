@@ -1,8 +1,9 @@
-// What a step of half-quadratic splitting (cpu/sparse_latent_kernels.h has its formula) does between torch's transforms, each
-// in one pass over memory: kernels and launchers. Images are [N, H, W], spectra [N, H, W / 2 + 1], (re, im) pairs.
+// Kernels and launchers of a step of half-quadratic splitting (formula in cpu/sparse_latent_kernels.h) between torch's
+// transforms, each in one pass over memory. Images are [N, H, W], spectra [N, H, W / 2 + 1] pairs (re, im).
 //
-// A thread takes one value of a row, a block kThreads of them; the grid is one-dimensional, as a batch may have more rows than
-// other dimensions take. Floors on an H100 (3.35 TB/s) are for an image of 864x1080 in float32, 3.7 MB, and its spectrum.
+// A thread has one value of a row, a block kThreads of them. The grid is one-dimensional, because a batch may have more
+// rows than the other dimensions allow. Floors on an H100 (3.35 TB/s) are for a float32 image of 864x1080, 3.7 MB, and its
+// spectrum.
 #pragma once
 
 #include "common/integers.h"
@@ -17,14 +18,14 @@ struct Rows {
   __host__ __device__ int frequencies() const { return width / 2 + 1; }
 };
 
-// What the spectra of a step consist of.
+// The spectra of a step.
 template <typename T>
 struct Spectra {
   const T *transfer, *matched;  // K, conj(K) Y
-  const T* prior;               // of fill_prior
-  T* latent;                    // conj(D) G, which becomes X
-  T* predicted;                 // becomes K X, or null
-  T beta, scale;                // scale: of the inverse transform, which X and K X have in them
+  const T* prior;               // from fill_prior
+  T* latent;                    // in: conj(D) G, out: X
+  T* predicted;                 // out: K X, or null
+  T beta, scale;                // scale: of the inverse transform, included in X and K X
 };
 
 namespace detail {
@@ -65,7 +66,7 @@ __global__ void __launch_bounds__(kThreads) place_kernel(Rows rows, const T* ker
 }
 
 // |D|^2 = prior[ky] + prior[height + kx].
-// Floor: nothing, 1,500 values.
+// Floor: negligible, 1,500 values.
 // ptxas limits: registers 64, shared 0
 template <typename T>
 __global__ void __launch_bounds__(kThreads) fill_prior(Rows rows, T* prior) {
@@ -91,7 +92,7 @@ __global__ void __launch_bounds__(kThreads) match(Rows rows, const T* transfer, 
                                     k.element[0] * y.element[1] - k.element[1] * y.element[0]}});
 }
 
-// Forward differences of a pixel, 0 where the sum of their squares is below the threshold.
+// Forward differences of a pixel; 0 where the sum of their squares is below the threshold.
 template <typename T>
 struct KeptGradient {
   T horizontal, vertical;
@@ -101,7 +102,7 @@ struct KeptGradient {
   }
 };
 
-// out = conj(D) g. Six pixels a thread come out of the caches.
+// out = conj(D) g. The six pixels that a thread reads come mostly from the caches.
 // Floor: 7.5 MB, 0.002 ms.
 // ptxas limits: registers 40, shared 0
 template <typename T>
@@ -153,7 +154,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace detail
 
-// The kernels (N, size, size) as images, their centres at the origin.
+// The kernels (N, size, size) as images with their centres at the origin.
 template <typename T>
 void place_kernel(const Rows& rows, const T* kernel, int size, T* image, cudaStream_t stream) {
   ASNET_LAUNCH(detail::place_kernel<T>, detail::grid(rows, rows.width), dim3(detail::kThreads), 0, stream, rows, kernel,

@@ -1,4 +1,4 @@
-// Solution of the normal equations of blur kernels by conjugate gradients; see toeplitz_solve_kernels.h.
+// Solves the normal equations of blur kernels by conjugate gradients; see toeplitz_solve_kernels.h.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>

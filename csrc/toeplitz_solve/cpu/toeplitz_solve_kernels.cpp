@@ -23,14 +23,14 @@ void place_lags(const ToeplitzArguments<T>& a) {
     clear(a.scratch, length * complex_size<T>);
     for (int64_t y = 0; y < side; ++y)
       for (int64_t lane = 0; lane < 2 * lanes<T> && x + lane < length; ++lane) {
-        // Lag 0 is in the middle of `lags` and at the origin here.
+        // Lag 0 is in the middle of `lags`, but at the origin here.
         const int64_t column = (x + lane + a.size - 1) % length;
         if (column < side)
           a.scratch[(y + length + 1 - a.size) % length * complex_size<T> + lane] = a.lags[y * side + column];
       }
     columns_to_spectra(a.fft, a.scratch, a.spectra + x * complex_size<T>, a.block);
   }
-  // A quarter: both functions of cpu/fft_pairs.h leave twice too much.
+  // 1/4: both functions of cpu/fft_pairs.h return twice the spectrum.
   const T scale = T(1) / T(4 * length * length);
   for (int64_t block = 0; block < blocks(a); ++block) {
     const T* spectrum = fft<T, false>(a.fft, a.spectra + block * a.block, a.scratch);
@@ -62,7 +62,7 @@ void apply(const ToeplitzArguments<T>& a, const T* image, T* product) {
       const Complex<T> z = load_complex(value);
       store_complex(value, Complex<T>{z.re * factor, z.im * factor});
     }
-    // As many stages as before: the result is back in its block.
+    // The same number of stages as before, so the result is back in its block.
     fft<T, true>(a.fft, spectrum, spectrum == home ? a.scratch : home);
   }
   for (int64_t x = 0; x < a.row; x += 2 * lanes<T>) {
@@ -93,7 +93,7 @@ void combine(const ToeplitzArguments<T>& a, const T* one, T factor, const T* oth
   for (int64_t at = 0; at < a.size * a.row; at += lanes<T>) store(to + at, load(one + at) + load(other + at) * factor);
 }
 
-// Numerator and denominator of steps are not negative; where there is nothing left to divide, the quotient is that of zeros.
+// Numerator and denominator of step sizes are not negative; 0 / 0 gives 0.
 template <typename T>
 T quotient(double numerator, double denominator) {
   constexpr double tiny = sizeof(T) == 4 ? 0x1p-126 : 0x1p-1022;

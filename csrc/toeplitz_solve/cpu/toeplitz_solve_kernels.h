@@ -1,5 +1,5 @@
-// Kernel of the solution of (A + w I) k = b by conjugate gradients, for every instruction set. k is an image of s x s pixels
-// and A its correlation with lags: a product with A is a circular correlation of `fft.size` >= 2 s - 1 pixels.
+// CPU kernels that solve (A + w I) k = b by conjugate gradients. k is an image of s x s pixels and A its correlation with
+// lags: a product with A is a circular correlation of `fft.size` >= 2 s - 1 pixels.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace asnet {
 
-// Images are planes of s rows, `row` values apart, zero beyond their s columns; row is a multiple of two registers.
+// Images are planes of s rows, `row` values apart and zero beyond their s columns; row is a multiple of two registers.
 template <typename T>
 struct ToeplitzArguments {
   int64_t size;  // s
@@ -22,10 +22,10 @@ struct ToeplitzArguments {
   const T* lags;           // A as [2 s - 1][2 s - 1]
   const T* allowed;        // plane: 1 where k may differ from 0, else 0
   T* solution;             // plane
-  T* residual;             // plane: b at the beginning
+  T* residual;             // plane: initially b
   T *direction, *product;  // planes
   T* spectra;
-  T* response;  // [block][horizontal frequency][lane]: the spectrum of A, which is real, with the factors of the transforms
+  T* response;  // [block][horizontal frequency][lane]: the real spectrum of A, scaled for the transforms
   T* scratch;   // 4 * fft.size * lanes values
 };
 

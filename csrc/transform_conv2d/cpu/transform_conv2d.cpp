@@ -1,8 +1,8 @@
-// Convolution by transforms, bias, addition and ReLU included, for inference: kernels of 2x2 to 8x8, and those of up to 3x3
-// with stride 2.
+// Convolution by transforms, with bias, addition and ReLU, for inference: kernels of 2x2 to 8x8, and up to 3x3 with stride
+// 2.
 //
-// Maps lie as [N, H, W, C]. Blocks of tiles are computed independently and their size depends on the shape alone, so the
-// bits of the result are the same for any number of threads.
+// Maps are [N, H, W, C]. Blocks of tiles are independent and their size depends only on the shape, so the bits of the
+// result do not depend on the number of threads.
 #include <cstdint>
 
 #include "common/cpu/conv2d_arguments.h"
@@ -19,9 +19,9 @@ using torch::stable::Tensor;
 
 constexpr Conv2dLimits kLimits{"transform_conv2d", smallest_transform_kernel, largest_transform_kernel, 3};
 
-// What a block may take of a core's second-level cache, in floats, beside the weights that stream through it.
+// Floats of a core's second-level cache that a block may use, besides the weights that stream through it.
 constexpr int64_t kBlockFloats = 192 * 1024;
-// Tiles in a row of a block: what the product holds in registers.
+// Tiles in a row of a block: as many as the product holds in registers.
 constexpr int64_t kBlockColumns = 6;
 constexpr int64_t kMaximumBlockRows = 8;
 

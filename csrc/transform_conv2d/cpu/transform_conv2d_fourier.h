@@ -1,8 +1,8 @@
-// Fourier's transform of tiles of 16x16 pixels for transform_conv2d_kernels.cpp.
+// Fourier transform of tiles of 16x16 pixels for transform_conv2d_kernels.cpp.
 //
 // The spectrum of a real tile is four real numbers and 126 complex ones, whose products take three multiplications each:
-// 382 for the (17 - K) x (17 - K) outputs that the circular correlation with a kernel of K x K gets right, for 7x7 that is
-// 3.82 a pixel and pair of channels instead of 49. Each value here is a register of channels.
+// 382 for the (17 - K) x (17 - K) valid outputs of a circular correlation with a K x K kernel. For 7x7 that is 3.82 per
+// pixel and pair of channels instead of 49. Each value here is a register of channels.
 #pragma once
 
 #include "common/cpu/vector.h"
@@ -13,7 +13,7 @@ struct Fourier {
   static constexpr int size = 16, complex_points = 126, points = 3 * complex_points + 4;
 
   // Points of the transform: (a, b, a + b) of each complex number a + ib, then the real numbers.
-  // `load(i, j)` gives a pixel, `store(point, value)` takes a point.
+  // `load(i, j)` returns a pixel, `store(point, value)` stores a point.
   template <typename Load, typename Store>
   static void transform_input(const Load& load, const Store& store) {
     forward(
@@ -26,7 +26,7 @@ struct Fourier {
         store);
   }
 
-  // Correlation: the conjugate of the kernel's spectrum. The scale of the inverse transform is in it.
+  // For correlation: the conjugate of the kernel's spectrum, including the scale of the inverse transform.
   template <typename Load, typename Store>
   static void transform_weight(const Load& load, const Store& store) {
     constexpr float scale = 1.0f / (size * size);
@@ -40,7 +40,7 @@ struct Fourier {
         [&](int point, Vector<float> value) { store(point, value * scale); });
   }
 
-  // The first tile x tile pixels; `load(point)` gives a point, `store(i, j, value)` takes a pixel.
+  // The first tile x tile pixels. `load(point)` returns a point, `store(i, j, value)` stores a pixel.
   template <typename Load, typename Store>
   static void transform_output(int64_t tile, const Load& load, const Store& store) {
     // ac, bd and (a + b)(c + d) of (a + ib)(c + id).
@@ -49,7 +49,7 @@ struct Fourier {
       return {real - imaginary, load(3 * point + 2) - real - imaginary};
     };
     Vector<float> real[half][size], imaginary[half][size];
-    // Columns 0 and 8 of the spectrum belong to real columns, which go through one complex transform.
+    // Columns 0 and 8 of the spectrum belong to real columns, which share one complex transform.
     real[0][0] = load(3 * complex_points);
     imaginary[0][0] = load(3 * complex_points + 1);
     real[0][half] = load(3 * complex_points + 2);
@@ -68,7 +68,7 @@ struct Fourier {
         imaginary[k][f] = value.imaginary;
       }
     for (int k = 0; k < half; ++k) inverse(real[k], imaginary[k]);
-    // Two real rows as the parts of one complex row.
+    // Two real rows are the parts of one complex row.
     for (int row = 0; row < tile; row += 2) {
       Vector<float> x[size], y[size];
       x[0] = real[0][row];
@@ -96,7 +96,7 @@ struct Fourier {
     Vector<float> real, imaginary;
   };
 
-  // `store_complex` takes the complex points, `store_real` those that have no imaginary part.
+  // `store_complex` stores the complex points, `store_real` those without an imaginary part.
   template <typename Load, typename StoreComplex, typename StoreReal>
   static inline __attribute__((always_inline)) void forward(const Load& load, const StoreComplex& store_complex,
                                                             const StoreReal& store_real) {
@@ -136,7 +136,7 @@ struct Fourier {
         store_complex(2 * (half - 1) + (k - 1) * size + f, Complex{real[k][f], imaginary[k][f]});
   }
 
-  // x0 to x3 become their sums with the weights (-i)^(jk).
+  // Replaces x0 to x3 by their sums with weights (-i)^(jk).
   static inline __attribute__((always_inline)) void four(Complex& x0, Complex& x1, Complex& x2, Complex& x3) {
     const Complex even_sum{x0.real + x2.real, x0.imaginary + x2.imaginary};
     const Complex even_difference{x0.real - x2.real, x0.imaginary - x2.imaginary};
@@ -148,7 +148,7 @@ struct Fourier {
     x3 = {even_difference.real - odd_difference.imaginary, even_difference.imaginary + odd_difference.real};
   }
 
-  // The discrete Fourier transform of 16 complex numbers in place, as 4 x 4, not scaled.
+  // In-place discrete Fourier transform of 16 complex numbers, as 4 x 4, not scaled.
   static inline __attribute__((always_inline)) void transform(Vector<float>* real, Vector<float>* imaginary) {
     // cos(2 pi m / 16) for m = 0 to 9; the sine is the cosine four steps back.
     constexpr float cosine[] = {1,  0.92387953251f,  0.70710678119f,  0.38268343237f,
@@ -186,7 +186,7 @@ struct Fourier {
     }
   }
 
-  // Exchanging the parts before and after conjugates the transform.
+  // Swapping the parts before and after conjugates the transform.
   static inline __attribute__((always_inline)) void inverse(Vector<float>* real, Vector<float>* imaginary) {
     transform(imaginary, real);
   }

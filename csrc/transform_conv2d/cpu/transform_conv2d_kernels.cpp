@@ -1,8 +1,8 @@
-// Convolution by transforms: tiles of the input and the kernels are transformed so that a convolution becomes, at each
-// point of the transform, a product of matrices over channels; the products are transformed back to tiles of the output.
+// Convolution by transforms. Tiles of the input and the kernels are transformed; the convolution is then a matrix product
+// over channels at each point of the transform, and the products are transformed back to tiles of the output.
 //
-// The products are most of the work and run at the speed of matrix products. All of a block of tiles stays in the
-// second-level cache. Everything is computed in float32.
+// The products are most of the work and run at the speed of matrix products. A block of tiles stays in the second-level
+// cache. Everything is computed in float32.
 #include "transform_conv2d/cpu/transform_conv2d_kernels.h"
 
 #include "common/integers.h"
@@ -20,8 +20,8 @@ inline constexpr int kTiles = 6;
 inline constexpr int kRegisters = many_registers ? 4 : 2;
 inline constexpr int64_t kPanel = kRegisters * lanes<float>;
 
-// sums[tile][channel out] = the sum over channels in of spectra[tile][channel in] times weights[channel in][channel out].
-// They may lie in the same place: all is read before anything is written.
+// sums[tile][channel out] = the sum over input channels of spectra[tile][channel in] times weights[channel in][channel
+// out]. Sums may overwrite spectra: everything is read before anything is written.
 template <int tiles, int registers>
 void multiply(const float* spectra, int64_t tile_stride, int64_t channels_in, const float* weights, float* sums,
               int64_t sums_stride) {
@@ -46,8 +46,8 @@ void multiply(const float* spectra, int64_t tile_stride, int64_t channels_in, co
 // ---------------------------------------------------------------------------------------------------------------------
 // 2. A block
 
-// Where the parts of a block's workspace lie. Spectra: [point][tile][channel in, padded]; sums: [point][tile][panel], in
-// place of the spectra where there is one panel.
+// Layout of a block's workspace. Spectra: [point][tile][channel in, padded]; sums: [point][tile][panel], in place of the
+// spectra if there is one panel.
 struct BlockLayout {
   int64_t tile_stride, point_stride, sums_tile_stride, sums_point_stride, sums_offset, size;
 
@@ -57,7 +57,7 @@ struct BlockLayout {
     tile_stride = ceil_divide(shape.channels_in, lanes<float>) * lanes<float>;
     if (in_place && tile_stride < kPanel) tile_stride = kPanel;
     sums_tile_stride = in_place ? tile_stride : kPanel;
-    // Points an odd number of cache lines apart: a transform writes to all of them.
+    // Points are an odd number of cache lines apart, because a transform writes to all of them.
     point_stride = tiles * tile_stride + 16;
     sums_point_stride = tiles * sums_tile_stride + 16;
     sums_offset = in_place ? 0 : shape.method.points * point_stride;
@@ -104,7 +104,7 @@ void transform_inputs(const TransformShape& shape, const BlockLayout& layout, co
   }
 }
 
-// The tiles of one panel of output channels, cut off at the border.
+// The tiles of one panel of output channels, cropped at the border.
 template <typename Transform, typename T>
 void finish_panel(const TransformShape& shape, const BlockLayout& layout, const float* sums, const Conv2dEpilogue& epilogue,
                   int64_t row, int64_t column, int64_t first_channel, T* out) {
@@ -129,7 +129,7 @@ void finish_panel(const TransformShape& shape, const BlockLayout& layout, const 
               const int64_t at = origin + i * row_step + j * column_step;
               y += bias;
               if (epilogue.accumulate) y += load_elements(out + at, count...);
-              // False for NaN, which passes through, as in torch.relu.
+              // NaN fails the comparison and passes through, as in torch.relu.
               if (epilogue.relu) y = y <= 0 ? Vector<float>{} : y;
               store_elements(out + at, y, count...);
             });

@@ -1,4 +1,4 @@
-// Winograd's transforms of tiles for transform_conv2d_kernels.cpp.
+// Winograd transforms of tiles for transform_conv2d_kernels.cpp.
 //
 // Multiplications per output pixel and pair of channels: F(4x4, 3x3) 36/16 = 2.25 and F(8x8, 3x3) 100/64 = 1.56 instead of
 // 9; stride 2 81/16 = 5.06 instead of 9. Each value here is a register of channels.
@@ -14,7 +14,7 @@ struct Matrix {
   float at[r][c] = {};
 };
 
-// y = out ((weights g) * (in d)) for m outputs y, r weights g, n inputs d, element by element in between.
+// y = out ((weights g) * (in d)) for m outputs y, r weights g and n inputs d; * is element-wise.
 template <int n, int m, int r>
 struct Bilinear {
   Matrix<n, n> in;
@@ -28,7 +28,7 @@ constexpr void multiply_by_root(double* polynomial, int degree, double point) {
     polynomial[k] = (k ? polynomial[k - 1] : 0) - point * (k <= degree ? polynomial[k] : 0);
 }
 
-// Polynomials of degree n - 1 are multiplied through their values at n - 1 points and their leading coefficients.
+// Polynomials of degree n - 1 are multiplied by their values at n - 1 points and their leading coefficients.
 template <int m, int r, int n = m + r - 1>
 constexpr Bilinear<n, m, r> winograd(const double (&points)[n - 1]) {
   Bilinear<n, m, r> made;
@@ -53,7 +53,7 @@ constexpr Bilinear<n, m, r> winograd(const double (&points)[n - 1]) {
   return made;
 }
 
-// Stride 2 with three taps: the outer two meet the even inputs, as a kernel of two, the middle one meets the odd ones.
+// Stride 2 with three taps: the outer two act on the even inputs, as a kernel of two, the middle one on the odd inputs.
 template <int m, int n = m + 1>
 constexpr Bilinear<n + m, m, 3> winograd_of_stride_two(const double (&points)[n - 1]) {
   const Bilinear<n, m, 2> outer = winograd<m, 2>(points);
@@ -67,13 +67,13 @@ constexpr Bilinear<n + m, m, 3> winograd_of_stride_two(const double (&points)[n 
   return made;
 }
 
-// Points of small rounding error: 4x4 has twice that of direct summation (0, +-1, +-2 seven times), 8x8 thirty times.
+// Points with small rounding error: 4x4 has twice that of direct summation (0, +-1, +-2 has seven times), 8x8 thirty times.
 inline constexpr auto winograd_4 = winograd<4, 3>({0, 0.625, -0.625, 1.5, -1.5});
 inline constexpr auto winograd_8 = winograd<8, 3>({0, 0.5, -0.5, 0.75, -0.75, 1.25, -1.25, 2, -2});
 inline constexpr auto winograd_stride = winograd_of_stride_two<4>({0, 1, -1, 0.5});
 
-// Two neighbouring points p and -p share half of the multiplications: their rows of `in` and `weights`, and their columns
-// of `out`, differ in the sign of every second element.
+// Neighbouring points p and -p share half of the multiplications: their rows of `in` and `weights`, and their columns of
+// `out`, differ in the sign of every second element.
 template <const auto& matrix>
 struct Pairs {
   static constexpr int rows = matrix.rows, columns = matrix.columns;
@@ -97,7 +97,7 @@ struct Pairs {
 template <const auto& matrix>
 inline constexpr Pairs<matrix> pairs{};
 
-// sum += factor * value; zeros and ones cost nothing once the loops around are unrolled.
+// sum += factor * value; zeros and ones cost nothing once the surrounding loops are unrolled.
 inline __attribute__((always_inline)) void add_product(Vector<float>& sum, float factor, Vector<float> value) {
   if (factor == 1)
     sum += value;
@@ -139,8 +139,8 @@ inline __attribute__((always_inline)) void apply(const Vector<float>* from, int6
   }
 }
 
-// to = matrix from matrix^T, element by element: `load(i, j)` gives them, `store(i, j, value)` takes them. The outer loops are
-// not unrolled: the code has to fit into the instruction cache.
+// to = matrix from matrix^T. `load(i, j)` returns an element of from, `store(i, j, value)` stores one of to. The outer
+// loops are not unrolled, so that the code fits into the instruction cache.
 template <const auto& matrix, typename Load, typename Store>
 inline __attribute__((always_inline)) void apply_both(const Load& load, const Store& store) {
   constexpr int rows = matrix.rows, columns = matrix.columns;
@@ -161,7 +161,7 @@ inline __attribute__((always_inline)) void apply_both(const Load& load, const St
   }
 }
 
-// `load(i, j)` gives a pixel of a tile, `store(point, value)` takes a point of its transform, and the other way round.
+// `load(i, j)` returns a pixel of a tile, `store(point, value)` stores a point of its transform, or the other way round.
 template <const auto& bilinear>
 struct Winograd {
   static constexpr int inputs = bilinear.in.rows, points = inputs * inputs, tile = bilinear.out.rows;

@@ -29,7 +29,7 @@ struct Registration {
   explicit Registration(Binding binding) { all_bindings().push_back(binding); }
 };
 
-// Numbered, as several files may be compiled as one.
+// Numbered, because several files may be compiled as one.
 #define ASNET_BINDINGS(module) ASNET_COUNTED_BINDINGS(module, __COUNTER__)
 #define ASNET_COUNTED_BINDINGS(module, number) ASNET_NUMBERED_BINDINGS(module, number)
 #define ASNET_NUMBERED_BINDINGS(module, number)                                              \
@@ -47,7 +47,7 @@ py::dtype element_type() {
     return py::dtype::of<T>();
 }
 
-// pointer<const T> reads, pointer<T> also writes. Nothing is converted: a converted copy would take the output with it.
+// pointer<const T> for reading, pointer<T> also for writing. Nothing is converted: outputs would go to a copy.
 template <typename T>
 T* pointer(const py::array& array) {
   using Element = std::remove_const_t<T>;
@@ -68,7 +68,7 @@ T* optional_pointer(const py::object& array) {
   return array.is_none() ? nullptr : pointer<T>(py::cast<py::array>(array));
 }
 
-// The types that builds with sanitizers leave out: the templates are the same, and compiling them takes longest.
+// Types that builds with sanitizers omit: the templates are the same, and they take the most time to compile.
 struct TypeNotBuilt : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

@@ -23,7 +23,7 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Order in which threads that could run do run: 0 ascending, -1 descending, otherwise the seed of a shuffle.
+// Order in which runnable threads run: 0 ascending, -1 descending, otherwise the seed of a shuffle.
 inline int read_thread_order() {
   const char* order = std::getenv("ASNET_THREAD_ORDER");
   if (order == nullptr || std::strcmp(order, "ascending") == 0) return 0;
@@ -47,8 +47,8 @@ struct Copy {
   unsigned group;
 };
 
-// Lanes of a warp that named the same mask. Two generations of values, as a lane may begin the next exchange while
-// others still read those of the last.
+// Lanes of a warp with the same mask. Two generations of values, because a lane may start the next exchange while others
+// still read the values of the last.
 struct Meeting {
   static constexpr size_t value_bytes = 64;
   explicit Meeting(uint32_t mask) : mask(mask) {}
@@ -79,7 +79,7 @@ struct Thread {
   Block* block = nullptr;
 
   State state = State::ready;
-  const char* operation = nullptr;  // what it waits in, and where
+  const char* operation = nullptr;  // the operation in which it waits, and its position
   Location at;
   Meeting* meeting = nullptr;
   unsigned awaited_generation = 0;
@@ -152,7 +152,7 @@ inline bool same_place(const char* operation, const Location& at, const char* ot
          std::strcmp(at.file_name(), other.file_name()) == 0;
 }
 
-// Not inlined: g++ 12 sees an overflow in the sum of strings where it is copied into a kernel.
+// Not inlined: g++ 12 warns of an overflow in the string concatenation when it is inlined in a kernel.
 [[noreturn, gnu::noinline, gnu::cold]] inline void fail_misaligned(size_t bytes, const char* what) {
   fail(std::string(what) + " of " + std::to_string(bytes) + " bytes at an address that is no multiple of its size");
 }
@@ -161,7 +161,7 @@ inline void expect_multiple(const void* address, size_t bytes, const char* what)
   if (reinterpret_cast<uintptr_t>(address) % bytes != 0) fail_misaligned(bytes, what);
 }
 
-// What every architecture has that the kernels are written for: 99 KiB on sm_86, sm_89 and sm_120.
+// Limits of all supported architectures: 99 KiB on sm_86, sm_89 and sm_120.
 inline constexpr size_t static_shared_limit = 48 << 10, shared_limit = 99 << 10;
 
 // Shared memory of the block for one declaration: exactly this many bytes, all of them 255 (NaN) at first.

@@ -1,4 +1,4 @@
-// CPU counterparts of the functions of csrc/common/cuda/device.cuh that hold PTX, with the layouts described there.
+// CPU counterparts of the functions with PTX in csrc/common/cuda/device.cuh, with the layouts described there.
 #pragma once
 
 #include "language.h"
@@ -10,8 +10,8 @@ struct Operands {
   uint32_t a[4], b[2];
 };
 
-// d += a b for a 16 x depth, b depth x 8. A register holds `packed` neighbours along the depth, which `get` takes out;
-// the four lanes of a quad hold the next ones, and the second half of the depth is in the registers after.
+// d += a b for a 16 x depth, b depth x 8. A register holds `packed` neighbours along the depth, which `get` extracts; the
+// four lanes of a quad hold the next ones, and the second half of the depth is in the following registers.
 template <int depth, int packed, typename Get>
 void multiply_tiles(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Get get, const char* operation,
                     Location at) {
@@ -78,7 +78,7 @@ void load_matrices(uint32_t (&r)[4], const void* row, ASNET_HERE) {
   }
 }
 
-// The target becomes NaN at once and receives its data at the wait: what is read too early, or was still needed, shows.
+// The target is set to NaN at once and receives its data at the wait, which reveals early reads and early overwrites.
 template <int bytes>
 void copy_in_background(void* to_shared, const void* from, bool inside = true) {
   static_assert(bytes == 4 || bytes == 8 || bytes == 16);

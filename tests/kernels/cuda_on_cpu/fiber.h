@@ -1,4 +1,4 @@
-// Fibers: a stack each, and a switch that keeps the registers which a call preserves.
+// Fibers: each has a stack; a switch keeps the callee-saved registers.
 #pragma once
 
 #include <sys/mman.h>
@@ -84,13 +84,13 @@ struct Fiber {
   void* tracked = nullptr;     // ThreadSanitizer's
 };
 
-// Runs `to` until something switches back; a fiber that `ends` is never switched to again.
+// Runs `to` until something switches back; a fiber that `ends` is never resumed.
 ASNET_UNTRACKED inline void switch_fiber(Fiber& from, Fiber& to, [[maybe_unused]] bool ends = false) {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(ends ? nullptr : &from.fake_stack, to.stack, to.stack_bytes);
 #endif
 #if defined(__SANITIZE_THREAD__)
-  __tsan_switch_to_fiber(to.tracked, 1);  // 1: no order follows from the switch
+  __tsan_switch_to_fiber(to.tracked, 1);  // 1: the switch implies no order
 #endif
   asnet_switch_stack(&from.stack_pointer, to.stack_pointer);
 #if defined(__SANITIZE_ADDRESS__)
@@ -98,15 +98,15 @@ ASNET_UNTRACKED inline void switch_fiber(Fiber& from, Fiber& to, [[maybe_unused]
 #endif
 }
 
-// The first thing that runs on a new fiber, which was entered from `caller`.
+// Must run first on a new fiber, which was entered from `caller`.
 ASNET_UNTRACKED inline void entered([[maybe_unused]] Fiber& caller) {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(nullptr, &caller.stack, &caller.stack_bytes);
 #endif
 }
 
-// Stacks are used again from block to block and launch to launch, except under ThreadSanitizer: only memory that comes
-// fresh from malloc is without a history of accesses there.
+// Stacks are reused across blocks and launches, except under ThreadSanitizer: only fresh memory from malloc has no history
+// of accesses there.
 class Stacks {
  public:
   static constexpr size_t bytes = 256 << 10, guard = 4 << 10;
@@ -148,9 +148,9 @@ inline Stacks& stacks() {
 }
 
 #if defined(__SANITIZE_THREAD__)
-// ThreadSanitizer's fibers, which are slow to create, kept from launch to launch. Within a launch each CUDA thread has one
-// of its own, so that races between blocks are seen; beyond `limit` threads a fiber serves again, which cannot race with
-// what it did before. A destroyed fiber's number would be given to the next at once, to the same effect.
+// ThreadSanitizer's fibers, which are slow to create, kept across launches. Within a launch each CUDA thread has its own,
+// so that races between blocks are detected. Beyond `limit` threads fibers are reused, and races with their earlier use are
+// missed. Destroying fibers would not help, because their numbers are reused at once.
 class TrackedFibers {
  public:
   static constexpr size_t limit = 1024;
@@ -161,7 +161,7 @@ class TrackedFibers {
     if (next == fibers.size()) fibers.push_back(__tsan_create_fiber(0));
     return fibers[next++];
   }
-  // After a failure, when fibers have stopped in the middle of functions.
+  // After a failure, when fibers have stopped inside functions.
   void destroy() {
     for (void* fiber : fibers) __tsan_destroy_fiber(fiber);
     fibers.clear();
@@ -185,7 +185,7 @@ inline void prepare(Fiber& fiber, char* stack, void (*entry)()) {
   fiber.stack = stack;
   fiber.stack_bytes = Stacks::size;
 #if defined(__x86_64__)
-  // As if `entry` had been called: its return address (none) where the stack is 16 n + 8.
+  // As if `entry` had been called: its return address (none) is at 16 n + 8.
   top -= 1;
   *top = 0;
   *--top = reinterpret_cast<uintptr_t>(entry);

@@ -1,4 +1,4 @@
-// The words of CUDA that kernels use.
+// The CUDA keywords that kernels use.
 #pragma once
 
 #include <atomic>
@@ -17,7 +17,7 @@ inline void barrier(const char* operation, Location at) {
     thread.operation = operation;
     thread.at = at;
     thread.state = State::at_barrier;
-    // Two marks in turn, lest a thread that is late at one barrier learn what another did before the next.
+    // Two marks in turn, so that a thread late at one barrier does not synchronise with what another did before the next.
     mark = &thread.block->mark[thread.block->barriers & 1];
   }
   release(mark);
@@ -41,8 +41,8 @@ inline Meeting& meeting_of(Warp& warp, uint32_t mask) {
   return *warp.meetings.emplace_back(std::make_unique<Meeting>(mask));
 }
 
-// Waits for the lanes of `mask`, which give `bytes` of a value each; returns the values of all lanes, valid until this
-// lane's next meeting with the same mask. Orders memory only where `ordering`.
+// Waits for the lanes of `mask`, each of which provides `bytes` of a value; returns the values of all lanes, valid until
+// this lane's next meeting with the same mask. Orders memory only if `ordering`.
 inline const unsigned char (*meet(uint32_t mask, const void* value, size_t bytes, bool ordering, const char* operation,
                                   Location at)) [Meeting::value_bytes] {
   Thread& thread = *current;

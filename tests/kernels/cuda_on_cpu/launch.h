@@ -1,4 +1,4 @@
-// A launch: its blocks one after the other, the threads of a block in turns.
+// A launch: blocks run one after the other, the threads of a block in turns.
 #pragma once
 
 #include <map>
@@ -14,7 +14,7 @@ namespace asnet::cuda_on_cpu {
 
 inline void wait_for_scheduler() { switch_fiber(current->fiber, current->block->scheduler); }
 
-// Not tracked, as it never returns: the calls that it makes do.
+// Not tracked, because it never returns; its calls are.
 ASNET_UNTRACKED inline void run_thread() {
   Thread& thread = *current;
   Block& block = *thread.block;
@@ -47,7 +47,7 @@ inline std::vector<uint32_t> order_of(size_t count, uint64_t salt) {
   return order;
 }
 
-// All threads that have not returned wait at a barrier of the block: lets them through if it is the same.
+// All running threads wait at a barrier of the block: lets them pass if it is the same one.
 inline void open_barrier(Block& block) {
   const Thread* first = nullptr;
   const Thread* returned = nullptr;
@@ -137,7 +137,7 @@ inline void expect_valid(dim3 grid, dim3 block) {
                 " blocks; 1 to 2147483647, 65535 and 65535 are possible");
 }
 
-// The most that launches of a kernel have asked for, by the kernel's name without namespace and template arguments.
+// Largest launches by kernel name, without namespace and template arguments.
 struct LargestLaunch {
   size_t threads = 0, shared_bytes = 0;
 };
@@ -169,8 +169,7 @@ inline void launch_body(const char* kernel, dim3 grid, dim3 block_size, size_t d
   tracked_fibers().begin_launch();
 #endif
   release(&marks->begin);
-  // No block happens before another: the threads of a block follow what went before the launch, and only what comes
-  // after the launch follows them.
+  // Blocks are not ordered: the threads of a block happen after what precedes the launch and before what follows it.
   for (const uint32_t number : order_of(size_t{grid.x} * grid.y * grid.z, 0)) {
     // On the heap: ThreadSanitizer forgets the marks of a barrier where memory is freed, not where a function returns.
     const auto owner = std::make_unique<Block>();

@@ -1,4 +1,4 @@
-// What ThreadSanitizer and AddressSanitizer have to be told about fibers; nothing in a build without them.
+// Annotations of fibers for ThreadSanitizer and AddressSanitizer; empty in builds without them.
 #pragma once
 
 #include <cstddef>
@@ -35,8 +35,8 @@ namespace asnet::cuda_on_cpu {
 
 inline constexpr bool thread_sanitizer = true;
 
-// While one lives, what this fiber reads, writes, allocates and frees is the executor's own affair: the executor runs
-// one fiber at a time, which ThreadSanitizer does not count as an order.
+// During its lifetime, accesses and allocations of this fiber belong to the executor and are ignored: the executor runs one
+// fiber at a time, which ThreadSanitizer does not consider an order.
 struct Unseen {
   Unseen() {
     AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
@@ -48,7 +48,7 @@ struct Unseen {
   }
   Unseen(const Unseen&) = delete;
 };
-// What was done before a release at an address happens before what follows an acquire there.
+// Operations before a release at an address happen before those after an acquire there.
 inline void acquire(void* address) { __tsan_acquire(address); }
 inline void release(void* address) { __tsan_release(address); }
 

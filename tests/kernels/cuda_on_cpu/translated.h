@@ -1,5 +1,5 @@
-// Kernels as nvcc emits them: PTX that ptx/translate.py has made C++ of, in libraries that are opened one at a time. Their
-// launches take the place of those of the kernels that g++ has compiled.
+// Kernels as nvcc emits them: PTX translated to C++ by ptx/translate.py, in libraries that are opened one at a time. They
+// are launched in place of the kernels compiled by g++.
 #pragma once
 
 #include <cxxabi.h>

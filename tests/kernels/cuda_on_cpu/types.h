@@ -17,7 +17,7 @@ using cudaStream_t = struct CUstream_st*;
 
 namespace asnet::cuda {
 
-// Storage alone: kernels compute in float, through to_float and from_float.
+// Storage only: kernels compute in float, with to_float and from_float.
 struct __attribute__((visibility("default"))) bfloat16 {
   uint16_t bits;
 };
@@ -32,7 +32,7 @@ inline float to_float(float16 x) { return static_cast<float>(std::bit_cast<_Floa
 inline bfloat16 round_to_bfloat16(float x) {
   if (x != x) return {0x7fff};
   const auto bits = std::bit_cast<uint32_t>(x);
-  // Half a unit of the last place, less the tiny bit that sends ties to the even neighbour.
+  // Adds half a unit in the last place, or one bit less if the last bit is even: ties to even.
   return {static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
 }
 

@@ -1,5 +1,5 @@
-// What the C++ that translate.py makes of PTX is written in: instructions on registers, memory, and, through function pointers,
-// the threads of cuda_on_cpu.h. Compiled for itself, without cuda_on_cpu.h: the translation is a library of its own.
+// Instructions for the C++ that translate.py generates from PTX: on registers, memory and, through function pointers, the
+// threads of cuda_on_cpu.h. Compiled separately, without cuda_on_cpu.h: the translation is a library.
 #pragma once
 
 #include <bit>
@@ -14,10 +14,10 @@ namespace asnet::ptx {
 
 using Location = std::source_location;
 
-// Shared memory is addressed in 32 bits: static memory from 0 on, that of the launch from here on.
+// Shared memory has 32-bit addresses: static memory from 0, dynamic memory from here.
 constexpr uint32_t dynamic_shared = 0x10000000;
 
-// The thread that executes, and what it asks of the others.
+// The executing thread and its operations with other threads.
 struct Machine {
   uint32_t tid[3], ctaid[3], ntid[3], nctaid[3];
   unsigned char *static_memory, *dynamic_memory;
@@ -44,7 +44,7 @@ struct Kernel {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Registers. A register holds bits; an instruction says what they mean.
+// Registers. A register holds bits; the instruction determines their type.
 
 struct bf16 {
   uint16_t bits;
@@ -68,7 +68,7 @@ T as(Register value) {
     return as<T>(std::bit_cast<Bits<sizeof(Register)>>(value));
 }
 
-// Into a register that may be wider: what is signed keeps its sign.
+// Stores to a register that may be wider; signed values are sign-extended.
 template <typename Register, typename T>
 void set(Register& to, T value) {
   if constexpr (std::is_same_v<Register, T>)
@@ -79,7 +79,7 @@ void set(Register& to, T value) {
     to = as<Register>(std::bit_cast<Bits<sizeof(T)>>(value));
 }
 
-// Integers wrap around, which C++ leaves undefined where they are signed.
+// Integers wrap around, which is undefined for signed integers in C++.
 template <typename T, typename Function>
 T wrapping(Function function, T a, T b) {
   if constexpr (std::is_integral_v<T>)
@@ -106,7 +106,7 @@ T neg(T a) {
   else
     return -a;
 }
-// The number where the other one is NaN.
+// Returns the number if the other operand is NaN.
 template <typename T>
 T min(T a, T b) {
   return a != a ? b : b < a ? b : a;
