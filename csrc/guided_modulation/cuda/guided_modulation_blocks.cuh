@@ -2,11 +2,11 @@
 // the sums of the backward pass.
 //
 // Sums go over whole planes. Where several blocks share a plane (or the channels of an image), each leaves its sums in a
-// workspace, and the one that comes last adds them in the order of the blocks: no second launch, and the same bits every
-// time.
+// workspace, and the one that comes last adds them.
 #pragma once
 
 #include "common/cuda/guided_modulation_formula.cuh"
+#include "common/cuda/last_block.cuh"
 
 namespace asnet::cuda::guided_modulation {
 
@@ -59,20 +59,6 @@ __device__ __forceinline__ auto sum_in_chains(Index first, Index count, Index st
     for (int chain = 0; chain < half; ++chain) sums[chain] += sums[chain + half];
   }
   return sums[0];
-}
-
-// Whether this block is the last of `count`; what all of them wrote before is then there for each of its threads. The
-// fences of one thread speak for its block, as barriers stand before and after them.
-__device__ __forceinline__ bool arrives_last(int* arrived, int count) {
-  ASNET_SHARED(int, before, [1]);
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    __threadfence();
-    before[0] = atomicAdd(arrived, 1);
-    __threadfence();
-  }
-  __syncthreads();
-  return before[0] == count - 1;
 }
 
 }  // namespace asnet::cuda::guided_modulation
