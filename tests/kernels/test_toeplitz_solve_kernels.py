@@ -115,30 +115,32 @@ def test_values_beyond_the_support_do_not_matter(kernels, size):
 @pytest.mark.parametrize("size", [9, 43])
 def test_the_bytes_depend_on_neither_the_order_of_threads_nor_the_batch(kernels, size, dtype):
     lags, right, support = problem(3, size, dtype)
+    support &= square(3, size, 0, 0, 9, 40)
     results = []
-    for order in (0, -1, 1, 2):
+    for order in (0, -1, 1):
         before = kernels.set_thread_order(order)
-        results.append(solve(kernels, lags, right, support, 0.5, 3).tobytes())
+        results.append(solve(kernels, lags, right, support, 0.5, 2).tobytes())
         kernels.set_thread_order(before)
     assert len(set(results)) == 1
-    alone = [solve(kernels, lags[n:][:1], right[n:][:1], support[n:][:1], 0.5, 3) for n in range(3)]
+    alone = [solve(kernels, lags[n:][:1], right[n:][:1], support[n:][:1], 0.5, 2) for n in range(3)]
     assert np.concatenate(alone).tobytes() == results[0]
 
 
 @each_type
 @pytest.mark.parametrize("size", [5, 43])
 def test_nothing_to_solve_gives_zeros_and_no_nan(kernels, size, dtype):
-    lags, right, support = problem(2, size, dtype)
+    lags, right, _ = problem(2, size, dtype)
+    support = square(2, size, 1, 1, 4, 4)
     nothing = np.zeros_like
-    assert (solve(kernels, nothing(lags), nothing(right), None, 1.0, 9) == 0).all()
+    assert (solve(kernels, nothing(lags), nothing(right), support, 1.0, 5) == 0).all()
     expected = solve(kernels, lags, right, support, 1.0, 4)
-    support[0] = False
-    result = solve(kernels, lags, right, support, 1.0, 4)
+    without = support & [[[False]], [[True]]]
+    result = solve(kernels, lags, right, without, 1.0, 4)
     assert (result[0] == 0).all()
     np.testing.assert_array_equal(result[1], expected[1])
     # Steps after the last that changes anything.
     tiny = np.full_like(right, 1e-30)
-    assert np.isfinite(solve(kernels, lags, tiny, None, 1.0, 40)).all()
+    assert np.isfinite(solve(kernels, lags, tiny, support, 1.0, 40)).all()
 
 
 @pytest.mark.parametrize("size", [6, 43])

@@ -12,8 +12,8 @@
 //   in launches       110 us + 21 s^4 / (130e9 s^2 / 256)
 //
 // equal at s = 31 if all of k may differ from 0. Within an estimate most supports of 37 x 37 are smaller: there a block takes
-// 120 us. What fits it is at most 42 x 42 in float32. Torch's transforms take 440 launches, 2200 us, which launches of
-// these kernels reach at s = 330.
+// 120 us, launches 145 us. What fits a block is at most 42 x 42 in float32. Torch's transforms take 440 launches, 2200 us,
+// which these kernels reach at s = 200 on 132 multiprocessors.
 #pragma once
 
 #include "common/cuda/last_block.cuh"
@@ -105,31 +105,33 @@ template <typename T>
 __device__ Box support_box(const Systems<T>& systems, int64_t n) {
   const int size = systems.size;
   if (systems.support.values == nullptr) return whole(size);
-  // -top, -left, bottom, right
-  ASNET_SHARED(int, farthest, [kWarps][4]);
-  ASNET_SHARED(double, of_warp, [kWarps]);
-  int mine[4] = {-size, -size, -1, -1}, pixels = 0;
+  // -top, -left, bottom, right; pixels
+  ASNET_SHARED(int, of_warp, [kWarps][5]);
+  int found[5] = {-size, -size, -1, -1, 0};
   for (int at = threadIdx.x; at < size * size; at += kThreads) {
     const int y = at / size, x = at % size;
     if (!systems.support.at(n, y, x)) continue;
-    ++pixels;
-    mine[0] = max(mine[0], -y);
-    mine[1] = max(mine[1], -x);
-    mine[2] = max(mine[2], y);
-    mine[3] = max(mine[3], x);
+    found[0] = max(found[0], -y);
+    found[1] = max(found[1], -x);
+    found[2] = max(found[2], y);
+    found[3] = max(found[3], x);
+    ++found[4];
   }
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    mine[i] = warp_maximum(mine[i]);
-    if (threadIdx.x % 32 == 0) farthest[threadIdx.x / 32][i] = mine[i];
+  for (int i = 0; i < 5; ++i) {
+    const int value = i < 4 ? warp_maximum(found[i]) : warp_sum(found[i]);
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32][i] = value;
+    found[i] = i < 4 ? value : 0;
   }
-  pixels = static_cast<int>(block_sum(pixels, of_warp));
+  __syncthreads();
+  for (int warp = 0; warp < kWarps; ++warp) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) found[i] = max(found[i], of_warp[warp][i]);
+    found[4] += of_warp[warp][4];
+  }
   // Of an empty support one pixel, where k is 0.
-  if (pixels == 0) return {0, 0, 1, 1, 0};
-  for (int warp = 0; warp < kWarps; ++warp)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) mine[i] = max(mine[i], farthest[warp][i]);
-  return {-mine[0], -mine[1], mine[2] + mine[0] + 1, mine[3] + mine[1] + 1, pixels};
+  if (found[4] == 0) return {0, 0, 1, 1, 0};
+  return {-found[0], -found[1], found[2] + found[0] + 1, found[3] + found[1] + 1, found[4]};
 }
 
 // Fills planes and lags: the direction is at first the constant k, the residual b.
@@ -157,8 +159,8 @@ __device__ __forceinline__ void begin(const Systems<T>& systems, int64_t n, cons
 
 // sums += the part of A direction that columns first .. last - 1 of the direction have in outputs y .. y + kRows - 1 of column x.
 template <typename T>
-__device__ __forceinline__ void multiply(const Box& box, const T* lags, const T* direction, int x, int y, int first, int last,
-                                         T (&sums)[kRows]) {
+__device__ __forceinline__ void multiply(const Box& box, const T* lags, const T* direction, int x, int y, int first,
+                                         int last, T (&sums)[kRows]) {
   constexpr int kPack = 16 / sizeof(T);
   const int height = box.height(), row = box.lag_columns();
   for (int column = first; column < last; ++column) {
@@ -281,8 +283,7 @@ __global__ void __launch_bounds__(kThreads, 2) solve_in_block(Systems<T> systems
   double energy = 0;
   for (int64_t number = 0; number <= systems.steps; ++number) {
     __syncthreads();
-    if (share < shares)
-      multiply_unit(box, lags, direction, unit, share, shares, parts + share * area + place(box, unit));
+    if (share < shares) multiply_unit(box, lags, direction, unit, share, shares, parts + share * area + place(box, unit));
     __syncthreads();
     double curvature = 0;
     for (int at = threadIdx.x; at < area; at += kThreads) {
@@ -329,7 +330,8 @@ struct SystemMemory {
 // Floor: 0.3 MB copied by one block, 5 us for 101 x 101.
 // ptxas limits: registers 128, shared 1024
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 2) begin_in_launches(Systems<T> systems, Workspace<T> workspace, int64_t stride) {
+__global__ void __launch_bounds__(kThreads, 2)
+    begin_in_launches(Systems<T> systems, Workspace<T> workspace, int64_t stride) {
   const int64_t n = blockIdx.x;
   const SystemMemory<T> memory(workspace, systems.size, stride, n);
   const Box box = support_box(systems, n);
