@@ -264,7 +264,7 @@ inline bool fits_block(int size) {
 }
 
 // Floor: a load, a multiply-add and a barrier wait in turn, 1 us a step up to 13 x 13; 14 us a step for 37 x 37.
-// ptxas limits: registers 128, shared 49152
+// ptxas limits: registers 120, shared 49152
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2) solve_in_block(Systems<T> systems, T* workspace) {
   ASNET_DYNAMIC_SHARED(T, memory);
@@ -328,7 +328,7 @@ struct SystemMemory {
 };
 
 // Floor: 0.3 MB copied by one block, 5 us for 101 x 101.
-// ptxas limits: registers 128, shared 1024
+// ptxas limits: registers 64, shared 256
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
     begin_in_launches(Systems<T> systems, Workspace<T> workspace, int64_t stride) {
@@ -344,7 +344,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 
 // A block takes the outputs of one set, and its warps the shares of their sums.
 // Floor: 20 us for 101 x 101 in 42 blocks.
-// ptxas limits: registers 128, shared 17408
+// ptxas limits: registers 120, shared 17408
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)
     step_in_launches(Systems<T> systems, Workspace<T> workspace, int64_t stride, int64_t number) {
