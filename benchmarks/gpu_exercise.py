@@ -21,6 +21,7 @@ from asnet.ops import (
     guided_pointwise_conv2d,
     reference,
     sparse_latent,
+    toeplitz_solve,
 )
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -108,6 +109,22 @@ def latent_images(device: torch.device) -> Iterator[Outcome]:
             yield f"sparse_latent {name}, clipped {clips}", dtype, result.double(), truth
 
 
+def systems(device: torch.device) -> Iterator[Outcome]:
+    """Of one block, and of a launch for each step; few steps, which amplify no rounding."""
+    for dtype, size in itertools.product((torch.float32, torch.float64), (13, 45)):
+        signal = torch.randn(2, 40, 50, device=device, dtype=torch.float64)
+        lengths = (40 + 2 * size, 50 + 2 * size)
+        power = torch.fft.rfft2(signal, s=lengths).abs().square() / signal[0].numel()
+        lags = torch.fft.irfft2(power, s=lengths).roll((size - 1, size - 1), (1, 2))
+        lags = lags[:, : 2 * size - 1, : 2 * size - 1].to(dtype)
+        right = torch.rand(2, size, size, device=device).to(dtype)
+        for support in (None, torch.rand(2, size, size, device=device) < 0.7):
+            result = toeplitz_solve(lags, right, 0.5, 2, support)
+            expected = reference.toeplitz_solve(lags.double(), right.double(), 0.5, 2, support)
+            name = f"toeplitz_solve {size}, support {support is not None}"
+            yield name, dtype, result.double(), expected
+
+
 def main() -> None:
     """Run everything; exit with 1 if a result is wrong."""
     if not torch.cuda.is_available():
@@ -117,7 +134,7 @@ def main() -> None:
     torch.manual_seed(0)
     device, wrong, count = torch.device("cuda"), 0, 0
     for name, dtype, result, expected in itertools.chain(
-        correlations(device), guided(device), latent_images(device)
+        correlations(device), guided(device), latent_images(device), systems(device)
     ):
         off = float((result - expected).abs().max() / expected.abs().max())
         count += 1

@@ -63,6 +63,7 @@ def of_operators(python: str) -> list[Part]:
         Part("tests on CUDA", [*pytest, "-m", "cuda", "tests"], 90),
         Part("cross-correlation", [python, str(BENCHMARKS / "cross_correlation.py"), *times, "2"], 45),
         Part("latent images", [python, str(BENCHMARKS / "sparse_latent.py"), *times, "0.5"], 30),
+        Part("Toeplitz systems", [python, str(BENCHMARKS / "toeplitz_solve.py"), *times, "0.2"], 30),
         Part("guided convolutions", [python, str(BENCHMARKS / "guided_conv.py"), *times, "0.2"], 45),
         *(
             Part(tool, [sanitizer, "--tool", tool, "--error-exitcode", "1", *exercise], 40)

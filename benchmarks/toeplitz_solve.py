@@ -1,6 +1,6 @@
 """Time of the normal equations of a blur kernel against the same steps by torch's transforms and operations.
 
-python benchmarks/toeplitz_solve.py [--threads 1] [--repeats 9]
+python benchmarks/toeplitz_solve.py [--device cuda] [--threads 1] [--repeats 9]
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def by_torch(lags: Tensor, right: Tensor) -> Tensor:
     return solution
 
 
-def problem(side: int) -> tuple[Tensor, Tensor]:
+def problem(side: int, device: str) -> tuple[Tensor, Tensor]:
     """Return the autocorrelation of a signal and its correlation with the blurred signal."""
     random = torch.Generator().manual_seed(side)
     signal = torch.randn(1, 300, 400, generator=random)
@@ -61,13 +61,14 @@ def problem(side: int) -> tuple[Tensor, Tensor]:
     blurred = power * torch.fft.rfft2(kernel / kernel.sum(), s=size)
     lags = torch.fft.irfft2(power, s=size).roll((side - 1, side - 1), (1, 2))
     right = torch.fft.irfft2(blurred, s=size)
-    return lags[:, : 2 * side - 1, : 2 * side - 1].contiguous(), right[:, :side, :side].contiguous()
+    cropped = (lags[:, : 2 * side - 1, : 2 * side - 1], right[:, :side, :side])
+    return cropped[0].contiguous().to(device), cropped[1].contiguous().to(device)
 
 
-def cases() -> Iterator[Case]:
+def cases(device: str) -> Iterator[Case]:
     """Every case, built on demand."""
     for side in SIDES:
-        lags, right = problem(side)
+        lags, right = problem(side, device)
 
         def by_asnet(lags: Tensor = lags, right: Tensor = right) -> list[Tensor]:
             return [toeplitz_solve(lags, right, WEIGHT, STEPS)]
@@ -80,19 +81,26 @@ def cases() -> Iterator[Case]:
 
 def main() -> None:
     """Measure the cases, print a table and a summary, write the results."""
-    options = arguments("The normal equations of a blur kernel against torch's operations.").parse_args()
+    parser = arguments("The normal equations of a blur kernel against torch's operations.")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     results = []
     with torch.no_grad():
-        for case in cases():
+        for case in cases(options.device):
             if options.only in case.name:
                 results.append(measure(case, repeats=options.repeats, budget=options.budget))
                 print_table(results[-1:], heads=len(results) == 1)
     ratios = [result["contenders"]["torch"]["ratio"] for result in results]
     print(f"torch takes {geometric_mean(ratios):.2f} times as long (geometric mean)")
     if not options.only:
-        save("toeplitz_solve", results, goal=GOAL, geometric_mean=round(geometric_mean(ratios), 2))
+        name = (
+            "toeplitz_solve"
+            if options.device == "cpu"
+            else f"toeplitz_solve_{torch.device(options.device).type}"
+        )
+        save(name, results, goal=GOAL, geometric_mean=round(geometric_mean(ratios), 2))
 
 
 if __name__ == "__main__":

@@ -25,10 +25,6 @@ EXTENT_WEIGHT = 0.02
 #: After a Fourier shift, weights below this share of the largest are considered ripples.
 SMALLEST_RIPPLE = 0.03
 
-#: Rounds of labelling. Each round joins touching parts and follows labels, so that the number of labels at
-#: least halves: enough for any grid of 101 pixels.
-LABEL_ROUNDS = 14
-
 
 def normalised(kernel: Tensor) -> Tensor:
     """Return non-negative kernels (N, s, s) divided by their sums."""
@@ -82,12 +78,14 @@ def label_parts(mask: Tensor) -> Tensor:
     labels = torch.where(mask, index, 0)
     # The target of each label: itself, or a larger label of the same part.
     leads = F.pad(index.flatten(), (1, 0)).repeat(len(mask), 1)
-    for _ in range(LABEL_ROUNDS):
+    # In each round parts that touch are joined, and labels lead twice as far as in the one before. The masks
+    # that wind the most need fewer rounds than these.
+    for _ in range(mask[0].numel().bit_length()):
         before = labels
         # Indices up to 2^24 are exact in float32.
         largest = F.max_pool2d(labels[:, None].float(), 3, stride=1, padding=1)[:, 0].long()
         largest = torch.where(mask, largest, 0)
-        leads = leads.scatter_reduce(1, labels.flatten(1), largest.flatten(1), "amax")
+        leads = leads.scatter_reduce_(1, labels.flatten(1), largest.flatten(1), "amax")
         leads = leads.gather(1, leads)
         labels = leads.gather(1, labels.flatten(1)).view_as(labels)
         if labels.is_cpu and torch.equal(labels, before):

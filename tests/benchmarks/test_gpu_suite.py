@@ -60,7 +60,10 @@ def test_operators_agree_with_their_references_on_the_cpu_as_they_must_on_a_gpu(
     device = torch.device("cpu")
     names = set()
     for name, dtype, result, expected in chain(
-        gpu_exercise.correlations(device), gpu_exercise.guided(device), gpu_exercise.latent_images(device)
+        gpu_exercise.correlations(device),
+        gpu_exercise.guided(device),
+        gpu_exercise.latent_images(device),
+        gpu_exercise.systems(device),
     ):
         names.add(name.split()[0])
         error = (result - expected).abs().max() / expected.abs().max()
@@ -71,4 +74,5 @@ def test_operators_agree_with_their_references_on_the_cpu_as_they_must_on_a_gpu(
         "guided_conv2d",
         "guided_pointwise_conv2d",
         "sparse_latent",
+        "toeplitz_solve",
     }

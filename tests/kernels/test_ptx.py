@@ -17,6 +17,7 @@ import pytest
 import test_cross_correlation_direct_kernels as direct
 import test_guided_modulation_kernels as modulation
 import test_guided_pointwise_conv2d_kernels as pointwise
+import test_toeplitz_solve_kernels as toeplitz
 from build_kernels import FOLDER, ROOT, BuildError, cache_folder, compiler, jobs, make
 from nvcc import included, setup_script
 from ptx.translate import entries, translate
@@ -25,7 +26,8 @@ from ptxas import demangle
 #: The oldest that the kernels are for. Inline assembly is the same on all.
 ARCHITECTURE = "80"
 
-#: Of every kernel that has inline assembly the instances that are run, by their names in C++.
+#: Of every kernel that has inline assembly, and of those that divide their shared memory themselves, the
+#: instances that are run, by their names in C++.
 KERNELS = {
     "cross_correlation": [
         "asnet::cuda::direct::correlate_maps_kernel<float>",
@@ -47,7 +49,15 @@ KERNELS = {
         "asnet::cuda::guided_conv::guided_pointwise_conv2d_kernel<float, false, 64, true>",
         "asnet::cuda::guided_conv::guided_pointwise_conv2d_kernel<asnet::cuda::bfloat16, true, 128, true>",
     ],
+    "toeplitz_solve": [
+        "asnet::cuda::toeplitz_solve::detail::solve_in_block<float>",
+        "asnet::cuda::toeplitz_solve::detail::solve_in_block<double>",
+        "asnet::cuda::toeplitz_solve::detail::begin_in_launches<float>",
+        "asnet::cuda::toeplitz_solve::detail::step_in_launches<float>",
+    ],
 }
+
+WITHOUT_ASSEMBLY = {"toeplitz_solve"}
 
 
 def emit_ptx(source: Path) -> Path:
@@ -147,10 +157,21 @@ def run_pointwise(kernels: ModuleType) -> None:
         pointwise.check(kernels, pointwise.make_case(shape, dtype, channels_last), dtype, channels_last)
 
 
+def run_toeplitz(kernels: ModuleType) -> None:
+    """Several warps to a product, two sets of units; a launch for each step, of two blocks."""
+    lags, right, support = toeplitz.problem(2, 17, "float32")
+    toeplitz.check(kernels, (lags, right, support), "float32")
+    lags, right, _ = toeplitz.problem(1, 19, "float64")
+    toeplitz.check(kernels, (lags, right, toeplitz.square(1, 19, 8, 0, 9, 10)), "float64")
+    lags, right, _ = toeplitz.problem(1, 43, "float32")
+    toeplitz.check(kernels, (lags, right, toeplitz.square(1, 43, 3, 22, 18, 20)), "float32")
+
+
 RUNS = {
     "cross_correlation": run_direct,
     "guided_modulation": run_modulation,
     "guided_pointwise_conv2d": run_pointwise,
+    "toeplitz_solve": run_toeplitz,
 }
 
 
@@ -163,7 +184,7 @@ def test_every_kernel_with_assembly_of_ours_is_run(emitted, operator):
     found = {
         name.partition("<")[0] for name, mangled in kernels_in(text).items() if ours.search(bodies[mangled])
     }
-    assert found
+    assert bool(found) == (operator not in WITHOUT_ASSEMBLY)
     assert found <= {name.partition("<")[0] for name in KERNELS[operator]}
 
 
@@ -179,6 +200,7 @@ def test_what_nvcc_emits_computes_the_formula(translated, translations, thread_o
 #: Operator, number of its kernel above, what is replaced in the PTX, by what, and which of the places.
 CORRELATE, CONVOLVE, CONVOLVE_HALF = (("cross_correlation", number) for number in (1, 2, 3))
 MODULATE, POINTWISE = ("guided_modulation", 0), ("guided_pointwise_conv2d", 1)
+SOLVE, STEP = ("toeplitz_solve", 0), ("toeplitz_solve", 3)
 STORE, FACTOR = r"st\.global\.v4\.b32 ", r"mma\.sync\S+ \{[^}]*\}, "
 CHANGES = {
     "no barrier in the pipeline": (*CORRELATE, r"bar\.sync\s+0;", "", -1),
@@ -196,6 +218,8 @@ CHANGES = {
     "a store off its size": (*MODULATE, rf"({STORE}\[%rd\d+)\]", r"\1+4]", 0),
     "copies of zeros": (*POINTWISE, r"(cp\.async\.cg[^;]*, 16), %r\d+;", r"\1, 0;", 0),
     "products of another type": (*POINTWISE, r"f32\.bf16\.bf16\.f32", "f32.f16.f16.f32", 0),
+    "no barrier after the product": (*SOLVE, r"bar\.sync\s+0;", "", 2),
+    "no barrier before the sum over warps": (*STEP, r"bar\.sync\s+0;", "", 0),
 }
 
 

@@ -37,11 +37,14 @@ def test_parts_are_those_that_a_library_finds(size: int, share: float) -> None:
         assert len({a for a, _ in pairs}) == count
 
 
-def test_a_path_that_winds_through_the_whole_grid_is_one_part() -> None:
-    mask = torch.zeros(1, 101, 101, dtype=torch.bool)
+@pytest.mark.parametrize("size", [3, 5, 7, 9, 13, 19, 37, 101])
+@pytest.mark.parametrize("turns", range(4))
+def test_a_path_that_winds_through_the_whole_grid_is_one_part(size: int, turns: int) -> None:
+    mask = torch.zeros(1, size, size, dtype=torch.bool)
     mask[0, ::2] = True
     mask[0, 1::4, -1] = True
     mask[0, 3::4, 0] = True
+    mask = mask.rot90(turns, (1, 2))
     assert label_parts(mask).unique().tolist() == [0, int(mask[0].flatten().nonzero().max()) + 1]
 
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "common/cuda/guided_modulation_formula.cuh"
+#include "common/cuda/last_block.cuh"
 
 namespace asnet::cuda::guided_modulation {
 
@@ -58,20 +59,6 @@ __device__ __forceinline__ auto sum_in_chains(Index first, Index count, Index st
     for (int chain = 0; chain < half; ++chain) sums[chain] += sums[chain + half];
   }
   return sums[0];
-}
-
-// Whether this block is the last of `count` to arrive. If so, all of its threads see what the others wrote before. The
-// fences of one thread serve its block, because barriers precede and follow them.
-__device__ __forceinline__ bool arrives_last(int* arrived, int count) {
-  ASNET_SHARED(int, before, [1]);
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    __threadfence();
-    before[0] = atomicAdd(arrived, 1);
-    __threadfence();
-  }
-  __syncthreads();
-  return before[0] == count - 1;
 }
 
 }  // namespace asnet::cuda::guided_modulation

@@ -6,42 +6,19 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
 
 #include "common/cpu/fft_planning.h"
 #include "common/integers.h"
 #include "toeplitz_solve/cpu/toeplitz_solve_kernels.h"
 #include "common/cpu/workspace.h"
 #include "common/tensor_pointers.h"
+#include "toeplitz_solve/toeplitz_solve_arguments.h"
 
-namespace asnet {
+namespace asnet::toeplitz_solve {
 namespace {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-constexpr const char* name = "toeplitz_solve";
-
-void check(const Tensor& lags, const Tensor& right, const std::optional<Tensor>& support, int64_t steps) {
-  const ScalarType type = right.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, name, ": right has dtype ",
-                  torch::headeronly::toString(type), ", expected float32 or float64");
-  STD_TORCH_CHECK(right.dim() == 3 && right.size(1) == right.size(2) && right.size(1) > 0, name,
-                  ": right must have the shape (N, s, s), s at least 1");
-  const int64_t count = right.size(0), size = right.size(1);
-  STD_TORCH_CHECK(lags.scalar_type() == type && lags.dim() == 3 && lags.size(0) == count && lags.size(1) == 2 * size - 1 &&
-                      lags.size(2) == 2 * size - 1,
-                  name, ": lags must have the dtype of right and the shape (", count, ", ", 2 * size - 1, ", ",
-                  2 * size - 1, ")");
-  if (support)
-    STD_TORCH_CHECK(support->scalar_type() == ScalarType::Bool && support->dim() == 3 && support->size(0) == count &&
-                        support->size(1) == size && support->size(2) == size,
-                    name, ": support must have dtype bool and the shape (", count, ", ", size, ", ", size, ")");
-  STD_TORCH_CHECK(steps >= 0, name, ": steps is ", steps, ", expected at least 0");
-}
-
 template <typename T>
-void solve(const Tensor& lags, const Tensor& right, const std::optional<Tensor>& support, double weight, int64_t steps,
+void solve(const Tensor& lags, const Tensor& right, const OptionalTensor& support, double weight, int64_t steps,
            const Tensor& out) {
   const int64_t size = right.size(1), side = 2 * size - 1, lanes = ASNET_DISPATCH(toeplitz_lanes<T>());
   const FftPlan<T> plan(next_fft_size(side));
@@ -82,14 +59,13 @@ void solve(const Tensor& lags, const Tensor& right, const std::optional<Tensor>&
   });
 }
 
-// lags: (N, 2 s - 1, 2 s - 1), right: (N, s, s), support: (N, s, s) bool. The result is (N, s, s).
-Tensor toeplitz_solve(const Tensor& lags, const Tensor& right, const std::optional<Tensor>& support, double weight,
+Tensor toeplitz_solve(const Tensor& lags, const Tensor& right, const OptionalTensor& support, double weight,
                       int64_t steps) {
   check(lags, right, support, steps);
   const Tensor out = torch::stable::new_empty(right, {right.size(0), right.size(1), right.size(2)});
   if (out.numel() == 0) return out;
   const Tensor dense_lags = torch::stable::contiguous(lags), dense_right = torch::stable::contiguous(right);
-  std::optional<Tensor> dense_support;
+  OptionalTensor dense_support;
   if (support) dense_support = torch::stable::contiguous(*support);
   if (right.scalar_type() == ScalarType::Double)
     solve<double>(dense_lags, dense_right, dense_support, weight, steps, out);
@@ -99,6 +75,6 @@ Tensor toeplitz_solve(const Tensor& lags, const Tensor& right, const std::option
 }
 
 }  // namespace
-}  // namespace asnet
+}  // namespace asnet::toeplitz_solve
 
-STABLE_TORCH_LIBRARY_IMPL(asnet, CPU, m) { m.impl("toeplitz_solve", TORCH_BOX(&asnet::toeplitz_solve)); }
+STABLE_TORCH_LIBRARY_IMPL(asnet, CPU, m) { m.impl("toeplitz_solve", TORCH_BOX(&asnet::toeplitz_solve::toeplitz_solve)); }

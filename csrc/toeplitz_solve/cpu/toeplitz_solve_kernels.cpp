@@ -2,6 +2,7 @@
 
 #include "common/cpu/fft_pairs.h"
 #include "common/cpu/vector.h"
+#include "toeplitz_solve/toeplitz_solve_quotient.h"
 
 namespace asnet::ASNET_ISA {
 namespace {
@@ -93,13 +94,6 @@ void combine(const ToeplitzArguments<T>& a, const T* one, T factor, const T* oth
   for (int64_t at = 0; at < a.size * a.row; at += lanes<T>) store(to + at, load(one + at) + load(other + at) * factor);
 }
 
-// Numerator and denominator of step sizes are not negative; 0 / 0 gives 0.
-template <typename T>
-T quotient(double numerator, double denominator) {
-  constexpr double tiny = sizeof(T) == 4 ? 0x1p-126 : 0x1p-1022;
-  return static_cast<T>(numerator / (denominator > tiny ? denominator : tiny));
-}
-
 }  // namespace
 
 template <typename T>
@@ -120,11 +114,11 @@ void toeplitz_solve(const ToeplitzArguments<T>& a) {
   double energy = dot(a, a.residual, a.residual);
   for (int64_t number = 0; number < a.steps; ++number) {
     apply(a, a.direction, a.product);
-    const T step = quotient<T>(energy, dot(a, a.direction, a.product));
+    const T step = quotient_of_sums<T>(energy, dot(a, a.direction, a.product));
     combine(a, a.solution, step, a.direction, a.solution);
     combine(a, a.residual, -step, a.product, a.residual);
     const double left = dot(a, a.residual, a.residual);
-    combine(a, a.residual, quotient<T>(left, energy), a.direction, a.direction);
+    combine(a, a.residual, quotient_of_sums<T>(left, energy), a.direction, a.direction);
     energy = left;
   }
 }

@@ -152,6 +152,10 @@ class Translator:
         if name in ("div", "rem") and type_name[0] in "su":
             function = "divide" if name == "div" else "remainder"
             return f"{function}<{cpp}>(machine, {a}, {rest[0]}, {HERE})"
+        if name == "div":
+            return f"({a} / {rest[0]})"
+        if name == "rcp":
+            return f"({cpp}(1) / {a})"
         if name in ("shl", "shr"):
             return f"{name}<{cpp}>({a}, {self.operand(arguments[2], 'u32')})"
         if name == "mad":
