@@ -45,7 +45,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="processes of one thread each")
     options = parser.parse_args()
 
-    kernels, estimates = [], []
+    kernels: list[Tensor] = []
+    estimates: list[Tensor] = []
     count = options.samples
     with ProcessPoolExecutor(options.processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         jobs = [[argument] * count for argument in (options.weights, options.photographs, options.seed)]

@@ -186,7 +186,7 @@ def train(network: nn.Module, batches: BatchSource, seconds: float) -> int:
             restored = network(batch.blurred, batch.given, batch.estimated)
         loss = image_charbonnier(restored.float(), batch.sharp)
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_CLIP)
         optimiser.step()
         steps += 1
