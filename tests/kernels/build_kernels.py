@@ -1,14 +1,14 @@
 """Compiles CUDA kernels for the CPU into a Python module, with g++ and cuda_on_cpu.h.
 
-Objects and modules are kept under the hash of all that goes into them (compiler and flags, the text after the
-preprocessor), hence a second build takes no longer than the preprocessor.
+Objects and modules are cached under the hash of compiler, flags and preprocessed text, so a second build only
+runs the preprocessor.
 
 Environment
 -----------
-CXX : the compiler, ``g++`` otherwise.
-MAX_JOBS : number of compilers at work at the same time, the number of processors otherwise.
-ASNET_TEST_CACHE : folder of objects and modules, otherwise ``asnet-kernel-tests-<user>`` among the temporary
-    files.
+CXX : the compiler, by default ``g++``.
+MAX_JOBS : number of parallel compilers, by default the number of processors.
+ASNET_TEST_CACHE : folder of objects and modules, by default ``asnet-kernel-tests-<user>`` in the temporary
+    folder.
 ASNET_SANITIZE : ``address``, ``undefined``, ``thread`` or ``address,undefined``: builds with sanitizers.
 """
 
@@ -53,11 +53,11 @@ FLAGS = [
 
 
 class BuildError(Exception):
-    """There is no compiler, or it does not take a source."""
+    """There is no compiler, or it rejects a source."""
 
 
 def sanitizers() -> str:
-    """What ASNET_SANITIZE asks for; empty for none."""
+    """The value of ASNET_SANITIZE; empty for none."""
     return os.environ.get("ASNET_SANITIZE", "")
 
 
@@ -76,7 +76,7 @@ def compiler() -> list[str]:
 
 
 def cache_folder() -> Path:
-    """Where objects and modules are kept."""
+    """The folder of objects and modules."""
     named = os.environ.get("ASNET_TEST_CACHE")
     folder = Path(named or Path(tempfile.gettempdir(), f"asnet-kernel-tests-{getpass.getuser()}"))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def one_at_a_time(name: str) -> Iterator[None]:
-    """Have other processes that build the same wait, to find it built: the tests run in several."""
+    """Make other processes wait that build the same: the tests run in several."""
     lock = cache_folder() / f"{name}-{sanitizers().replace(',', '-') or 'plain'}.lock"
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -93,7 +93,7 @@ def one_at_a_time(name: str) -> Iterator[None]:
 
 
 def jobs() -> int:
-    """Number of compilers at work at the same time."""
+    """Number of parallel compilers."""
     return int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
 
 
@@ -108,8 +108,9 @@ def run(command: Sequence[str], what: str) -> bytes:
 def optimisation() -> list[str]:
     """Flags of the plain build, or of one with sanitizers that end the process at the first report."""
     if not sanitizers():
-        return ["-O2"]
-    # Those left out look for faults that kernels cannot have, at every access.
+        # -O2 saves less time in the tests than it takes in compiling.
+        return ["-O1"]
+    # The omitted checks are for faults that kernels cannot have, and run at every access.
     chosen = [
         f"-fsanitize={sanitizers()}",
         "-fno-sanitize=vptr,null,object-size",
@@ -124,7 +125,7 @@ def compile_command(flags: Sequence[str], language: str = "c++") -> list[str]:
 
 
 def key_of(command: Sequence[str], source: Path) -> str:
-    """Hash of what a command compiles: the processor, the flags, the text after the preprocessor."""
+    """Hash of what a command compiles: the processor, the flags, the preprocessed text."""
     machine = run([*compiler(), "-march=native", "-dM", "-E", "-x", "c++", os.devnull], "the compiler")
     text = run([*command, "-E", str(source)], f"the preprocessor on {source.name}")
     return hashlib.sha256(b"\0".join([machine, "\0".join(command).encode(), text])).hexdigest()[:32]
@@ -140,7 +141,7 @@ def make(target: Path, command: Sequence[str], what: str) -> None:
 
 
 def precompile(header: Path, flags: Sequence[str]) -> Path:
-    """A header of the same content that the compiler reads faster."""
+    """Precompile a header."""
     command = compile_command(flags, "c++-header")
     folder = cache_folder() / key_of(command, header)
     make(folder / f"{header.name}.gch", [*command, str(header)], f"precompiling {header.name}")
@@ -148,7 +149,7 @@ def precompile(header: Path, flags: Sequence[str]) -> Path:
 
 
 def compile_object(source: Path, flags: Sequence[str], header: Path, included: Path) -> Path:
-    """The object file of a source after a header, which is `included` as it was precompiled."""
+    """The object file of a source after a header, whose precompiled form is `included`."""
     command = compile_command(flags)
     target = cache_folder() / f"{source.stem}-{key_of([*command, '-include', str(header)], source)}.o"
     make(target, [*command, "-include", str(included), "-c", str(source)], f"compiling {source.name}")
@@ -162,7 +163,7 @@ def link(
     libraries: Sequence[str] = (),
     prefix: Path | None = None,
 ) -> Path:
-    """A shared object of sources, which are compiled side by side, each after `prefix` (precompiled)."""
+    """A shared object of sources, compiled in parallel, each after the precompiled `prefix`."""
     header = prefix or HEADER
     with one_at_a_time(name):
         included = precompile(prefix, flags) if prefix else HEADER
@@ -176,7 +177,7 @@ def link(
 
 
 def in_two(sources: Sequence[Path]) -> list[Path]:
-    """Two sources that include the given ones: sanitizers make what all have of pybind11 slow to compile."""
+    """Two sources that include the given ones: sanitizers make pybind11 slow to compile."""
     halves = []
     for part in (sources[0::2], sources[1::2]):
         text = "".join(f'#include "{source}"\n' for source in part)
@@ -233,7 +234,7 @@ def build_operators() -> Path:
 
 
 def load_module(path: Path) -> ModuleType:
-    """Opens a module that `build_module` has made."""
+    """Load a module built by `build_module`."""
     loader = importlib.machinery.ExtensionFileLoader("kernels", str(path))
     specification = importlib.util.spec_from_file_location("kernels", path, loader=loader)
     assert specification is not None
