@@ -28,8 +28,15 @@ def join(analysis: Path, synthesis: Path, output: Path) -> None:
         output,
         network,
         training_data=", ".join(dict.fromkeys((first.training_data, second.training_data))),
-        revision=f"analysis: {first.revision}; synthesis: {second.revision}",
+        revision=f"analysis: {part_of(first.revision, 'analysis')}; "
+        f"synthesis: {part_of(second.revision, 'synthesis')}",
     )
+
+
+def part_of(revision: str, name: str) -> str:
+    """Return what a revision says of one network; files of this script name both."""
+    parts = dict(part.split(": ", 1) for part in revision.split("; ") if ": " in part)
+    return parts.get(name, revision)
 
 
 def main() -> None:
