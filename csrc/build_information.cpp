@@ -1,9 +1,9 @@
 // Build information for `asnet info`.
+#include "common/cpu/isa.h"
+
 #include <torch/csrc/stable/library.h>
 
 #include <string>
-
-#include "common/cpu/isa.h"
 
 namespace {
 

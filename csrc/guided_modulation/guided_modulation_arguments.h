@@ -1,6 +1,8 @@
 // Shared by the host entries of guided modulation on all devices: checks, memory layouts, results.
 #pragma once
 
+#include "common/tensor_pointers.h"
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -11,8 +13,6 @@
 #include <string>
 #include <tuple>
 #include <type_traits>
-
-#include "common/tensor_pointers.h"
 
 namespace asnet::guided_modulation {
 

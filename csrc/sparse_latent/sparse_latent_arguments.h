@@ -1,6 +1,8 @@
 // Shared by the host entries of the latent image with few gradients on all devices: checks, results.
 #pragma once
 
+#include "common/tensor_pointers.h"
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -8,8 +10,6 @@
 
 #include <cstdint>
 #include <optional>
-
-#include "common/tensor_pointers.h"
 
 namespace asnet::sparse_latent {
 

@@ -4,15 +4,15 @@
 // or [N, 2 rows, 2 columns, C_out / 4] with interleave 2.
 #pragma once
 
+#include "common/cpu/conv2d.h"
+#include "common/cpu/reused_memory.h"
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <optional>
-
-#include "common/cpu/conv2d.h"
-#include "common/cpu/reused_memory.h"
 
 namespace asnet {
 

@@ -1,10 +1,10 @@
 // Host side of the Fourier transforms of cpu/fft.h: supported sizes and twiddle factors.
 #pragma once
 
+#include "common/cpu/fft_plan.h"
+
 #include <cstdint>
 #include <vector>
-
-#include "common/cpu/fft_plan.h"
 
 namespace asnet {
 

@@ -3,8 +3,8 @@
 // in use at one time.
 #include "common/cpu/reused_memory.h"
 
-#include <pthread.h>
-#include <sys/mman.h>
+#include "common/cpu/workspace.h"
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -12,10 +12,10 @@
 #include <cstdint>
 #include <mutex>
 #include <new>
+#include <pthread.h>
+#include <sys/mman.h>
 #include <unordered_map>
 #include <vector>
-
-#include "common/cpu/workspace.h"
 
 namespace asnet {
 namespace {

@@ -3,12 +3,12 @@
 // torch. All PTX is here.
 #pragma once
 
+#include "common/integers.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
-
-#include "common/integers.h"
 
 #ifdef __CUDACC__
 

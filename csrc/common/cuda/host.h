@@ -2,12 +2,12 @@
 // g++ with the kernels running on the CPU (tests/kernels/cuda_on_cpu).
 #pragma once
 
+#include "common/cuda/device.cuh"
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
-
-#include "common/cuda/device.cuh"
 
 #ifdef __CUDACC__
 

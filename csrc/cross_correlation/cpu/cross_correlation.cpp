@@ -1,4 +1,11 @@
 // Host entries of asnet::cross_correlation and asnet::cross_correlation_backward for the CPU.
+#include "common/cpu/fft_planning.h"
+#include "common/cpu/workspace.h"
+#include "common/integers.h"
+#include "cross_correlation/cpu/cross_correlation_kernels.h"
+#include "cross_correlation/cpu/cross_correlation_plan.h"
+#include "cross_correlation/cross_correlation_arguments.h"
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -9,13 +16,6 @@
 #include <numbers>
 #include <optional>
 #include <string>
-
-#include "cross_correlation/cpu/cross_correlation_kernels.h"
-#include "cross_correlation/cpu/cross_correlation_plan.h"
-#include "common/cpu/fft_planning.h"
-#include "common/integers.h"
-#include "common/cpu/workspace.h"
-#include "cross_correlation/cross_correlation_arguments.h"
 
 namespace asnet {
 namespace {

@@ -1,6 +1,6 @@
 // The direct sums.
-#include "cross_correlation/cpu/cross_correlation_kernels.h"
 #include "common/cpu/vector.h"
+#include "cross_correlation/cpu/cross_correlation_kernels.h"
 
 namespace asnet::ASNET_ISA {
 namespace {

@@ -1,11 +1,11 @@
 // CPU kernels of the cross-correlation. The formula is in cross_correlation_sizes.h.
 #pragma once
 
-#include <cstdint>
-
 #include "common/cpu/fft_plan.h"
 #include "common/cpu/isa.h"
 #include "cross_correlation/cross_correlation_sizes.h"
+
+#include <cstdint>
 
 namespace asnet {
 

@@ -1,11 +1,11 @@
 #include "cross_correlation/cpu/cross_correlation_plan.h"
 
+#include "common/cpu/fft_planning.h"
+#include "common/integers.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
-
-#include "common/cpu/fft_planning.h"
-#include "common/integers.h"
 
 namespace asnet {
 namespace {

@@ -1,9 +1,9 @@
 // Spectral method: products of tile spectra for each pair, and the windows of lags computed from them (for the gradient:
 // from which they are computed). The order of execution is in cross_correlation_spectral_tiles_kernels.cpp.
-#include "cross_correlation/cpu/cross_correlation_kernels.h"
-#include "cross_correlation/cpu/cross_correlation_spectral.h"
 #include "common/cpu/fft.h"
 #include "common/cpu/vector.h"
+#include "cross_correlation/cpu/cross_correlation_kernels.h"
+#include "cross_correlation/cpu/cross_correlation_spectral.h"
 
 namespace asnet::ASNET_ISA {
 namespace {

@@ -3,10 +3,10 @@
 //     pairs_to_lags.
 //   gradient: columns_to_spectra; then for each block tiles_to_spectra, lags_to_pairs, pair_products_gradient,
 //     spectra_to_tiles; finally spectra_to_columns.
-#include "cross_correlation/cpu/cross_correlation_kernels.h"
-#include "cross_correlation/cpu/cross_correlation_spectral.h"
 #include "common/cpu/fft_pairs.h"
 #include "common/cpu/vector.h"
+#include "cross_correlation/cpu/cross_correlation_kernels.h"
+#include "cross_correlation/cpu/cross_correlation_spectral.h"
 
 namespace asnet::ASNET_ISA {
 namespace {

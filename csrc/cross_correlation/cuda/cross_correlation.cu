@@ -1,4 +1,12 @@
 // Host entries of asnet::cross_correlation and asnet::cross_correlation_backward for CUDA.
+#include "common/cuda/host.h"
+#include "common/cuda/transforms.h"
+#include "common/tensor_pointers.h"
+#include "cross_correlation/cross_correlation_arguments.h"
+#include "cross_correlation/cuda/cross_correlation_direct_kernels.cuh"
+#include "cross_correlation/cuda/cross_correlation_plan.h"
+#include "cross_correlation/cuda/cross_correlation_spectral_kernels.cuh"
+
 #include <array>
 #include <limits>
 #include <map>
@@ -6,14 +14,6 @@
 #include <optional>
 #include <string>
 #include <vector>
-
-#include "cross_correlation/cross_correlation_arguments.h"
-#include "cross_correlation/cuda/cross_correlation_direct_kernels.cuh"
-#include "cross_correlation/cuda/cross_correlation_plan.h"
-#include "cross_correlation/cuda/cross_correlation_spectral_kernels.cuh"
-#include "common/cuda/host.h"
-#include "common/cuda/transforms.h"
-#include "common/tensor_pointers.h"
 
 namespace asnet::cuda {
 namespace {

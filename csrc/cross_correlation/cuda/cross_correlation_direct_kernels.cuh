@@ -8,12 +8,12 @@
 // multiply-adds (float64, and few maps, which would leave most of a tensor core's tile empty).
 #pragma once
 
-#include <algorithm>
-
 #include "cross_correlation/cuda/cross_correlation_direct_backward_plain_kernels.cuh"
 #include "cross_correlation/cuda/cross_correlation_direct_backward_tensor_kernels.cuh"
 #include "cross_correlation/cuda/cross_correlation_direct_forward_plain_kernels.cuh"
 #include "cross_correlation/cuda/cross_correlation_direct_forward_tensor_kernels.cuh"
+
+#include <algorithm>
 
 namespace asnet::cuda {
 namespace direct {

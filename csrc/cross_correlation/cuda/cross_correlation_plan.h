@@ -1,12 +1,12 @@
 // Sizes of the spectral cross-correlation on CUDA, and its cost: mainly the bytes that its kernels move.
 #pragma once
 
+#include "cross_correlation/cross_correlation_sizes.h"
+#include "cross_correlation/cuda/cross_correlation_spectral_pairs_kernels.cuh"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
-
-#include "cross_correlation/cross_correlation_sizes.h"
-#include "cross_correlation/cuda/cross_correlation_spectral_pairs_kernels.cuh"
 
 namespace asnet::cuda {
 

@@ -5,14 +5,14 @@
 //   rows    channels-last: m, b and c repeat with every pixel; memory is traversed in rows of whole pixels (see PixelRows)
 // The size of the pieces of work depends only on the shape, and the sums of the pieces are added in order, so the bits of
 // the result do not depend on the number of threads.
+#include "common/integers.h"
+#include "guided_modulation/cpu/guided_modulation_kernels.h"
+#include "guided_modulation/guided_modulation_arguments.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
 #include <vector>
-
-#include "guided_modulation/cpu/guided_modulation_kernels.h"
-#include "common/integers.h"
-#include "guided_modulation/guided_modulation_arguments.h"
 
 namespace asnet::guided_modulation {
 namespace {

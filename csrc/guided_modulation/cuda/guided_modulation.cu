@@ -1,6 +1,6 @@
 // Host entries of guided modulation for CUDA; see guided_modulation_kernels.cuh.
-#include "guided_modulation/cuda/guided_modulation_kernels.cuh"
 #include "common/cuda/host.h"
+#include "guided_modulation/cuda/guided_modulation_kernels.cuh"
 #include "guided_modulation/guided_modulation_arguments.h"
 
 namespace asnet::guided_modulation {

@@ -1,7 +1,7 @@
 // Host entry of the guided pointwise convolution for CUDA; see guided_pointwise_conv2d_kernels.cuh.
-#include "guided_pointwise_conv2d/cuda/guided_pointwise_conv2d_kernels.cuh"
 #include "common/cuda/host.h"
 #include "guided_modulation/guided_modulation_arguments.h"
+#include "guided_pointwise_conv2d/cuda/guided_pointwise_conv2d_kernels.cuh"
 
 namespace asnet::guided_conv {
 namespace {

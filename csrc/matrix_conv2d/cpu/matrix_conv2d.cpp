@@ -3,14 +3,14 @@
 //
 // Maps are [N, H, W, C]. Every output pixel is computed in the same way in any block, so the bits of the result do not
 // depend on the number of threads.
+#include "common/cpu/conv2d_arguments.h"
+#include "common/cpu/workspace.h"
+#include "common/integers.h"
+#include "common/tensor_pointers.h"
+#include "matrix_conv2d/cpu/matrix_conv2d_kernels.h"
+
 #include <algorithm>
 #include <cstdint>
-
-#include "common/cpu/conv2d_arguments.h"
-#include "common/integers.h"
-#include "matrix_conv2d/cpu/matrix_conv2d_kernels.h"
-#include "common/cpu/workspace.h"
-#include "common/tensor_pointers.h"
 
 namespace asnet {
 namespace {

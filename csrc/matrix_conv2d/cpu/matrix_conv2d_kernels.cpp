@@ -6,8 +6,8 @@
 // window of each output pixel is copied instead, one after the other ("unfolded").
 #include "matrix_conv2d/cpu/matrix_conv2d_kernels.h"
 
-#include "common/integers.h"
 #include "common/cpu/vector_elements.h"
+#include "common/integers.h"
 
 #if defined(ASNET_COMPILER_KNOWS_AMX) && defined(__AVX512F__)
 #include <immintrin.h>

@@ -2,6 +2,12 @@
 //
 // All steps of an image are fused here, so that every value is touched once between transforms. Tasks are independent and
 // their size depends only on the shape, so the bits of the result do not depend on the number of threads.
+#include "common/cpu/fft_planning.h"
+#include "common/cpu/workspace.h"
+#include "common/integers.h"
+#include "sparse_latent/cpu/sparse_latent_kernels.h"
+#include "sparse_latent/sparse_latent_arguments.h"
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -14,12 +20,6 @@
 #include <optional>
 #include <tuple>
 #include <vector>
-
-#include "common/cpu/fft_planning.h"
-#include "common/integers.h"
-#include "sparse_latent/cpu/sparse_latent_kernels.h"
-#include "common/cpu/workspace.h"
-#include "sparse_latent/sparse_latent_arguments.h"
 
 namespace asnet::sparse_latent {
 namespace {

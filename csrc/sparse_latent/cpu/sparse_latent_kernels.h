@@ -9,10 +9,10 @@
 // vertical frequencies; then along rows, with a register of vertical frequencies.
 #pragma once
 
-#include <cstdint>
-
 #include "common/cpu/fft_plan.h"
 #include "common/cpu/isa.h"
+
+#include <cstdint>
 
 namespace asnet {
 

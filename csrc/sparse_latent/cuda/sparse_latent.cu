@@ -1,12 +1,12 @@
 // CUDA host entry of the latent image with few gradients; see sparse_latent_kernels.cuh.
+#include "common/cuda/host.h"
+#include "common/cuda/transforms.h"
+#include "sparse_latent/cuda/sparse_latent_kernels.cuh"
+#include "sparse_latent/sparse_latent_arguments.h"
+
 #include <limits>
 #include <tuple>
 #include <vector>
-
-#include "common/cuda/host.h"
-#include "sparse_latent/cuda/sparse_latent_kernels.cuh"
-#include "common/cuda/transforms.h"
-#include "sparse_latent/sparse_latent_arguments.h"
 
 namespace asnet::sparse_latent {
 namespace {

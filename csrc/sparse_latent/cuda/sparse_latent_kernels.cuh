@@ -6,8 +6,8 @@
 // spectrum.
 #pragma once
 
-#include "common/integers.h"
 #include "common/cuda/device.cuh"
+#include "common/integers.h"
 
 namespace asnet::cuda::sparse_latent {
 

@@ -1,4 +1,11 @@
 // Solves the normal equations of blur kernels by conjugate gradients; see toeplitz_solve_kernels.h.
+#include "common/cpu/fft_planning.h"
+#include "common/cpu/workspace.h"
+#include "common/integers.h"
+#include "common/tensor_pointers.h"
+#include "toeplitz_solve/cpu/toeplitz_solve_kernels.h"
+#include "toeplitz_solve/toeplitz_solve_arguments.h"
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -6,13 +13,6 @@
 
 #include <algorithm>
 #include <cstdint>
-
-#include "common/cpu/fft_planning.h"
-#include "common/integers.h"
-#include "toeplitz_solve/cpu/toeplitz_solve_kernels.h"
-#include "common/cpu/workspace.h"
-#include "common/tensor_pointers.h"
-#include "toeplitz_solve/toeplitz_solve_arguments.h"
 
 namespace asnet::toeplitz_solve {
 namespace {

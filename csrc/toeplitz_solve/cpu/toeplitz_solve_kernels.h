@@ -2,10 +2,10 @@
 // lags: a product with A is a circular correlation of `fft.size` >= 2 s - 1 pixels.
 #pragma once
 
-#include <cstdint>
-
 #include "common/cpu/fft_plan.h"
 #include "common/cpu/isa.h"
+
+#include <cstdint>
 
 namespace asnet {
 

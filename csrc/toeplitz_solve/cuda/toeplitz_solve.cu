@@ -1,10 +1,10 @@
 // Host entry of the solution of Toeplitz systems for CUDA; see toeplitz_solve_kernels.cuh.
-#include <limits>
-
 #include "common/cuda/host.h"
 #include "common/tensor_pointers.h"
 #include "toeplitz_solve/cuda/toeplitz_solve_kernels.cuh"
 #include "toeplitz_solve/toeplitz_solve_arguments.h"
+
+#include <limits>
 
 namespace asnet::toeplitz_solve {
 namespace {

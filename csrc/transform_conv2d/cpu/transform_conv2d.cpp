@@ -3,13 +3,13 @@
 //
 // Maps are [N, H, W, C]. Blocks of tiles are independent and their size depends only on the shape, so the bits of the
 // result do not depend on the number of threads.
-#include <cstdint>
-
 #include "common/cpu/conv2d_arguments.h"
-#include "common/integers.h"
-#include "transform_conv2d/cpu/transform_conv2d_kernels.h"
 #include "common/cpu/workspace.h"
+#include "common/integers.h"
 #include "common/tensor_pointers.h"
+#include "transform_conv2d/cpu/transform_conv2d_kernels.h"
+
+#include <cstdint>
 
 namespace asnet {
 namespace {

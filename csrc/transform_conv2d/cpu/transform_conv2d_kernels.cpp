@@ -5,10 +5,10 @@
 // cache. Everything is computed in float32.
 #include "transform_conv2d/cpu/transform_conv2d_kernels.h"
 
+#include "common/cpu/vector_elements.h"
 #include "common/integers.h"
 #include "transform_conv2d/cpu/transform_conv2d_fourier.h"
 #include "transform_conv2d/cpu/transform_conv2d_winograd.h"
-#include "common/cpu/vector_elements.h"
 
 namespace asnet::ASNET_ISA {
 

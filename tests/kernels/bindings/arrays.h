@@ -5,16 +5,15 @@
 // bfloat16 comes as uint16 arrays of its bits (bfloat16.py converts), float16 as NumPy's.
 #pragma once
 
+#include "common/cuda/device.cuh"
+
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
-
 #include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
-
-#include "common/cuda/device.cuh"
 
 namespace py = pybind11;
 

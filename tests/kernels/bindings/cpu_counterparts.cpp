@@ -1,6 +1,5 @@
-#include "cpu_counterparts_kernels.cuh"
-
 #include "bindings/arrays.h"
+#include "cpu_counterparts_kernels.cuh"
 
 using asnet::bindings::pointer;
 namespace cuda = asnet::cuda;

@@ -1,11 +1,10 @@
 // The spectral kernels of the cross-correlation. Complex arrays are complex64 or complex128.
-#include <pybind11/complex.h>
-
-#include <complex>
-
 #include "bindings/arrays.h"
 #include "cross_correlation/cuda/cross_correlation_plan.h"
 #include "cross_correlation/cuda/cross_correlation_spectral_kernels.cuh"
+
+#include <complex>
+#include <pybind11/complex.h>
 
 namespace {
 

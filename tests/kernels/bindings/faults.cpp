@@ -1,6 +1,5 @@
-#include "faults_kernels.cuh"
-
 #include "bindings/arrays.h"
+#include "faults_kernels.cuh"
 
 using asnet::bindings::pointer;
 namespace cuda = asnet::cuda;

@@ -1,8 +1,7 @@
+#include "bindings/guided_tables.h"
 #include "guided_modulation/cuda/guided_modulation_kernels.cuh"
 
 #include <limits>
-
-#include "bindings/guided_tables.h"
 
 namespace {
 

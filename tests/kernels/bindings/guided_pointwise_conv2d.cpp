@@ -1,6 +1,5 @@
-#include "guided_pointwise_conv2d/cuda/guided_pointwise_conv2d_kernels.cuh"
-
 #include "bindings/guided_tables.h"
+#include "guided_pointwise_conv2d/cuda/guided_pointwise_conv2d_kernels.cuh"
 
 namespace {
 

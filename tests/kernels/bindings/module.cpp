@@ -1,7 +1,7 @@
 // The module `kernels`: the bindings of every operator, and the order of threads.
-#include <utility>
-
 #include "bindings/arrays.h"
+
+#include <utility>
 
 PYBIND11_MODULE(kernels, module) {
   py::register_exception<asnet::cuda_on_cpu::Error>(module, "KernelError", PyExc_RuntimeError);

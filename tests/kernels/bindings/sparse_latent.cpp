@@ -1,6 +1,5 @@
-#include "sparse_latent/cuda/sparse_latent_kernels.cuh"
-
 #include "bindings/arrays.h"
+#include "sparse_latent/cuda/sparse_latent_kernels.cuh"
 
 namespace {
 

@@ -1,10 +1,9 @@
+#include "bindings/arrays.h"
 #include "toeplitz_solve/cuda/toeplitz_solve_kernels.cuh"
 
 #include <algorithm>
 #include <limits>
 #include <memory>
-
-#include "bindings/arrays.h"
 
 namespace {
 

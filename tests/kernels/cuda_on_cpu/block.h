@@ -1,6 +1,9 @@
 // The state of the block that runs: its threads, its warps, its shared memory.
 #pragma once
 
+#include "fiber.h"
+#include "types.h"
+
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -10,9 +13,6 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
-
-#include "fiber.h"
-#include "types.h"
 
 namespace asnet::cuda_on_cpu {
 

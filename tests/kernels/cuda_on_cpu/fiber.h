@@ -1,15 +1,14 @@
 // Fibers: each has a stack; a switch keeps the callee-saved registers.
 #pragma once
 
-#include <sys/mman.h>
+#include "sanitizers.h"
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
+#include <sys/mman.h>
 #include <vector>
-
-#include "sanitizers.h"
 
 extern "C" void asnet_switch_stack(void** save_stack_pointer, void* stack_pointer);
 

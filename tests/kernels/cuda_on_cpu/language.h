@@ -1,11 +1,11 @@
 // The CUDA keywords that kernels use.
 #pragma once
 
+#include "launch.h"
+
 #include <atomic>
 #include <cmath>
 #include <numbers>
-
-#include "launch.h"
 
 namespace asnet::cuda_on_cpu {
 

@@ -1,14 +1,14 @@
 // A launch: blocks run one after the other, the threads of a block in turns.
 #pragma once
 
+#include "block.h"
+#include "translated.h"
+
 #include <map>
 #include <numeric>
 #include <random>
 #include <tuple>
 #include <type_traits>
-
-#include "block.h"
-#include "translated.h"
 
 namespace asnet::cuda_on_cpu {
 

@@ -2,14 +2,13 @@
 // are launched in place of the kernels compiled by g++.
 #pragma once
 
+#include "../ptx/machine.h"
+#include "block.h"
+
 #include <cxxabi.h>
 #include <dlfcn.h>
-
 #include <map>
 #include <string>
-
-#include "block.h"
-#include "../ptx/machine.h"
 
 namespace asnet::cuda_on_cpu {
 
