@@ -20,6 +20,7 @@ from asnet.networks.layers import (
     standardise,
 )
 from asnet.ops import append_flipped_pairs, cross_correlation, empty_maps, reused_memory
+from asnet.ops.transform_conv2d import is_autocast
 
 #: Side of the convolutions between the levels, on the way down (pyramid "image") and on the way up.
 LEVEL_CONVOLUTION_SIZE = 5
@@ -83,6 +84,7 @@ class CorrelationLevel(nn.Module):
         which are overwritten where no gradient is wanted."""
         config = self.config
         if config.normalise_features:
+            maps = _as_correlated(maps)
             maps = normalise_maps(maps, out=None if torch.is_grad_enabled() else maps)
         correlation = cross_correlation(maps, self.max_lag, boundary=config.boundary)
         if not config.normalise_features:
@@ -226,6 +228,16 @@ class AnalysisNetwork(nn.Module):
         for convolution in self.head:
             merged = relu(convolution(merged))
         return merged[:, 0]
+
+
+def _as_correlated(maps: Tensor) -> Tensor:
+    """Return maps in the dtype that autocast has them correlated in, for inference on CPUs.
+
+    There means of bfloat16 take several times as long as those of float32, and a copy to fresh memory too.
+    """
+    if torch.is_grad_enabled() or maps.device.type != "cpu" or not is_autocast(maps):
+        return maps
+    return empty_maps(maps, maps.shape, torch.float32).copy_(maps)
 
 
 def _normalised_kernel(kernel: Tensor) -> Tensor:
