@@ -268,11 +268,11 @@ inline void prefetch_rows(const Conv2dShape& shape, const BFloat16* x, int64_t y
 // Results of at least so many numbers have left the caches before the next layer reads them.
 inline constexpr int64_t kLargeResult = int64_t{1} << 22;
 
-// Whether results go past the caches, which would first read the lines that are written; in steps of a register's worth.
+// Whether results go past the caches, which would first read the lines that are written; only in whole lines.
 bool streams(const Conv2dShape& shape, const Conv2dEpilogue& epilogue, const BFloat16* out) {
   const int64_t neighbours = shape.channels_out / (epilogue.interleave * epilogue.interleave);
   return !epilogue.accumulate && shape.height_out * shape.width_out * shape.channels_out >= kLargeResult &&
-         neighbours % lanes<float> == 0 && reinterpret_cast<uintptr_t>(out) % sizeof(HalfBits) == 0;
+         neighbours % kPanel == 0 && reinterpret_cast<uintptr_t>(out) % (kPanel * sizeof(BFloat16)) == 0;
 }
 inline void stream_elements(BFloat16* to, Vector<float> value) {
 #ifdef ASNET_HAS_AMX
@@ -309,12 +309,14 @@ void finish_block(const Conv2dShape& shape, const Sums& sums, const Conv2dEpilog
       }
     return;
   }
-  for (int64_t i = 0; i * lanes<float> < channels; ++i) {
-    const int64_t count = least(channels - i * lanes<float>, lanes<float>);
-    const Vector<float> some = bias(i * lanes<float>, count);
+  const auto finish_channels = [&](int64_t i, auto... count) {
+    const Vector<float> some = bias(i * lanes<float>, count...);
     for (int64_t pixel = 0; pixel < pixels; ++pixel, to[i] += step)
-      store_elements(to[i], finish(&sums[pixel][i * lanes<float>], some, to[i], count), count);
-  }
+      store_elements(to[i], finish(&sums[pixel][i * lanes<float>], some, to[i], count...), count...);
+  };
+  const int64_t whole = channels / lanes<float>;
+  for (int64_t i = 0; i < whole; ++i) finish_channels(i);
+  if (whole * lanes<float> < channels) finish_channels(whole, channels - whole * lanes<float>);
 }
 
 void convolve_matrix_block(const Conv2dShape& shape, const BFloat16* x, const BFloat16* packed,
