@@ -20,6 +20,7 @@ from asnet.networks.layers import (
     standardise,
 )
 from asnet.ops import append_flipped_pairs, cross_correlation, empty_maps, reused_memory
+from asnet.ops.transform_conv2d import is_autocast
 
 #: Side of the convolutions between the levels, for downsampling (pyramid "image") and upsampling.
 LEVEL_CONVOLUTION_SIZE = 5
@@ -83,6 +84,7 @@ class CorrelationLevel(nn.Module):
         which are overwritten if no gradient is needed."""
         config = self.config
         if config.normalise_features:
+            maps = _as_correlated(maps)
             maps = normalise_maps(maps, out=None if torch.is_grad_enabled() else maps)
         correlation = cross_correlation(maps, self.max_lag, boundary=config.boundary)
         if not config.normalise_features:
@@ -227,6 +229,17 @@ class AnalysisNetwork(nn.Module):
         for convolution in self.head:
             merged = relu(convolution(merged))
         return merged[:, 0]
+
+
+def _as_correlated(maps: Tensor) -> Tensor:
+    """Return maps in the dtype in which autocast correlates them, for inference on CPUs.
+
+    Means of bfloat16 take several times as long as means of float32 there, and so does a copy to fresh
+    memory.
+    """
+    if torch.is_grad_enabled() or maps.device.type != "cpu" or not is_autocast(maps):
+        return maps
+    return empty_maps(maps, maps.shape, torch.float32).copy_(maps)
 
 
 def _normalised_kernel(kernel: Tensor) -> Tensor:

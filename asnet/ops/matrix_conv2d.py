@@ -8,9 +8,10 @@ from asnet.ops.conv2d_operators import register
 
 load()
 
-#: Multiplications from which it is faster than torch's convolution, by benchmarks/transform_conv2d.py. Large
-#: results come from reused memory, which torch does not have.
-_MULTIPLICATIONS, _MULTIPLICATIONS_OF_LARGE = 2e9, 5e8
+#: Multiplications, by stride, from which it is faster than torch's convolution by
+#: benchmarks/transform_conv2d.py: stride 2 costs torch a copy. Large results come from reused memory, which
+#: torch does not have.
+_MULTIPLICATIONS, _MULTIPLICATIONS_OF_LARGE = {1: 2e9, 2: 4e8}, 5e8
 _LARGE = 2**22
 
 #: Sides of the kernels that the operator supports and torch's matrix products do not.
@@ -19,17 +20,19 @@ _KERNELS = range(2, 9)
 _HAS_MATRIX_UNITS = has_matrix_units()
 
 
-def pays(x: Tensor, weight: Tensor, pixels: int) -> bool:
+def pays(x: Tensor, weight: Tensor, stride: int, pixels: int) -> bool:
     """Whether the matrix units support a convolution of equal strides, 1 or 2, and are faster.
 
     `pixels` is the number of pixels of the result, including the batch.
     """
-    large = pixels * weight.shape[0] >= _LARGE
+    least = _MULTIPLICATIONS[stride]
+    if pixels * weight.shape[0] >= _LARGE:
+        least = min(least, _MULTIPLICATIONS_OF_LARGE)
     return (
         _HAS_MATRIX_UNITS
         and x.dtype == torch.bfloat16
         and weight.shape[2] in _KERNELS
-        and pixels * weight.numel() >= (_MULTIPLICATIONS_OF_LARGE if large else _MULTIPLICATIONS)
+        and pixels * weight.numel() >= least
     )
 
 

@@ -147,7 +147,7 @@ def _faster_operator(
     pixels = x.shape[0] * rows * columns
     if not x.permute(0, 2, 3, 1).is_contiguous():
         return None
-    if matrix_conv2d.pays(x, weight, pixels):
+    if matrix_conv2d.pays(x, weight, stride[0], pixels):
         return "matrix_conv2d"
     return "transform_conv2d" if _pays(x, weight, stride[0], pixels * weight.numel()) else None
 

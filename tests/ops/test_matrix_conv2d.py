@@ -100,6 +100,22 @@ def test_interleaving_is_moving_channels_into_squares_of_pixels(kernel, channels
     assert torch.equal(by_units(x, weight, bias, relu=True, interleave=2), F.pixel_shuffle(squares, 2))
 
 
+@pytest.mark.parametrize("channels", [64, 80])
+@pytest.mark.usefixtures("poisoned")
+def test_results_too_large_for_the_caches_are_those_of_the_formula(channels):
+    x, weight, bias = random_operands((1, 2, channels, 257, 258), 3)
+    border = (1, 1, 1, 1)
+    products = formula(x.abs(), weight.abs(), bias.abs(), 1, border)
+    exact = formula(x, weight, bias, 1, border)
+    plain = by_units(x, weight, bias, border=border)
+    assert ((plain - exact).abs() <= allowed_error(exact, products)).all()
+    if channels % 64 == 0:
+        squares = plain.unflatten(1, (2, 2, channels // 4)).movedim(3, 1).flatten(1, 3)
+        assert torch.equal(
+            by_units(x, weight, bias, border=border, interleave=2), F.pixel_shuffle(squares, 2)
+        )
+
+
 @pytest.mark.parametrize("channels", [2, 16, 24, 32])
 def test_padding_holds_zeros_and_nothing_of_the_neighbouring_image(channels):
     x = torch.full((3, channels, 8, 40), torch.nan).bfloat16()
@@ -192,5 +208,12 @@ def test_large_convolutions_in_bfloat16_go_to_matrix_units_where_they_are(monkey
                 f"{name}_conv2d", maps, taps, None, 1, border, relu=False, onto=None, interleave=False
             )
         assert torch.equal(conv2d(maps, taps, None, padding=border), expected), name
+    # With stride 2 torch copies what it pads on one side alone.
+    if units == "asnet":
+        border = (0, 1, 0, 1)
+        expected = run_operator(
+            "matrix_conv2d", wide, weight, None, 2, border, relu=False, onto=None, interleave=False
+        )
+        assert torch.equal(conv2d(wide, weight, None, 2, border), expected)
     words = {"asnet": "kernels of asnet for AMX", "torch": "operations of torch", "none": "there is no AMX"}
     assert words[units] in _extension.describe()["convolutions in 16 bits"]

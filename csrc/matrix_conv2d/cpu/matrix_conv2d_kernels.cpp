@@ -1,9 +1,9 @@
 // Convolution of bfloat16 as matrix products on the matrix units of x86 (AMX): rows of the left matrix are 16 pixels,
 // columns of the right one 16 output channels, and the depth of a product is 32 numbers. Sums are in float32.
 //
-// Rows of the input are copied into the core's second-level cache, with the zeros of the border. The pixels of a tap form a
-// matrix there without further copies, its rows as many pixels apart as the stride. With few channels per pixel, the whole
-// window of each output pixel is copied instead, one after the other ("unfolded").
+// Rows of the input are copied into the core's second-level cache, with the zeros of the border, in planes of kDepth channels.
+// The pixels of a tap form a matrix there without further copies; with stride 1 its rows are adjacent. With few channels per
+// pixel, the whole window of each output pixel is copied instead, one after the other ("unfolded").
 #include "matrix_conv2d/cpu/matrix_conv2d_kernels.h"
 
 #include "common/cpu/vector_elements.h"
@@ -25,22 +25,23 @@ inline constexpr int64_t kWeights = kDepth * kChannels;
 // Windows are unfolded up to this many input channels.
 inline constexpr int64_t kFewChannels = 16;
 
-// How the depth of all products is divided: `steps` of kDepth for each of taps x taps, in rows of numbers in which a pixel,
-// and the distance between neighbouring taps, takes `pixel` numbers.
+// How the depth of all products is divided: `steps` of kDepth for each of taps x taps. In a row of numbers, neighbouring taps
+// are `pixel` apart and steps `plane`.
 struct DepthLayout {
   bool unfolded;
-  int64_t taps, pixel, steps, stride, row_pixels;
+  int64_t taps, steps, stride, row_pixels, pixel, plane;
 
   DepthLayout(const Conv2dShape& shape, int64_t columns) {
     unfolded = shape.channels_in <= kFewChannels;
     taps = unfolded ? 1 : shape.kernel;
     stride = unfolded ? 1 : shape.stride;
-    pixel = ceil_divide(unfolded ? shape.kernel * shape.kernel * shape.channels_in : shape.channels_in, kDepth) * kDepth;
-    steps = pixel / kDepth;
+    steps = ceil_divide(unfolded ? shape.kernel * shape.kernel * shape.channels_in : shape.channels_in, kDepth);
     row_pixels = (ceil_divide(columns, kBlockPixels) * kBlockPixels - 1) * stride + taps;
+    pixel = unfolded ? steps * kDepth : kDepth;
+    plane = unfolded ? kDepth : row_pixels * kDepth;
   }
   // Copying and clearing chunks may write beyond the end.
-  int64_t row() const { return row_pixels * pixel + kDepth; }
+  int64_t row() const { return row_pixels * steps * kDepth + kDepth; }
 };
 
 int64_t matrix_panel_channels() { return kPanel; }
@@ -114,7 +115,7 @@ ASNET_AMX void multiply_on_units(const DepthLayout& layout, const Factors& facto
   if constexpr (m == 2 && n == 2) _tile_zero(3);
   for (int64_t step = 0; step < layout.steps; ++step)
     for (int64_t y = 0; y < layout.taps; ++y) {
-      const BFloat16* pixels = factors.rows[y] + step * kDepth;
+      const BFloat16* pixels = factors.rows[y] + step * layout.plane;
       for (int64_t x = 0; x < layout.taps; ++x, pixels += layout.pixel, weights += 2 * kWeights) {
         _tile_loadd(4, pixels, pixel_bytes);
         _tile_loadd(6, weights, 64);
@@ -146,8 +147,8 @@ void multiply_on_vectors(const DepthLayout& layout, const Factors& factors, Sums
       const BFloat16* weights = factors.weights + channel / kChannels * kWeights + channel % kChannels * 2;
       for (int64_t step = 0; step < layout.steps; ++step)
         for (int64_t tap = 0; tap < layout.taps * layout.taps; ++tap, weights += 2 * kWeights) {
-          const BFloat16* numbers =
-              factors.rows[tap / layout.taps] + (pixel * layout.stride + tap % layout.taps) * layout.pixel + step * kDepth;
+          const BFloat16* numbers = factors.rows[tap / layout.taps] +
+                                    (pixel * layout.stride + tap % layout.taps) * layout.pixel + step * layout.plane;
           for (int64_t i = 0; i < kDepth; i += 2) {
             // A register of pairs: the first of a pair is the lower half of 32 bits.
             WideBits pairs, value;
@@ -175,9 +176,6 @@ void multiply_block(const DepthLayout& layout, const Factors& factors, int64_t p
   multiply_on_vectors(layout, factors, sums);
 }
 
-inline void copy_numbers(BFloat16* to, const BFloat16* from, int64_t count) {
-  if (count > 0) __builtin_memcpy(to, from, count * sizeof(BFloat16));
-}
 inline void clear_numbers(BFloat16* to, int64_t count) {
   if (count > 0) __builtin_memset(to, 0, count * sizeof(BFloat16));
 }
@@ -194,70 +192,132 @@ inline bool has_more_behind(const Conv2dShape& shape, int64_t y) {
   return y < shape.height - 1 && shape.width * shape.channels_in >= kChunk;
 }
 
-// `count` pixels of one row of the input from column `first` on, zero outside it, `pixel` numbers each.
-void copy_row(const Conv2dShape& shape, const BFloat16* x, int64_t y, int64_t first, int64_t count, int64_t pixel,
-              BFloat16* to) {
-  const int64_t channels = shape.channels_in;
-  const bool outside = y < 0 || y >= shape.height;
-  const int64_t begin = outside ? count : least(first < 0 ? -first : 0, count);
-  const int64_t rest = shape.width - first, end = outside || rest < begin ? begin : least(rest, count);
-  clear_numbers(to, begin * pixel);
-  const BFloat16* from = x + (y * shape.width + first + begin) * channels;
-  if (pixel == channels) {
-    copy_numbers(to + begin * pixel, from, (end - begin) * channels);
-  } else {
-    const bool chunks = has_more_behind(shape, y);
-    for (int64_t i = begin; i < end; ++i, from += channels) {
-      if (chunks)
-        copy_chunks(to + i * pixel, from, channels);
-      else
-        copy_numbers(to + i * pixel, from, channels);
-      clear_chunk(to + i * pixel + channels);
-    }
+// Which of `count` pixels of row y from column `first` on lie inside the input, and where; the others are zero.
+struct InsidePixels {
+  int64_t begin, end;
+  const BFloat16* from;
+
+  InsidePixels(const Conv2dShape& shape, const BFloat16* x, int64_t y, int64_t first, int64_t count) {
+    const bool outside = y < 0 || y >= shape.height;
+    begin = outside ? count : least(first < 0 ? -first : 0, count);
+    const int64_t rest = shape.width - first;
+    end = outside || rest < begin ? begin : least(rest, count);
+    from = x + (y * shape.width + first + begin) * shape.channels_in;
   }
-  clear_numbers(to + end * pixel, (count - end) * pixel);
+};
+
+// `count` pixels of one row of the input from column `first` on, in planes.
+void copy_row(const Conv2dShape& shape, const BFloat16* x, int64_t y, int64_t first, int64_t count,
+              const DepthLayout& layout, BFloat16* to) {
+  const InsidePixels inside(shape, x, y, first, count);
+  const int64_t whole = shape.channels_in / kDepth, rest = shape.channels_in % kDepth;
+  const bool chunks = has_more_behind(shape, y);
+  for (int64_t step = 0; step < layout.steps; ++step) clear_numbers(to + step * layout.plane, inside.begin * kDepth);
+  const BFloat16* from = inside.from;
+  for (int64_t i = inside.begin; i < inside.end; ++i, from += shape.channels_in) {
+    BFloat16* pixel = to + i * kDepth;
+    for (int64_t step = 0; step < whole; ++step, pixel += layout.plane)
+      __builtin_memcpy(pixel, from + step * kDepth, kDepth * sizeof(BFloat16));
+    if (rest == 0) continue;
+    if (chunks)
+      copy_chunks(pixel, from + whole * kDepth, rest);
+    else
+      __builtin_memcpy(pixel, from + whole * kDepth, rest * sizeof(BFloat16));
+    clear_chunk(pixel + rest);
+  }
+  for (int64_t step = 0; step < layout.steps; ++step)
+    clear_numbers(to + step * layout.plane + inside.end * kDepth, (count - inside.end) * kDepth);
 }
 
 // The windows of `count` output pixels of one row from column `first` on.
-void unfold_row(const Conv2dShape& shape, const BFloat16* x, int64_t row, int64_t first, int64_t count, int64_t pixel,
-                BFloat16* to) {
-  const int64_t numbers = shape.kernel * shape.channels_in, top = row * shape.stride - shape.top;
+void unfold_row(const Conv2dShape& shape, const BFloat16* x, int64_t row, int64_t first, int64_t count,
+                const DepthLayout& layout, BFloat16* to) {
+  const int64_t channels = shape.channels_in, numbers = shape.kernel * channels, top = row * shape.stride - shape.top;
   const bool rows_inside = top >= 0 && has_more_behind(shape, top + shape.kernel - 1);
-  for (int64_t i = 0; i < count; ++i, to += pixel) {
+  for (int64_t i = 0; i < count; ++i, to += layout.pixel) {
     const int64_t left = (first + i) * shape.stride - shape.left;
-    const bool inside = rows_inside && left >= 0 && left + shape.kernel <= shape.width;
-    const BFloat16* from = x + (top * shape.width + left) * shape.channels_in;
-    for (int64_t tap = 0; tap < shape.kernel; ++tap, from += shape.width * shape.channels_in)
-      if (inside)
+    if (rows_inside && left >= 0 && left + shape.kernel <= shape.width) {
+      const BFloat16* from = x + (top * shape.width + left) * channels;
+      for (int64_t tap = 0; tap < shape.kernel; ++tap, from += shape.width * channels)
         copy_chunks(to + tap * numbers, from, numbers);
-      else
-        copy_row(shape, x, top + tap, left, shape.kernel, shape.channels_in, to + tap * numbers);
+    } else {
+      clear_numbers(to, shape.kernel * numbers);
+      for (int64_t tap = 0; tap < shape.kernel; ++tap) {
+        const InsidePixels inside(shape, x, top + tap, left, shape.kernel);
+        if (inside.end > inside.begin)
+          __builtin_memcpy(to + tap * numbers + inside.begin * channels, inside.from,
+                           (inside.end - inside.begin) * channels * sizeof(BFloat16));
+      }
+    }
     clear_chunk(to + shape.kernel * numbers);
   }
 }
 
-void finish_block(const Conv2dShape& shape, const Sums& sums, const Conv2dEpilogue& epilogue, int64_t row, int64_t column,
-                  int64_t pixels, int64_t first_channel, BFloat16* out) {
-  const int64_t channels = least(kPanel, shape.channels_out - first_channel);
-  const int64_t step = shape.channels_out / epilogue.interleave;
-  for (int64_t in_panel = 0; in_panel < channels; in_panel += lanes<float>) {
-    const int64_t channel = first_channel + in_panel;
-    BFloat16* to = out + output_position(shape, epilogue.interleave, row, column, channel);
-    const auto finish = [&](auto... count) {
-      const Vector<float> bias = epilogue.bias ? load_elements(epilogue.bias + channel, count...) : Vector<float>{};
-      for (int64_t pixel = 0; pixel < pixels; ++pixel, to += step) {
-        Vector<float> y = load(&sums[pixel][in_panel]) + bias;
-        if (epilogue.accumulate) y += load_elements(to, count...);
-        // NaN fails the comparison and passes through, as in torch.relu.
-        if (epilogue.relu) y = y <= 0 ? Vector<float>{} : y;
-        store_elements(to, y, count...);
-      }
-    };
-    if (in_panel + lanes<float> <= channels)
-      finish();
-    else
-      finish(channels - in_panel);
+// Prefetches part `part` of `parts` of the pixels that the next row of outputs needs and that are not copied yet, while matrices
+// are multiplied.
+inline void prefetch_rows(const Conv2dShape& shape, const BFloat16* x, int64_t y, int64_t first, int64_t count,
+                          int64_t part, int64_t parts) {
+  constexpr int64_t line = 64 / sizeof(BFloat16);
+  for (int64_t row = y; row < y + shape.stride; ++row) {
+    const InsidePixels inside(shape, x, row, first, count);
+    const int64_t lines = ceil_divide((inside.end - inside.begin) * shape.channels_in, line);
+    for (int64_t i = lines * part / parts; i < lines * (part + 1) / parts; ++i)
+      __builtin_prefetch(inside.from + i * line, 0, 2);
   }
+}
+
+// Results of at least this many numbers leave the caches before the next layer reads them.
+inline constexpr int64_t kLargeResult = int64_t{1} << 22;
+
+// Whether results bypass the caches, which would otherwise read each line before it is written. Whole lines only.
+bool streams(const Conv2dShape& shape, const Conv2dEpilogue& epilogue, const BFloat16* out) {
+  const int64_t neighbours = shape.channels_out / (epilogue.interleave * epilogue.interleave);
+  return !epilogue.accumulate && shape.height_out * shape.width_out * shape.channels_out >= kLargeResult &&
+         neighbours % kPanel == 0 && reinterpret_cast<uintptr_t>(out) % (kPanel * sizeof(BFloat16)) == 0;
+}
+inline void stream_elements(BFloat16* to, Vector<float> value) {
+#ifdef ASNET_HAS_AMX
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)narrow(to, value));
+#else
+  store_elements(to, value);
+#endif
+}
+
+void finish_block(const Conv2dShape& shape, const Sums& sums, const Conv2dEpilogue& epilogue, int64_t row, int64_t column,
+                  int64_t pixels, int64_t first_channel, bool stream, BFloat16* out) {
+  constexpr int64_t vectors = kPanel / lanes<float>;
+  const int64_t channels = shape.channels_out - first_channel, step = shape.channels_out / epilogue.interleave;
+  BFloat16* to[vectors];
+  for (int64_t i = 0; i < vectors; ++i)
+    to[i] = out + output_position(shape, epilogue.interleave, row, column, first_channel + i * lanes<float>);
+  const auto finish = [&](const float* sum, Vector<float> bias, const BFloat16* there, auto... count) {
+    Vector<float> y = load(sum) + bias;
+    if (epilogue.accumulate) y += load_elements(there, count...);
+    // NaN fails the comparison and passes through, as in torch.relu.
+    return epilogue.relu ? (y <= 0 ? Vector<float>{} : y) : y;
+  };
+  const auto bias = [&](int64_t in_panel, auto... count) {
+    return epilogue.bias ? load_elements(epilogue.bias + first_channel + in_panel, count...) : Vector<float>{};
+  };
+  if (channels >= kPanel) {
+    Vector<float> biases[vectors];
+    for (int64_t i = 0; i < vectors; ++i) biases[i] = bias(i * lanes<float>);
+    // All channels of a pixel together, so that streamed lines are whole.
+    for (int64_t pixel = 0; pixel < pixels; ++pixel)
+      for (int64_t i = 0; i < vectors; ++i, to[i - 1] += step) {
+        const Vector<float> y = finish(&sums[pixel][i * lanes<float>], biases[i], to[i]);
+        stream ? stream_elements(to[i], y) : store_elements(to[i], y);
+      }
+    return;
+  }
+  const auto finish_channels = [&](int64_t i, auto... count) {
+    const Vector<float> some = bias(i * lanes<float>, count...);
+    for (int64_t pixel = 0; pixel < pixels; ++pixel, to[i] += step)
+      store_elements(to[i], finish(&sums[pixel][i * lanes<float>], some, to[i], count...), count...);
+  };
+  const int64_t whole = channels / lanes<float>;
+  for (int64_t i = 0; i < whole; ++i) finish_channels(i);
+  if (whole * lanes<float> < channels) finish_channels(whole, channels - whole * lanes<float>);
 }
 
 void convolve_matrix_block(const Conv2dShape& shape, const BFloat16* x, const BFloat16* packed,
@@ -265,32 +325,38 @@ void convolve_matrix_block(const Conv2dShape& shape, const BFloat16* x, const BF
                            BFloat16* out) {
   const DepthLayout layout(shape, block.columns);
   const int64_t panel_size = matrix_panel_size(shape), left = block.column * shape.stride - shape.left;
-  const int64_t used = (block.columns - 1) * layout.stride + layout.taps;
+  const int64_t top = block.row * shape.stride - shape.top, used = (block.columns - 1) * layout.stride + layout.taps;
+  const int64_t across = ceil_divide(block.columns, kBlockPixels),
+                products = ceil_divide(shape.channels_out, kPanel) * across;
+  const bool stream = streams(shape, epilogue, out);
 #ifdef ASNET_HAS_AMX
   if (units) open_units();
 #endif
   // Rows of the input, counted from the block's first: row i is stored in place i % taps.
   for (int64_t row = 0, copied = 0; row < block.rows; ++row) {
     if (layout.unfolded)
-      unfold_row(shape, x, block.row + row, block.column, block.columns, layout.pixel, workspace);
+      unfold_row(shape, x, block.row + row, block.column, block.columns, layout, workspace);
     else
       for (copied = copied < row * shape.stride ? row * shape.stride : copied; copied < row * shape.stride + layout.taps;
            ++copied)
-        copy_row(shape, x, block.row * shape.stride - shape.top + copied, left, used, layout.pixel,
-                 workspace + copied % layout.taps * layout.row());
-    for (int64_t channel = 0; channel < shape.channels_out; channel += kPanel)
-      for (int64_t column = 0; column < block.columns; column += kBlockPixels) {
-        Factors factors{{}, packed + channel / kPanel * panel_size};
-        for (int64_t tap = 0; tap < layout.taps; ++tap)
-          factors.rows[tap] = workspace + (row * (layout.unfolded ? 0 : shape.stride) + tap) % layout.taps * layout.row() +
-                              column * layout.stride * layout.pixel;
-        const int64_t pixels = least(kBlockPixels, block.columns - column);
-        Sums sums;
-        multiply_block(layout, factors, pixels, shape.channels_out - channel, units, sums);
-        finish_block(shape, sums, epilogue, block.row + row, block.column + column, pixels, channel, out);
-      }
+        copy_row(shape, x, top + copied, left, used, layout, workspace + copied % layout.taps * layout.row());
+    for (int64_t product = 0; product < products; ++product) {
+      const int64_t panel = product / across, column = product % across * kBlockPixels;
+      Factors factors{{}, packed + panel * panel_size};
+      for (int64_t tap = 0; tap < layout.taps; ++tap)
+        factors.rows[tap] = workspace + (row * (layout.unfolded ? 0 : shape.stride) + tap) % layout.taps * layout.row() +
+                            column * layout.stride * layout.pixel;
+      if (!layout.unfolded && row + 1 < block.rows) prefetch_rows(shape, x, top + copied, left, used, product, products);
+      const int64_t pixels = least(kBlockPixels, block.columns - column), channel = panel * kPanel;
+      // Aligned, so that each row of a tile is one cache line.
+      alignas(64) Sums sums;
+      multiply_block(layout, factors, pixels, shape.channels_out - channel, units, sums);
+      finish_block(shape, sums, epilogue, block.row + row, block.column + column, pixels, channel, stream, out);
+    }
   }
 #ifdef ASNET_HAS_AMX
+  // Streaming stores are not ordered with the stores that signal other threads.
+  if (stream) _mm_sfence();
   if (units) close_units();
 #endif
 }
