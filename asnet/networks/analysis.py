@@ -84,7 +84,6 @@ class CorrelationLevel(nn.Module):
         which are overwritten if no gradient is needed."""
         config = self.config
         if config.normalise_features:
-            maps = _as_correlated(maps)
             maps = normalise_maps(maps, out=None if torch.is_grad_enabled() else maps)
         correlation = cross_correlation(maps, self.max_lag, boundary=config.boundary)
         if not config.normalise_features:
@@ -218,7 +217,7 @@ class AnalysisNetwork(nn.Module):
         for index, level in enumerate(self.levels):
             assert isinstance(level, CorrelationLevel)
             features = level.extract(x)
-            maps = level.projection(features)
+            maps = _as_correlated(level.projection(features))
             if index + 1 < len(self.levels):
                 x = self.down[index](x) if self.config.pyramid == "image" else F.max_pool2d(features, 2)
             del features
