@@ -32,7 +32,7 @@ from asnet.networks.kernel_refiner import KernelRefiner
 from asnet.networks.kernel_rounds import Iteration, Photographs, bell, grown, run_rounds
 from asnet.networks.latent_image import gradient_count
 from asnet.networks.layers import luma
-from asnet.ops.threads import threads_for
+from asnet.ops.threads import side_by_side, threads_for
 
 #: Values from which on a pixel counts as clipped at white.
 WHITE = 0.97
@@ -233,8 +233,8 @@ class IteratedAnalysisNetwork(nn.Module):
                 keeps_evidence=scale == 0,
             )
 
-        iterations = []
-        for course in COURSES:
+        def follow(course: Course) -> tuple[Iteration, Tensor]:
+            """Return where a course ends, and how many gradients (N,) its latent image needs."""
             avoids = torch.full(
                 (len(photographs.luma),), course.avoids_clipped, device=photographs.luma.device
             )
@@ -242,8 +242,12 @@ class IteratedAnalysisNetwork(nn.Module):
             scales = range(last_scale + course.extra_scales, compared - 1, -1)
             for number, scale in enumerate(scales):
                 iteration = run(scale, iteration, course, number * course.rounds, avoids)
-            iterations.append(cast(Iteration, iteration))
-        best = torch.stack([_needed_gradients(pyramid[compared], i.kernel) for i in iterations]).argmin(0)
+            assert iteration is not None
+            return iteration, _needed_gradients(pyramid[compared], iteration.kernel)
+
+        ends = side_by_side(follow, COURSES, pyramid[compared].luma)
+        iterations = [iteration for iteration, _ in ends]
+        best = torch.stack([needed for _, needed in ends]).argmin(0)
         iteration = _chosen(iterations, best, config.grid_size(compared))
         agreement = torch.stack([similarity(other.kernel, iteration.kernel) for other in iterations]).mean(0)
         avoids = torch.tensor([course.avoids_clipped for course in COURSES], device=best.device)[best]

@@ -1,4 +1,4 @@
-"""Small work runs in one thread, of the calling thread alone."""
+"""Small operations run in one thread, of the calling thread alone, and independent ones side by side."""
 
 import re
 import threading
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asnet.ops import threads
-from asnet.ops.threads import threads_for
+from asnet.ops.threads import side_by_side, threads_for
 
 SMALL = torch.zeros(16, 16)
 
@@ -99,3 +99,49 @@ def test_a_single_thread_of_the_user_s_stands() -> None:
     with threads_for(SMALL):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 1
+
+
+def test_items_run_in_as_many_threads_as_torch_has_each_with_one() -> None:
+    meeting = threading.Barrier(3, timeout=30)
+
+    def work(item: int) -> tuple[int, int, bool]:
+        # Passes only if three items are worked on at once.
+        meeting.wait()
+        return item, torch.get_num_threads(), torch.is_grad_enabled()
+
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients):
+            results = side_by_side(work, range(6), SMALL)
+        assert results == [(item, 1, gradients) for item in range(6)]
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("largest", [torch.empty(threads.LARGE), torch.empty(4, device="meta")])
+def test_large_items_run_one_after_the_other(largest: torch.Tensor) -> None:
+    callers = side_by_side(lambda _: (threading.get_ident(), torch.get_num_threads()), range(4), largest)
+    assert set(callers) == {(threading.get_ident(), 3)}
+
+
+def test_inference_mode_goes_with_the_items() -> None:
+    with torch.inference_mode():
+        results = side_by_side(lambda item: SMALL + item, range(6), SMALL)
+    assert all(result.is_inference() for result in results)
+
+
+@pytest.mark.parametrize("failing", ["caller", "helper"])
+def test_an_error_ends_the_others_and_reaches_the_caller(failing: str) -> None:
+    main, done = threading.get_ident(), []
+    started = threading.Event()
+
+    def work(item: int) -> None:
+        if (threading.get_ident() == main) == (failing == "caller"):
+            started.set()
+            raise ZeroDivisionError
+        # Nobody finishes an item before the error.
+        assert started.wait(30)
+        done.append(item)
+
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(work, range(1000), SMALL)
+    assert len(done) < 1000
+    assert torch.get_num_threads() == 3
