@@ -45,8 +45,8 @@ def test_it_serves_until_it_is_interrupted_and_leaves_nothing(small_weights: Pat
 
 @pytest.fixture(scope="module")
 def noise() -> bytes:
-    """A JPEG file that takes some tenths of a second to deblur."""
-    picture = numpy.random.default_rng(0).integers(0, 256, (1500, 2000, 3), numpy.uint8)
+    """A JPEG file that takes a second to deblur."""
+    picture = numpy.random.default_rng(0).integers(0, 256, (3000, 4000, 3), numpy.uint8)
     Image.fromarray(picture).save(data := io.BytesIO(), "JPEG")
     return data.getvalue()
 
@@ -69,11 +69,14 @@ def test_ending_it_while_it_deblurs(small_weights: Path, noise: bytes, tmp_path:
             jobs = [urllib3.request("POST", f"{address}/api/jobs", **options).json()["id"] for _ in range(3)]
             with ThreadPoolExecutor(1) as pool:
                 waiting = pool.submit(urllib3.request, "POST", f"{address}/api/deblur", **options)
-                while len(list(temporary.glob("*/*/photograph"))) < len(jobs) + 1 and process.poll() is None:
-                    time.sleep(0.05)
+                # A job that is done no longer has its photograph.
+                arrived: set[Path] = set()
+                while len(arrived) < len(jobs) + 1 and not waiting.done():
+                    arrived.update(temporary.glob("*/*/photograph"))
+                    time.sleep(0.02)
                 first = f"{address}/api/jobs/{jobs[0]}"
                 while urllib3.request("GET", first, timeout=60).json()["state"] == "waiting":
-                    time.sleep(0.05)
+                    time.sleep(0.02)
                 process.send_signal(getattr(signal, name))
                 answer = waiting.result()
             remainder = process.stderr.read()
