@@ -59,7 +59,15 @@ def test_ending_it_while_it_deblurs(small_weights: Path, noise: bytes, tmp_path:
     temporary.mkdir()
     command = [sys.executable, "-m", "asnet", "serve", "--port", "0", "--model", str(small_weights)]
     environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    number = getattr(signal, name)
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # Under nohup the tests, and so the server, would ignore SIGHUP.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    ) as process:
         assert process.stderr is not None
         try:
             address = process.stderr.readline().split()[5]
@@ -77,7 +85,7 @@ def test_ending_it_while_it_deblurs(small_weights: Path, noise: bytes, tmp_path:
                 first = f"{address}/api/jobs/{jobs[0]}"
                 while urllib3.request("GET", first, timeout=60).json()["state"] == "waiting":
                     time.sleep(0.02)
-                process.send_signal(getattr(signal, name))
+                process.send_signal(number)
                 answer = waiting.result()
             remainder = process.stderr.read()
             # SIGTERM ends it once it has tidied up.
