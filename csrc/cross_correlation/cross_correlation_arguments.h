@@ -1,6 +1,8 @@
 // Argument checks of the cross-correlation's host entries, for all devices.
 #pragma once
 
+#include "common/devices.h"
+
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
@@ -39,8 +41,7 @@ inline void check_correlation_gradient(const torch::stable::Tensor& gradient, co
                       gradient.size(2) == 2 * lag_y + 1 && gradient.size(3) == 2 * lag_x + 1,
                   "cross_correlation_backward: grad does not have the shape of the correlation, (", count, ", ", pairs,
                   ", ", 2 * lag_y + 1, ", ", 2 * lag_x + 1, ")");
-  STD_TORCH_CHECK(gradient.is_cuda() == features.is_cuda() && gradient.get_device_index() == features.get_device_index(),
-                  "cross_correlation_backward: grad is not on the device of features");
+  STD_TORCH_CHECK(on_same_device(gradient, features), "cross_correlation_backward: grad is not on the device of features");
 }
 
 // The type in which the correlation is computed.

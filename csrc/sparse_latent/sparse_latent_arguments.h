@@ -1,6 +1,7 @@
 // Shared by the host entries of the latent image with few gradients on all devices: checks, results.
 #pragma once
 
+#include "common/devices.h"
 #include "common/tensor_pointers.h"
 
 #include <torch/csrc/stable/library.h>
@@ -29,8 +30,7 @@ struct Splitting {
 inline void check_like_padded(const char* name, const Tensor& t, ScalarType type, const char* type_words,
                               const Tensor& padded) {
   STD_TORCH_CHECK(t.scalar_type() == type, kName, ": ", name, " must have ", type_words);
-  STD_TORCH_CHECK(t.is_cuda() == padded.is_cuda() && t.get_device_index() == padded.get_device_index(), kName, ": ", name,
-                  " is not on the device of padded");
+  STD_TORCH_CHECK(on_same_device(t, padded), kName, ": ", name, " is not on the device of padded");
   STD_TORCH_CHECK(t.dim() == 4, kName, ": ", name, " has ", t.dim(), " dimensions, expected 4 (N, 1, H, W)");
   for (int64_t dim = 0; dim < 4; ++dim)
     STD_TORCH_CHECK(t.size(dim) == padded.size(dim), kName, ": ", name, " has size ", t.size(dim), " in dimension ", dim,
@@ -47,9 +47,8 @@ inline void check(const Tensor& padded, const Tensor& observed, const OptionalTe
                   " pixels, expected at least 1 x 1");
   check_like_padded("observed", observed, type, "the dtype of padded", padded);
   if (clipped) check_like_padded("clipped", *clipped, ScalarType::Bool, "dtype bool", padded);
-  STD_TORCH_CHECK(kernel.scalar_type() == type && kernel.is_cuda() == padded.is_cuda() &&
-                      kernel.get_device_index() == padded.get_device_index(),
-                  kName, ": kernel must have the dtype and the device of padded");
+  STD_TORCH_CHECK(kernel.scalar_type() == type && on_same_device(kernel, padded), kName,
+                  ": kernel must have the dtype and the device of padded");
   STD_TORCH_CHECK(kernel.dim() == 3 && kernel.size(0) == padded.size(0) && kernel.size(1) == kernel.size(2), kName,
                   ": kernel must have the shape (", padded.size(0), ", s, s)");
   const int64_t size = kernel.size(1);
