@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from measure import Case, Contender, arguments, measure, print_table, save, seconds_of
+from measure import Case, Contender, arguments, measure, print_table, save, seconds_of, with_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -125,7 +125,7 @@ def main() -> None:
     # (c) must be as exact as the others.
     torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
-    file = "cross_correlation" if device.type == "cpu" else f"cross_correlation_{device.type}"
+    file = with_device("cross_correlation", device)
     if options.crossing:
         save(f"{file}_crossing", crossing(device))
         return

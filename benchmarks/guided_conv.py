@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from measure import Case, Contender, arguments, geometric_mean, measure, print_table, save
+from measure import Case, Contender, arguments, geometric_mean, measure, print_table, save, with_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -169,7 +169,7 @@ def main() -> None:
         summary[what] = {"least_ratio": min(values), "mean_ratio": round(mean, 2), "cases": len(values)}
         print(f"{what:45s} {mean:.2f} times the time of asnet on average")
     # Selections, and GPUs, have separate files.
-    name = "_".join(["guided_conv", *(["cuda"] if device.type == "cuda" else []), *options.only.split()])
+    name = "_".join([with_device("guided_conv", device), *options.only.split()])
     print("written to", save(name, results, goal=GOAL, summary=summary).name)
 
 

@@ -226,6 +226,12 @@ def save(benchmark: str, results: Sequence[dict[str, Any]], **facts: Any) -> Pat
     return path
 
 
+def with_device(benchmark: str, device: str | torch.device) -> str:
+    """Return the name of a benchmark's results on a device; those of the CPU have the plain name."""
+    kind = torch.device(device).type
+    return benchmark if kind == "cpu" else f"{benchmark}_{kind}"
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file atomically, and its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)

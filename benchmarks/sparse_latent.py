@@ -10,7 +10,17 @@ import sys
 from collections.abc import Callable, Iterator
 
 import torch
-from measure import Case, Contender, arguments, deviation, geometric_mean, measure, print_table, save
+from measure import (
+    Case,
+    Contender,
+    arguments,
+    deviation,
+    geometric_mean,
+    measure,
+    print_table,
+    save,
+    with_device,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -128,11 +138,7 @@ def main() -> None:
     ratios = [result["contenders"]["torch"]["ratio"] for result in results]
     print(f"torch takes {geometric_mean(ratios):.2f} times as long (geometric mean)")
     if not options.only:
-        name = (
-            "sparse_latent"
-            if options.device == "cpu"
-            else f"sparse_latent_{torch.device(options.device).type}"
-        )
+        name = with_device("sparse_latent", options.device)
         save(name, results, goal=GOAL, geometric_mean=round(geometric_mean(ratios), 2))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import torch
-from measure import Case, Contender, arguments, geometric_mean, measure, print_table, save
+from measure import Case, Contender, arguments, geometric_mean, measure, print_table, save, with_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -95,11 +95,7 @@ def main() -> None:
     ratios = [result["contenders"]["torch"]["ratio"] for result in results]
     print(f"torch takes {geometric_mean(ratios):.2f} times as long (geometric mean)")
     if not options.only:
-        name = (
-            "toeplitz_solve"
-            if options.device == "cpu"
-            else f"toeplitz_solve_{torch.device(options.device).type}"
-        )
+        name = with_device("toeplitz_solve", options.device)
         save(name, results, goal=GOAL, geometric_mean=round(geometric_mean(ratios), 2))
 
 

@@ -77,12 +77,16 @@ def estimated_pair(
     return batch.kernel, normalised(moved), found
 
 
+def synthesis_config(photographs: Path) -> TrainingConfig:
+    """Return how the recipe `compact` trains the synthesis, but without estimates."""
+    table = stage_table(read_recipe("compact"), "synthesis")
+    return TrainingConfig.from_table("synthesis", {**table, "data": str(photographs), "kernel_estimates": ""})
+
+
 @cache
 def prepared(weights: Path, photographs: Path, seed: int) -> tuple[BatchSource, IteratedAnalysisNetwork]:
     """Return where crops come from and what estimates their kernels, once for each process."""
-    recipe = read_recipe("compact")
-    table = {**stage_table(recipe, "synthesis"), "data": str(photographs), "kernel_estimates": ""}
-    config = TrainingConfig.from_table("synthesis", table)
+    config = synthesis_config(photographs)
     analysis = load_networks(weights, DeblurNetwork).analysis
     assert isinstance(analysis, IteratedAnalysisNetwork)
     source = BatchSource(

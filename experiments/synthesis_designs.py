@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from estimate_kernels import synthesis_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,13 +26,12 @@ from asnet.data.batches import BatchSource
 from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import blur
 from asnet.data.photograph_pool import Photographs
+from asnet.evaluation.metrics import psnr
 from asnet.networks import ASNetConfig, SynthesisConfig, SynthesisNetwork
 from asnet.networks.guidance import guide_inputs
 from asnet.networks.synthesis import STRENGTH_EXPONENT, PreparedImages
 from asnet.networks.wiener import REFERENCE_NOISE, Deconvolution
 from asnet.training.losses import image_charbonnier
-from asnet.training.recipe import TrainingConfig, stage_table
-from asnet.training.recipe_tables import read_recipe
 from asnet.training.run_weights import source_revision
 from asnet.training.schedule import LearningRate
 
@@ -156,12 +156,7 @@ def designs() -> dict[str, Callable[[], nn.Module]]:
 
 def source(photographs: Path, seed: int) -> BatchSource:
     """Return batches as the recipe `compact` degrades them, with kernels of at most `LARGEST_KERNEL`."""
-    table = {
-        **stage_table(read_recipe("compact"), "synthesis"),
-        "data": str(photographs),
-        "kernel_estimates": "",
-    }
-    recipe = TrainingConfig.from_table("synthesis", table)
+    recipe = synthesis_config(photographs)
     kernels = BlurKernelConfig(canvas=LARGEST_KERNEL, maximum_size=LARGEST_KERNEL)
     return BatchSource(
         Photographs(photographs),
@@ -203,11 +198,9 @@ def judge(network: nn.Module, batches: BatchSource, count: int) -> dict[str, flo
         batch = batches.batch(index)
         with torch.autocast("cpu", torch.bfloat16):
             restored = network(batch.blurred, batch.given, batch.estimated).float()
-        for image, blurred, sharp, wrong in zip(
-            restored, batch.blurred, batch.sharp, batch.estimated, strict=True
-        ):
-            errors = [float(F.mse_loss(one.clamp(0, 1), sharp)) for one in (blurred, image)]
-            gains[bool(wrong)].append(10 * float(torch.log10(torch.tensor(errors[0] / errors[1]))))
+        gain = psnr(restored.clamp(0, 1), batch.sharp) - psnr(batch.blurred, batch.sharp)
+        for wrong in gains:
+            gains[wrong] += gain[batch.estimated == wrong].tolist()
     return {
         f"{name}_gain_db": sum(values) / len(values)
         for name, values in (("known", gains[False]), ("wrong", gains[True]))

@@ -75,6 +75,7 @@ def side_by_side(function: Callable[[Item], Result], items: Sequence[Item], larg
         return [function(item) for item in items]
     waiting = deque(enumerate(items))
     results: dict[int, Result] = {}
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
     def next_item() -> tuple[int, Item] | None:
         try:
@@ -82,7 +83,7 @@ def side_by_side(function: Callable[[Item], Result], items: Sequence[Item], larg
         except IndexError:
             return None
 
-    def work(inference: bool, gradients: bool) -> None:
+    def work() -> None:
         # As in `_is_small`: asked first.
         torch.get_num_threads()
         with torch.inference_mode(inference), torch.set_grad_enabled(gradients), _one_thread():
@@ -93,11 +94,10 @@ def side_by_side(function: Callable[[Item], Result], items: Sequence[Item], larg
                 # After an error nothing more is begun.
                 waiting.clear()
 
-    modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
     helpers = min(torch.get_num_threads(), len(items)) - 1
     with ThreadPoolExecutor(max(1, helpers)) as pool:
-        others = [pool.submit(work, *modes) for _ in range(helpers)]
-        work(*modes)
+        others = [pool.submit(work) for _ in range(helpers)]
+        work()
         for other in others:
             other.result()
     return [results[index] for index in range(len(items))]
