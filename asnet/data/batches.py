@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,9 +12,10 @@ from asnet.data.degradation import DegradationConfig, degrade, with_lights
 from asnet.data.kernel_errors import mistaken_kernels
 from asnet.data.kernel_estimates import KernelEstimates
 from asnet.data.photograph_pool import Photographs
-from asnet.data.random_numbers import RandomNumbers
+from asnet.data.random_numbers import RandomNumbers, seed_of
 from asnet.errors import InputError
 from asnet.networks.pair import is_doubtful
+from asnet.networks.synthesis import PreparedImages
 
 # Of an axis along which the crop reaches an edge of what is seen.
 _EDGE_PROBABILITY = 0.3
@@ -36,6 +36,15 @@ class Batch(NamedTuple):
     given: Tensor  # (N, K, K): what a network that is given kernels is given, some of them wrong
     estimated: Tensor  # (N,) bool: which of those the network is to distrust
     halo: tuple[int, int, int, int] = (0, 0, 0, 0)  # pixels at the left, right, top and bottom
+    prepared: PreparedImages | None = None  # what `SynthesisNetwork.prepare` made of `blurred` and `given`
+
+
+class BatchMaker(Protocol):
+    """Makes the batches of a training run."""
+
+    def batch(self, index: int) -> Batch:
+        """Return the batch of a step, always the same for the same index."""
+        ...
 
 
 class BatchSource:
@@ -166,7 +175,7 @@ class BatchSource:
             point[canvas // 2, canvas // 2] = 1.0
             kernel = torch.where(chosen[:, None, None], point, kernel)
             given = torch.where(chosen[:, None, None], imagined, given)
-            mistaken = mistaken | chosen
+            mistaken = torch.where(chosen, is_doubtful(given), mistaken)
         return kernel, given, mistaken
 
     def _greyed(self, region: Tensor, index: int) -> Tensor:
@@ -178,10 +187,7 @@ class BatchSource:
         return torch.where(chosen[:, None, None, None], luma, region)
 
     def _generator(self, purpose: str, index: int, device: torch.device) -> torch.Generator:
-        # A cryptographic hash, because generators seeded with neighbouring numbers may be correlated.
-        key = f"{self.seed} {index} {self.rank} {purpose}".encode()
-        seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
-        return torch.Generator(device=device).manual_seed(seed)
+        return torch.Generator(device=device).manual_seed(seed_of(self.seed, index, self.rank, purpose))
 
 
 def _halo_share(generator: torch.Generator) -> float:

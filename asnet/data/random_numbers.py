@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor
+
+
+def seed_of(*parts: int | str) -> int:
+    """Return a seed for what `parts` name, 0 to 2^63 - 1.
+
+    It comes from a cryptographic hash, because generators seeded with neighbouring numbers may be correlated.
+    """
+    key = " ".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
 
 
 class RandomNumbers:

@@ -188,6 +188,7 @@ class TiledSynthesis:
         # The blurred image itself is already in memory.
         prepared = prepared._replace(images=(blurred[..., top:bottom, left:right], *prepared.images[1:]))
         block = torch.zeros(1, 3, bottom - top, right - left, device=self._device)
+        weights = block.new_zeros(block.shape[2:])
         for row in rows:
             down = slice(row.begin - top, row.end - top)
             for column in columns:
@@ -196,8 +197,9 @@ class TiledSynthesis:
                 tile = prepared.window(down, across)
                 tile = tile._replace(images=(network_input(tile.images[0], self._device), *tile.images[1:]))
                 block[..., down, across].addcmul_(self.network.restore(tile), weight)
+                weights[down, across] += weight
                 tile_done()
-        return block
+        return self.network.finish(prepared, block, weights)
 
     def _faded(
         self,

@@ -1,5 +1,6 @@
 """The synthesis network: blurred image and blur kernel to sharp image (section 3.2)."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,13 @@ from torch.nn import functional as F
 
 from asnet.errors import InputError
 from asnet.networks.config import SynthesisConfig
-from asnet.networks.guidance import check_kernel, crop_kernel, guide_inputs
+from asnet.networks.guidance import (
+    DESCRIPTION_WIDTH,
+    check_kernel,
+    crop_kernel,
+    guide_inputs,
+    guide_width,
+)
 from asnet.networks.layers import Convolution, gather_inputs, initialise_he, pad_symmetric, round_up
 from asnet.networks.synthesis_levels import DecoderLevel, EncoderLevel, GuidedBlock
 from asnet.networks.wiener import REFERENCE_NOISE, Deconvolution
@@ -30,6 +37,9 @@ NOISE_RANGE = (0.0015, 0.1)
 #: A part of a padded image is copied where it is less than this share of it.
 HALO_SHARE = 0.9
 
+#: Both values of the damping in an untrained network, for a noise of 0.01.
+INITIAL_DAMPING = 0.3
+
 #: The strengths that restore best grow with this power of the noise, thresholds with the next one; measured
 #: on photographs and noise of 0.002 to 0.05.
 STRENGTH_EXPONENT = 1.5
@@ -43,16 +53,27 @@ class PhotographStatistics(NamedTuple):
     noise: Tensor | None  # (N,): standard deviation of the noise; None where the network does not adapt to it
 
 
+class Consistency(NamedTuple):
+    """What makes the U-Net's result consistent with the photographs."""
+
+    deconvolution: Deconvolution
+    part: tuple[slice, slice]  # rows and columns of the photographs that the U-Net restores
+    padded: Tensor  # (N, 3, ...): the deconvolution that the U-Net's output is added to
+    regularisation: float  # factor on the damping
+
+
 class PreparedImages(NamedTuple):
     """Input of the U-Net."""
 
     images: tuple[Tensor, ...]  # each (N, 3, H, W): the blurred images and their deconvolutions
     mean: Tensor  # (N, 3): mean colour of the photographs
     description: Tensor  # (N, F): what the guiding units read of the kernels
+    consistency: Consistency | None = None  # None where the U-Net's result is final
 
     def window(self, rows: slice, columns: slice) -> "PreparedImages":
-        """Return the input for a part of the images."""
-        return self._replace(images=tuple(image[..., rows, columns] for image in self.images))
+        """Return the U-Net's input for a part of the images."""
+        images = tuple(image[..., rows, columns] for image in self.images)
+        return self._replace(images=images, consistency=None)
 
 
 class SynthesisNetwork(nn.Module):
@@ -90,6 +111,7 @@ class SynthesisNetwork(nn.Module):
             DecoderLevel(config, channels[level + 1], channels[level]) for level in range(len(channels) - 1)
         )
         self.output = Convolution(channels[0], 3 * pixels, 3, padding=1)
+        self.damping = nn.Linear(guide_width(config), 2) if config.consistency else None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -105,6 +127,12 @@ class SynthesisNetwork(nn.Module):
         if self.config.residual != "none":
             # Training starts from the image that the output is added to.
             nn.init.zeros_(self.output.weight)
+        if self.damping is not None:
+            nn.init.zeros_(self.damping.weight)
+            with torch.no_grad():
+                self.damping.bias.fill_(math.log(INITIAL_DAMPING))
+                if self.config.adapts_to_noise and self.config.guide_input == "description":
+                    self.damping.weight[:, DESCRIPTION_WIDTH] = STRENGTH_EXPONENT
 
     def forward(
         self,
@@ -155,7 +183,7 @@ class SynthesisNetwork(nn.Module):
             regularisation=regularisation,
             estimated=estimated,
         )
-        return self.restore(prepared)
+        return self.finish(prepared, self.restore(prepared)).to(blurred.dtype)
 
     def prepare(
         self,
@@ -188,11 +216,15 @@ class SynthesisNetwork(nn.Module):
                     noise = statistics.noise
                 elif config.adapts_to_noise:
                     noise = self._noise(blurred, kernel, deconvolution)
-                images += self._deconvolved(deconvolution, noise, regularisation, (rows, columns))
+                deconvolved, padded = self._deconvolved(deconvolution, noise, regularisation, (rows, columns))
+                images += deconvolved
             flags = torch.as_tensor(estimated, device=blurred.device).expand(blurred.shape[0])
             description = guide_inputs(config, kernel, noise, flags)
         mean = core.mean((2, 3)) if statistics is None else statistics.mean
-        return PreparedImages(tuple(images), mean, description)
+        consistency = None
+        if self.damping is not None:
+            consistency = Consistency(deconvolution, (rows, columns), padded, regularisation)
+        return PreparedImages(tuple(images), mean, description, consistency)
 
     def restore(self, prepared: PreparedImages) -> Tensor:
         """Run the U-Net on what `prepare` gave and return sharp images (N, 3, H, W) as `forward` does."""
@@ -208,6 +240,34 @@ class SynthesisNetwork(nn.Module):
         inputs += [DIFFERENCE_SCALE * (image - base) for image in images]
         estimate = base + self._estimate(inputs, description)[..., :height, :width]
         return estimate.to(blurred.dtype)
+
+    def finish(self, prepared: PreparedImages, restored: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Make the result of `restore` consistent with the photographs, if the network does so.
+
+        Parameters
+        ----------
+        prepared : PreparedImages
+            What `prepare` gave.
+        restored : Tensor
+            (N, 3, H, W): the restored images, times `weight`.
+        weight : Tensor, optional
+            (H, W): share of each pixel that is restored; the deconvolution stands for the rest.
+
+        Returns
+        -------
+        Tensor
+            (N, 3, H, W), times `weight`.
+        """
+        if self.damping is None or prepared.consistency is None:
+            return restored
+        deconvolution, part, padded, regularisation = prepared.consistency
+        if weight is not None:
+            base = prepared.images[1 + self.config.residual_strength]
+            restored = torch.addcmul(restored, base.to(restored), 1 - weight)
+        with torch.autocast(restored.device.type, enabled=False):
+            damping = self.damping(prepared.description.to(self.damping.weight.dtype)).float().exp()
+            restored = deconvolution.consistent(restored, part, padded, regularisation * damping)
+        return restored if weight is None else weight * restored
 
     def statistics(self, blurred: Tensor, kernel: Tensor) -> PhotographStatistics:
         """Measure whole photographs whose tiles are to be deblurred.
@@ -250,9 +310,9 @@ class SynthesisNetwork(nn.Module):
         noise: Tensor | None,
         regularisation: float,
         part: tuple[slice, slice],
-    ) -> list[Tensor]:
+    ) -> tuple[list[Tensor], Tensor]:
         """Return a part of the Wiener copies (N, 3, h, w), in the order of their strengths, and of the sparse
-        one."""
+        one, and the padded copy that the U-Net's output is added to."""
         config = self.config
 
         def adapted(values: tuple[float, ...], exponent: float) -> Tensor:
@@ -266,8 +326,7 @@ class SynthesisNetwork(nn.Module):
 
         strengths = regularisation * adapted(config.wiener_strengths, STRENGTH_EXPONENT)
         (padded,) = deconvolution.wiener(strengths[:, :1])
-        images = [cut(padded)]
-        sparse = []
+        images, sparse, base = [cut(padded)], [], padded
         # Before the other copies are there: it takes more memory than they do.
         if config.sparse_strengths:
             weights = adapted(config.sparse_strengths, STRENGTH_EXPONENT).unbind(1)
@@ -275,10 +334,12 @@ class SynthesisNetwork(nn.Module):
             for weight, threshold in zip(weights, thresholds, strict=True):
                 padded = deconvolution.sparse(padded, weight, threshold)
             sparse = [cut(padded)]
-        del padded
         for index in range(1, strengths.shape[1]):
-            images += map(cut, deconvolution.wiener(strengths[:, index : index + 1]))
-        return images + sparse
+            (padded,) = deconvolution.wiener(strengths[:, index : index + 1])
+            images.append(cut(padded))
+            if index == config.residual_strength:
+                base = padded
+        return images + sparse, base
 
     def _estimate(self, inputs: list[Tensor], kernel: Tensor) -> Tensor:
         """Run the U-Net on images (N, C, H, W), guided by the description (N, F) of the kernel.

@@ -250,6 +250,45 @@ class Deconvolution:
 
         return self._by_parts(closest)
 
+    def consistent(self, image: Tensor, part: tuple[slice, slice], padded: Tensor, damping: Tensor) -> Tensor:
+        """Make restored images consistent with the photographs.
+
+        Parameters
+        ----------
+        image : Tensor
+            (N, C, h, w): restored part of the photographs, in any floating-point dtype.
+        part : tuple of slice
+            Rows and columns of that part in the photographs.
+        padded : Tensor
+            Padded images (N, C, ...) that continue it, for instance a result of `wiener`.
+        damping : Tensor
+            (N, 2): a and b > 0, below.
+
+        Returns
+        -------
+        Tensor
+            (N, C, h, w): the x with the least |k * x - photograph|^2 + a |x - image|^2 + b |D (x - image)|^2,
+            D the first differences. It follows the photograph where the blur leaves it strong, the image
+            elsewhere.
+        """
+        top, left = self._padding.top, self._padding.left
+        rows, columns = (
+            slice(start + span.start, start + span.stop)
+            for start, span in zip((top, left), part, strict=True)
+        )
+        flat, steep = damping.to(self._power.dtype)[:, :, None, None].unbind(1)
+        weight = flat + steep * self._difference_power
+        factor = (self._power + weight).reciprocal()[:, None]
+        weight = weight[:, None]
+
+        def closest(channels: slice) -> Tensor:
+            whole = padded[:, channels].clone()
+            whole[..., rows, columns] = image[:, channels].to(whole.dtype)
+            spectrum = (self._matched[:, channels] + weight * torch.fft.rfft2(whole)) * factor
+            return self._image(spectrum)[..., rows, columns]
+
+        return self._by_parts(closest)
+
     def _image(self, spectrum: Tensor) -> Tensor:
         return cast(Tensor, torch.fft.irfft2(spectrum, s=self._padded_size))
 

@@ -60,7 +60,7 @@ class TrainingConfig:
         Weights file to initialise the synthesis network from, after `init`.
     kernel_loss : {"l1", "cross_entropy"}
         Loss on blur kernels.
-    image_loss : {"l2", "l1", "charbonnier"}
+    image_loss : {"l2", "l1", "charbonnier", "log_charbonnier"}
         Loss on images.
     kernel_loss_weight : float
         Weight of the kernel loss relative to the image loss in the joint stage; 0 omits it, as in the paper.
@@ -77,6 +77,8 @@ class TrainingConfig:
         Examples per step, in each process.
     crop : int
         Side of the training crops in pixels.
+    repeats : int
+        Steps of the synthesis stage for each new batch, which is kept for a while and deconvolved only once.
     halo : int
         Largest number of pixels around the crops for the synthesis network's deconvolution; a batch has at
         most as many as its largest blur kernel is wide.
@@ -139,13 +141,14 @@ class TrainingConfig:
     init_analysis: str = ""
     init_synthesis: str = ""
     kernel_loss: Literal["l1", "cross_entropy"] = "l1"
-    image_loss: Literal["l2", "l1", "charbonnier"] = "l2"
+    image_loss: Literal["l2", "l1", "charbonnier", "log_charbonnier"] = "l2"
     kernel_loss_weight: float = 0.0
     true_kernel_share: float = 0.0
     epochs: int = 95
     steps_per_epoch: int = 10_500
     batch_size: int = 4
     crop: int = 512
+    repeats: int = 1
     halo: int = 0
     wrong_kernel_share: float = 0.0
     kernel_estimates: str = ""
@@ -175,6 +178,7 @@ class TrainingConfig:
             "steps_per_epoch",
             "batch_size",
             "crop",
+            "repeats",
             "patience",
             "log_every",
             "validate_every",
@@ -196,6 +200,8 @@ class TrainingConfig:
         for name in ("true_kernel_share", "wrong_kernel_share", "unblurred_share", "grey_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        if self.repeats > 1 and self.stage != "synthesis":
+            raise ConfigurationError(f"the {self.stage} stage takes no repeats, got {self.repeats}")
         if self.halo and self.stage != "synthesis":
             raise ConfigurationError(f"the {self.stage} stage takes no halo, got {self.halo}")
         if not 0 < self.factor <= 1:

@@ -32,6 +32,16 @@ def trained_module(stage: Stage, network: TrainedNetworks) -> nn.Module:
     return parts[stage]
 
 
+@torch.no_grad()
+def prepared_batch(network: TrainedNetworks, batch: Batch) -> Batch:
+    """Return the batch with the deconvolutions of its images, which have no weights to train."""
+    assert isinstance(network, DeblurNetwork)
+    prepared = network.synthesis.prepare(
+        batch.blurred, batch.given, halo=batch.halo, estimated=batch.estimated
+    )
+    return batch._replace(prepared=prepared)
+
+
 def stage_losses(
     config: TrainingConfig, network: TrainedNetworks, batch: Batch, autocast: torch.autocast
 ) -> dict[str, Tensor]:
@@ -63,8 +73,10 @@ def stage_losses(
             kernel = network.analysis(batch.blurred)
         return {"loss": kernel_loss(kernel, batch.kernel)}
     if config.stage == "synthesis":
+        prepared = batch.prepared or prepared_batch(network, batch).prepared
+        assert prepared is not None
         with autocast:
-            image = network.synthesis(batch.blurred, batch.given, halo=batch.halo, estimated=batch.estimated)
+            image = network.synthesis.finish(prepared, network.synthesis.restore(prepared))
         return {"loss": image_loss(image, batch.sharp)}
     given = round(config.true_kernel_share * len(batch.kernel))
     with autocast:

@@ -3,13 +3,14 @@
 import copy
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from asnet.data.batches import Batch, BatchSource
+from asnet.data.batches import BatchMaker, BatchSource
 from asnet.data.examples import Example
 from asnet.data.kernel_estimates import KernelEstimates
 from asnet.data.photograph_pool import Photographs
@@ -26,9 +27,16 @@ from asnet.training.distributed import Processes
 from asnet.training.ema import ExponentialMovingAverage
 from asnet.training.progress import Progress
 from asnet.training.recipe import TrainingConfig
+from asnet.training.replay import ReplayedBatches
 from asnet.training.run_weights import load_initial_weights, source_revision, write_weights
 from asnet.training.schedule import LearningRate
-from asnet.training.stages import TrainedNetworks, new_network, stage_losses, trained_module
+from asnet.training.stages import (
+    TrainedNetworks,
+    new_network,
+    prepared_batch,
+    stage_losses,
+    trained_module,
+)
 from asnet.training.validation import CRITERIA, is_better, make_examples, validate
 from asnet.training.visualisation import write_visualisation
 
@@ -42,14 +50,6 @@ SECONDS_BETWEEN_CHECKPOINTS = 600.0
 
 #: Why a run ended: all steps done, asked to stop, or the time limit reached.
 Outcome = Literal["finished", "stopped", "out of time"]
-
-
-class BatchMaker(Protocol):
-    """The part of `BatchSource` that the trainer uses."""
-
-    def batch(self, index: int) -> Batch:
-        """Return the batch of a step, always the same for the same index."""
-        ...
 
 
 class Trainer:
@@ -101,7 +101,7 @@ class Trainer:
         self.source_revision = source_revision()
         if self.processes.leads and not resume:
             check_folder_is_free(folder)
-        self.source = source or BatchSource(
+        self.source: BatchMaker = source or BatchSource(
             Photographs(config.data, device=self.device),
             config.kernels,
             config.degradation,
@@ -123,6 +123,9 @@ class Trainer:
             torch.use_deterministic_algorithms(True)
 
         self.network = self._new_network(with_initial_weights=not resume)
+        if config.repeats > 1:
+            complete = partial(prepared_batch, self.network)
+            self.source = ReplayedBatches(self.source, complete, repeats=config.repeats, seed=config.seed)
         self.trained = trained_module(config.stage, self.network)
         self.network.requires_grad_(False)
         self.trained.requires_grad_(True)

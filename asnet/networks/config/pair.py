@@ -107,6 +107,7 @@ class ASNetConfig:
             block="residual",
             residual="wiener",
             residual_strength=1,
+            consistency=True,
             image_scale=4.0,
             space_to_depth=2,
         )

@@ -75,6 +75,10 @@ class SynthesisConfig:
         Whether the output is the image, or is added to the blurred image or to a Wiener deconvolution.
     residual_strength : int
         Index of that deconvolution in `wiener_strengths`.
+    consistency : bool
+        Make the result consistent with the photograph: a last deconvolution takes from the photograph what
+        the blur leaves strong, and from the U-Net's result the rest. Its damping is a linear function of the
+        guide input. Needs the residual "wiener".
     space_to_depth : int
         Factor by which pixels move into channels before the first level and back after the last.
 
@@ -107,6 +111,7 @@ class SynthesisConfig:
     block: Block = "plain"
     residual: Residual = "none"
     residual_strength: int = 0
+    consistency: bool = False
     space_to_depth: int = 1
 
     def __post_init__(self) -> None:
@@ -149,6 +154,8 @@ class SynthesisConfig:
             )
         if (self.sparse_strengths or self.adapts_to_noise) and not self.wiener_strengths:
             raise ConfigurationError("sparse_strengths and adapts_to_noise need wiener_strengths")
+        if self.consistency and self.residual != "wiener":
+            raise ConfigurationError("consistency needs residual 'wiener'")
         if self.distrusts_estimates and self.guide_input != "description":
             raise ConfigurationError("distrusts_estimates needs guide_input 'description'")
         if self.residual == "wiener" and not 0 <= self.residual_strength < len(self.wiener_strengths):
