@@ -1,12 +1,13 @@
-"""Compare three ways of giving the synthesis network its deconvolutions, on equal training time.
+"""Compare ways of giving the synthesis network its deconvolutions, on equal training time.
 
     python experiments/synthesis_designs.py --photographs FOLDER --validation OTHERS --output designs.json
 
-`copies` is the design of `compact`: Wiener and sparse deconvolutions of the photograph are inputs of the
-U-Net. `features` deconvolves feature maps of two convolutions, with learned strengths. `stages` deconvolves,
-restores, deconvolves what the first result leaves of the photograph, and restores again, by two U-Nets of a
-smaller width. All start from random weights, see the same batches, and train for the same processor time
-along the same cosine. Inference is timed too.
+In `copies` Wiener and sparse deconvolutions of the photograph are inputs of the U-Net; `consistent`, the
+design of `compact`, adds the last deconvolution, by which the result fits the photograph. `features`
+deconvolves feature maps of two convolutions, with learned strengths. `stages` deconvolves, restores,
+deconvolves what the first result leaves of the photograph, and restores again, by two U-Nets of a smaller
+width. All start from random weights, see the same batches, and train for the same processor time along the
+same cosine. Inference is timed too.
 """
 
 import argparse
@@ -115,7 +116,7 @@ class Stages(nn.Module):
 
 
 class Copies(nn.Module):
-    """The design of `compact`."""
+    """Has all deconvolutions as inputs, and perhaps a last one of the result."""
 
     def __init__(self, config: SynthesisConfig) -> None:
         super().__init__()
@@ -128,7 +129,7 @@ class Copies(nn.Module):
 
 def designs() -> dict[str, Callable[[], nn.Module]]:
     """Return what makes each design, with the widths of this comparison."""
-    compact = ASNetConfig.compact().synthesis
+    compact = replace(ASNetConfig.compact().synthesis, consistency=False)
     copies = replace(compact, channels=CHANNELS)
     base = compact.wiener_strengths[compact.residual_strength]
     # As many images as `copies` has: the photograph, one copy and the features.
@@ -149,6 +150,7 @@ def designs() -> dict[str, Callable[[], nn.Module]]:
     )
     return {
         "copies": lambda: Copies(copies),
+        "consistent": lambda: Copies(replace(copies, consistency=True)),
         "features": lambda: Features(features),
         "stages": lambda: Stages(stages),
     }
@@ -227,6 +229,7 @@ def main() -> None:
     parser.add_argument("--validation", type=Path, required=True, help="folder of others, to judge by")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--seconds", type=float, default=900.0, help="processor time of each training")
+    parser.add_argument("--designs", nargs="+", default=list(designs()), choices=list(designs()))
     parser.add_argument("--judged", type=int, default=24, help="batches to judge by")
     options = parser.parse_args()
 
@@ -234,9 +237,9 @@ def main() -> None:
     batches, others = source(options.photographs, 0), source(options.validation, 1)
     results = {"revision": source_revision(), "processor_seconds": options.seconds}
     rows: dict[str, dict[str, float]] = {}
-    for name, make in designs().items():
+    for name in options.designs:
         torch.manual_seed(0)
-        network = make()
+        network = designs()[name]()
         steps = train(network, batches, options.seconds)
         rows[name] = {
             "parameters": sum(weight.numel() for weight in network.parameters()),
