@@ -58,7 +58,7 @@ class Consistency(NamedTuple):
 
     deconvolution: Deconvolution
     part: tuple[slice, slice]  # rows and columns of the photographs that the U-Net restores
-    padded: Tensor  # (N, 3, ...): the deconvolution that the U-Net's output is added to
+    padded: Tensor  # (N, 3, ...): a deconvolution that continues the result beyond the edges
     regularisation: float  # factor on the damping
 
 
@@ -312,7 +312,7 @@ class SynthesisNetwork(nn.Module):
         part: tuple[slice, slice],
     ) -> tuple[list[Tensor], Tensor]:
         """Return a part of the Wiener copies (N, 3, h, w), in the order of their strengths, and of the sparse
-        one, and the padded copy that the U-Net's output is added to."""
+        one, and the padded copy of `residual_strength`."""
         config = self.config
 
         def adapted(values: tuple[float, ...], exponent: float) -> Tensor:

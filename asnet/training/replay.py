@@ -48,14 +48,11 @@ class ReplayedBatches:
     def batch(self, index: int) -> Batch:
         """Return the batch of step `index`, always the same for the same index."""
         latest, repeat = divmod(index, self._repeats)
-        choices = min(latest + 1, POOL)
-        back = seed_of(self._seed, index, "replay") % choices if repeat else 0
-        return self._made(latest - back)
-
-    def _made(self, number: int) -> Batch:
-        # A resumed run makes the batches again that it had kept.
+        back = seed_of(self._seed, index, "replay") % min(latest + 1, POOL) if repeat else 0
+        number = latest - back
         if number not in self._kept:
+            # A resumed run makes the batches again that it had kept.
             self._kept[number] = self._complete(self._source.batch(number))
-            if len(self._kept) > POOL:
-                del self._kept[min(self._kept)]
-        return self._kept[number]
+        chosen = self._kept[number]
+        self._kept = {kept: batch for kept, batch in self._kept.items() if kept > latest - POOL}
+        return chosen

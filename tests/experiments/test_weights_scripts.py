@@ -105,6 +105,21 @@ def test_a_widened_network_restores_as_before(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "newer").exists()
 
 
+def test_an_extended_network_has_the_old_u_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ASNetConfig.compact()
+    synthesis = replace(config.synthesis, channels=(4, 6), consistency=False)
+    old = DeblurNetwork(replace(config, synthesis=synthesis))
+    save_weights(tmp_path / "old.safetensors", old, training_data="none", revision="first")
+    run(monkeypatch, "add_consistency.py", tmp_path / "old.safetensors", tmp_path / "new.safetensors")
+    new = load_networks(tmp_path / "new.safetensors", DeblurNetwork)
+    assert new.config.synthesis.consistency
+    assert "first" in read_header(tmp_path / "new.safetensors").revision
+    assert all(torch.equal(new.state_dict()[name], value) for name, value in old.state_dict().items())
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "add_consistency.py", tmp_path / "new.safetensors", tmp_path / "newer")
+    assert not (tmp_path / "newer").exists()
+
+
 def test_a_grown_network_keeps_the_old_u_net() -> None:
     grow = runpy.run_path(str(SCRIPTS / "grow_compact.py"))
     today = ASNetConfig.compact().synthesis
@@ -115,6 +130,7 @@ def test_a_grown_network_keeps_the_old_u_net() -> None:
             "guide_input",
             "adapts_to_noise",
             "distrusts_estimates",
+            "consistency",
             "sparse_strengths",
             "sparse_thresholds",
         )

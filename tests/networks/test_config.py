@@ -84,6 +84,7 @@ def test_unusable_values_are_named(field: str, value: Any) -> None:
         ({"wiener_strengths": (0.1,), "sparse_thresholds": (-0.1,)}, "sparse_thresholds must be positive"),
         ({"adapts_to_noise": True}, "need wiener_strengths"),
         ({"distrusts_estimates": True}, "needs guide_input 'description'"),
+        ({"consistency": True}, "need wiener_strengths"),
     ],
 )
 def test_fields_of_the_deconvolution_fit_each_other(changes: dict[str, Any], message: str) -> None:

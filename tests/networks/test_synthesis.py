@@ -11,6 +11,7 @@ from torch import Tensor
 from asnet.errors import InputError
 from asnet.networks import SynthesisConfig, SynthesisNetwork
 from asnet.networks.guidance import GuidingUnit, fit_kernel_to_grid, guide_inputs
+from asnet.networks.synthesis import PhotographStatistics
 from asnet.networks.wiener import wiener_deconvolution
 
 PRESETS = ["paper", "official", "compact"]
@@ -119,6 +120,7 @@ def test_guidance_starts_close_to_none() -> None:
         {"skip": "convolution", "guided_convolutions": "every"},
         {"learned_multiplier_offset": True},
         {"wiener_strengths": (0.01, 0.1), "residual": "wiener", "residual_strength": 1},
+        {"wiener_strengths": (0.01, 0.1), "residual": "blurred", "consistency": True},
         {"residual": "blurred"},
         {"space_to_depth": 2},
         {"block": "residual", "downsampling": "strided_convolution"},
@@ -133,7 +135,7 @@ def test_every_choice_makes_a_network_whose_every_parameter_learns(changes: dict
 
 
 def test_a_residual_network_starts_as_the_image_that_it_adds_to() -> None:
-    config = small_synthesis("compact")
+    config = replace(small_synthesis("compact"), consistency=False)
     image, kernel = random_images(1, 21, 25), random_kernels(1)
     network = SynthesisNetwork(config).double()
     # The strengths are those for a noise of 0.01.
@@ -144,6 +146,33 @@ def test_a_residual_network_starts_as_the_image_that_it_adds_to() -> None:
     torch.testing.assert_close(network(image, kernel), expected)
     network = SynthesisNetwork(replace(config, residual="blurred")).double()
     torch.testing.assert_close(network(image, kernel), image)
+
+
+@torch.no_grad()
+def test_a_consistent_network_corrects_what_the_photograph_contradicts() -> None:
+    image, kernel = random_images(2, 40, 44), random_kernels(2)
+    network = network_of(small_synthesis("compact"))
+    statistics = PhotographStatistics(image.mean((2, 3)), torch.full((2,), 0.01, dtype=torch.float64))
+    prepared = network.prepare(image, kernel, statistics=statistics)
+    right = network.restore(prepared)
+    # A mean colour passes through any blur.
+    wrong = right + 0.05
+    left = network.finish(prepared, wrong) - network.finish(prepared, right)
+    assert left.abs().mean() < 0.5 * 0.05
+
+
+def test_restored_parts_and_their_weights_give_what_whole_images_give() -> None:
+    image, kernel = random_images(1, 40, 44), random_kernels(1)
+    network = network_of(small_synthesis("compact"))
+    prepared = network.prepare(image, kernel)
+    restored = network.restore(prepared)
+    weight = torch.ones(40, 44, dtype=torch.float64)
+    torch.testing.assert_close(network.finish(prepared, restored, weight), network(image, kernel))
+    # Where nothing is restored the deconvolution stands in, but nothing of it is returned.
+    weight[:, 30:] = 0
+    part = network.finish(prepared, weight * restored, weight)
+    assert not part[..., 30:].any()
+    torch.testing.assert_close(part[..., :10], network(image, kernel)[..., :10], atol=0.02, rtol=0)
 
 
 def test_image_scale_changes_nothing_but_the_network_s_own_range() -> None:

@@ -1,5 +1,7 @@
 """Wiener deconvolution: inverts a known blur, keeps shapes, and does not ring at the image's border."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -146,6 +148,80 @@ def test_a_sparse_step_without_a_threshold_keeps_an_image_that_explains_the_phot
     nothing = torch.zeros(2, dtype=torch.float64)
     again = deconvolution.sparse(exact, nothing + 0.1, nothing)
     torch.testing.assert_close(again, exact, atol=1e-3, rtol=1e-3)
+
+
+def test_a_consistent_image_solves_its_equation() -> None:
+    generator = torch.Generator().manual_seed(11)
+    kernel = sample_blur_kernels(2, BlurKernelConfig(canvas=3, minimum_size=3), generator=generator).double()
+    blurred = torch.rand(2, 1, 9, 13, generator=generator).double()
+    deconvolution = Deconvolution(blurred, kernel)
+    (padded,) = deconvolution.wiener(deconvolution.for_each_image((0.01,)))
+    image = torch.rand(2, 1, 5, 6, generator=generator).double()
+    part = slice(2, 7), slice(6, 12)
+    a, b = damping = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    result = deconvolution.consistent(image, part, padded, damping.expand(2, -1))
+    # The image in its place within the continuation.
+    target = padded.clone()
+    deconvolution.crop(target)[..., part[0], part[1]] = image
+
+    def blurred_by(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Periodic convolution, term by term."""
+        terms = [
+            weights[:, None, i : i + 1, j : j + 1] * x.roll((i - 1, j - 1), (-2, -1))
+            for i in range(3)
+            for j in range(3)
+        ]
+        return torch.stack(terms).sum(0)
+
+    def left_side(x: torch.Tensor) -> torch.Tensor:
+        """The normal equations: K'K x + a x + b D'D x."""
+        laplacian = 4 * x - x.roll(1, -1) - x.roll(-1, -1) - x.roll(1, -2) - x.roll(-1, -2)
+        return blurred_by(blurred_by(x, kernel), kernel.flip(-1, -2)) + a * x + b * laplacian
+
+    # With hardly any damping the wiener result is the photograph's exact deconvolution, so K'y is K'K of it.
+    (exact,) = deconvolution.wiener(deconvolution.for_each_image((1e-13,)))
+    right_side = left_side(target) - blurred_by(blurred_by(target - exact, kernel), kernel.flip(-1, -2))
+    whole = conjugate_gradient(left_side, right_side)
+    torch.testing.assert_close(result, deconvolution.crop(whole)[..., part[0], part[1]], atol=1e-5, rtol=1e-5)
+
+
+def conjugate_gradient(apply: Callable[[torch.Tensor], torch.Tensor], right: torch.Tensor) -> torch.Tensor:
+    x = torch.zeros_like(right)
+    residual = direction = right
+    for _ in range(60):
+        step = residual.square().sum() / (direction * apply(direction)).sum()
+        x = x + step * direction
+        rest = residual - step * apply(direction)
+        direction = rest + rest.square().sum() / residual.square().sum() * direction
+        residual = rest
+    return x
+
+
+def test_damping_chooses_between_image_and_photograph() -> None:
+    blurred = smooth_image(30, 41)
+    kernel = torch.zeros(1, 5, 5)
+    kernel[:, 2, 2] = 1
+    deconvolution = Deconvolution(blurred, kernel)
+    (padded,) = deconvolution.wiener(deconvolution.for_each_image((0.1,)))
+    image, whole = torch.rand(1, 3, 30, 41), (slice(0, 30), slice(0, 41))
+    for damping, expected in ((1e-6, blurred), (1e6, image)):
+        result = deconvolution.consistent(image, whole, padded, torch.full((1, 2), damping))
+        torch.testing.assert_close(result, expected, atol=1e-4, rtol=0)
+
+
+def test_an_error_of_low_frequency_is_undone_at_a_damping_that_keeps_detail() -> None:
+    generator = torch.Generator().manual_seed(12)
+    kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=9, minimum_size=9), generator=generator)
+    sharp = smooth_image(108, 128)
+    deconvolution = Deconvolution(blur(sharp, kernel), kernel)
+    truth = sharp[..., 4:-4, 4:-4]
+    (padded,) = deconvolution.wiener(deconvolution.for_each_image((1e-3,)))
+    whole = slice(0, 100), slice(0, 120)
+    noise = 0.02 * torch.randn(truth.shape, generator=generator)
+    for error, share in ((torch.full_like(truth, 0.05), 0.2), (noise, 0.95)):
+        result = deconvolution.consistent(truth + error, whole, padded, torch.tensor([[0.01, 0.1]]))
+        left = (result - truth)[..., 20:-20, 20:-20].square().mean()
+        assert left < share * error.square().mean()
 
 
 def test_fast_lengths_have_small_factors_and_are_the_next_ones() -> None:

@@ -27,11 +27,12 @@ def stopped_run(config: TrainingConfig, folder: Path, step: int) -> None:
     assert trainer.run(stopping=stopping) == "stopped"
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("stage", "repeats"), [*((stage, 1) for stage in STAGES), ("synthesis", 2)])
 def test_a_run_that_was_stopped_and_continued_has_the_same_bits(
-    stage: Any, table: dict[str, Any], tmp_path: Path
+    stage: Any, repeats: int, table: dict[str, Any], tmp_path: Path
 ) -> None:
     table |= {
+        "repeats": repeats,
         "patience": 1,
         "gradient_clip": 1.0,
         "ema_decay": 0.9,

@@ -74,11 +74,12 @@ class SynthesisConfig:
     residual : {"none", "blurred", "wiener"}
         Whether the output is the image, or is added to the blurred image or to a Wiener deconvolution.
     residual_strength : int
-        Index of that deconvolution in `wiener_strengths`.
+        Index of that deconvolution in `wiener_strengths`; it also continues the images beyond their edges for
+        `consistency`.
     consistency : bool
         Make the result consistent with the photograph: a last deconvolution takes from the photograph what
         the blur leaves strong, and from the U-Net's result the rest. Its damping is a linear function of the
-        guide input. Needs the residual "wiener".
+        guide input. Needs `wiener_strengths`.
     space_to_depth : int
         Factor by which pixels move into channels before the first level and back after the last.
 
@@ -152,13 +153,14 @@ class SynthesisConfig:
                 "sparse_strengths and sparse_thresholds must be equally many, "
                 f"got {len(self.sparse_strengths)} and {len(self.sparse_thresholds)}"
             )
-        if (self.sparse_strengths or self.adapts_to_noise) and not self.wiener_strengths:
-            raise ConfigurationError("sparse_strengths and adapts_to_noise need wiener_strengths")
-        if self.consistency and self.residual != "wiener":
-            raise ConfigurationError("consistency needs residual 'wiener'")
+        if (self.sparse_strengths or self.adapts_to_noise or self.consistency) and not self.wiener_strengths:
+            raise ConfigurationError(
+                "sparse_strengths, adapts_to_noise and consistency need wiener_strengths"
+            )
         if self.distrusts_estimates and self.guide_input != "description":
             raise ConfigurationError("distrusts_estimates needs guide_input 'description'")
-        if self.residual == "wiener" and not 0 <= self.residual_strength < len(self.wiener_strengths):
+        uses_copy = self.residual == "wiener" or self.consistency
+        if uses_copy and not 0 <= self.residual_strength < len(self.wiener_strengths):
             raise ConfigurationError(
                 f"residual_strength must index one of {len(self.wiener_strengths)} wiener_strengths, "
                 f"got {self.residual_strength}"
