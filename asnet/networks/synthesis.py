@@ -30,9 +30,9 @@ RESIDUAL_BRANCH_SCALE = 0.3
 #: Noise is measured on the middle of a photograph, at most this many pixels a side.
 NOISE_SIDE = 1024
 
-#: Bounds of the noise that strengths adapt to: below the first a photograph's 8 bits show, above the second
-#: it is lost.
-NOISE_RANGE = (0.0015, 0.1)
+#: Bounds of the noise that strengths adapt to: below the first, errors of the kernel matter more, as those of
+#: measured kernels do in Levin's photographs; above the second a photograph is lost.
+NOISE_RANGE = (0.004, 0.1)
 
 #: A part of a padded image is copied where it is less than this share of it.
 HALO_SHARE = 0.9
