@@ -40,7 +40,7 @@ FLAGS = [
     "-g1",
     "-fPIC",
     "-fvisibility=hidden",
-    # As nvcc has it.
+    # As nvcc compiles.
     "-fno-strict-aliasing",
     "-ffp-contract=fast",
     "-march=native",
@@ -85,7 +85,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def one_at_a_time(name: str) -> Iterator[None]:
-    """Make other processes wait that build the same: the tests run in several."""
+    """Lock out other processes that build the same: the tests run in several."""
     lock = cache_folder() / f"{name}-{sanitizers().replace(',', '-') or 'plain'}.lock"
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -110,7 +110,7 @@ def optimisation() -> list[str]:
     if not sanitizers():
         # -O2 saves less time in the tests than it takes in compiling.
         return ["-O1"]
-    # The omitted checks are for faults that kernels cannot have, and run at every access.
+    # The omitted checks cost time at every access and find faults that kernels cannot have.
     chosen = [
         f"-fsanitize={sanitizers()}",
         "-fno-sanitize=vptr,null,object-size",

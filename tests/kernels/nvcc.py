@@ -1,4 +1,4 @@
-"""What the tests with nvcc share: setup.py, which knows where it is, and what a source is made of."""
+"""Helpers for the tests with nvcc: setup.py, which finds it, and the files that a source includes."""
 
 import functools
 import importlib.util

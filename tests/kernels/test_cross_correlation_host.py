@@ -58,7 +58,7 @@ def test_result_and_gradient_are_those_of_the_formula(correlate, shape, lag, dty
         assert_as_accurate(result, in_dtype, truth)
 
 
-# Groups of tiles with columns in two pieces, strips besides, groups of images; blocks of frequencies.
+# Groups of tiles with columns in two pieces, several strips, groups of images; blocks of frequencies.
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize(
     ("shape", "lag"), [((1, 2, 150, 121), (9, 4)), ((1, 3, 37, 151), (3, 11)), ((25, 1, 9, 10), (1, 2))]

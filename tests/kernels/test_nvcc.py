@@ -1,4 +1,4 @@
-"""The kernels compiled by nvcc for every architecture: what they use stays within the limits next to them."""
+"""The kernels compiled by nvcc for every architecture: they stay within the limits written above them."""
 
 import hashlib
 import os
@@ -94,7 +94,7 @@ def test_launches_leave_room_for_two_blocks():
 
 
 def compile_objects(commands: list[list[str]], version: str) -> dict[Path, str]:
-    """Runs the compilers; object file to what ptxas has said. Both are kept under the hash of the sources."""
+    """Runs the compilers; object file to report of ptxas, both cached under the hash of the sources."""
 
     def compile_one(command: list[str]) -> tuple[Path, str]:
         source = Path(command[command.index("-c") + 1])
@@ -115,7 +115,7 @@ def compile_objects(commands: list[list[str]], version: str) -> dict[Path, str]:
 
 @pytest.fixture(scope="module")
 def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """``_C_cuda`` as setup.py builds it, for its architectures, and what ptxas has said."""
+    """``_C_cuda`` as setup.py builds it, for its architectures, and the reports of ptxas."""
     setup = setup_script()
     nvcc = setup.find_nvcc()
     if nvcc is None:
@@ -167,19 +167,19 @@ def symbols(path: Path, kind: str) -> set[str]:
     return {line.split()[-1].split("@")[0] for line in output.stdout.splitlines()}
 
 
-def test_the_cuda_library_links_and_asks_torch_for_its_stable_functions_alone(cuda_library):
+def test_the_cuda_library_links_and_uses_only_stable_functions_of_torch(cuda_library):
     undefined = symbols(cuda_library.path, "undefined")
     unstable = ("Py", "cuda", "_ZN2at", "_ZN3c10", "_ZN5torch")
     assert not {name for name in undefined if name.startswith(unstable)}
     of_torch = {name for name in undefined if name.startswith(("aoti_torch_", "torch_"))}
     assert of_torch
     missing = of_torch - symbols(cuda_library.torch.lib / "libtorch_cpu.so", "defined")
-    # In the library that only a torch with CUDA has.
+    # Only a torch with CUDA has it.
     assert missing <= {"aoti_torch_get_current_cuda_stream"}
 
 
 def test_without_a_device_one_sentence_says_so(tmp_path):
-    """Not a division by a number of multiprocessors that nobody has set."""
+    """The number of multiprocessors, which is divided by, must not stay zero."""
     setup = setup_script()
     nvcc = setup.find_nvcc()
     if nvcc is None:

@@ -1,8 +1,7 @@
 """Kernels as nvcc emits them, run on the CPU: its PTX, translated to C++, in place of what g++ compiles.
 
-It shows what the CPU counterparts of the inline assembly cannot: the order of its operands, and what nvcc
-makes of the sources. The checks are those of the kernels' own tests; CHANGES are changes of the PTX that they
-must find.
+It checks what CPU counterparts of inline assembly cannot: the order of its operands, and the code that nvcc
+generates. The checks are those of the kernels' own tests; CHANGES are changes of the PTX that they must find.
 """
 
 import hashlib
@@ -23,11 +22,11 @@ from nvcc import included, setup_script
 from ptx.translate import entries, translate
 from ptxas import demangle
 
-#: The oldest that the kernels are for. Inline assembly is the same on all.
+#: The oldest supported one. Inline assembly is the same on all.
 ARCHITECTURE = "80"
 
-#: Of every kernel that has inline assembly, and of those that divide their shared memory themselves, the
-#: instances that are run, by their names in C++.
+#: Instances that are run, by their names in C++: of every kernel that has inline assembly, and of those that
+#: divide their shared memory themselves.
 KERNELS = {
     "cross_correlation": [
         "asnet::cuda::direct::correlate_maps_kernel<float>",
@@ -61,7 +60,7 @@ WITHOUT_ASSEMBLY = {"toeplitz_solve"}
 
 
 def emit_ptx(source: Path) -> Path:
-    """The PTX of a host entry's kernels; kept under the hash of all that goes into it."""
+    """The PTX of a host entry's kernels; cached under the hash of sources, flags and compiler."""
     setup = setup_script()
     nvcc = setup.find_nvcc()
     if nvcc is None:
@@ -128,7 +127,7 @@ def translations(emitted: dict[str, Path]) -> dict[str, Path]:
 
 @pytest.fixture
 def translated(kernels: ModuleType, translations: dict[str, Path]) -> Iterator[ModuleType]:
-    """The kernels, without a translation, after the test without one again."""
+    """The kernels; a translation that the test loads is dropped after it."""
     yield kernels
     kernels.use_translated("")
 
@@ -176,8 +175,8 @@ RUNS = {
 
 
 @pytest.mark.parametrize("operator", KERNELS)
-def test_every_kernel_with_assembly_of_ours_is_run(emitted, operator):
-    """That of CUDA's headers, which only convert, does not count."""
+def test_every_kernel_with_our_assembly_is_run(emitted, operator):
+    """Assembly of CUDA's headers, which only converts, does not count."""
     text = emitted[operator].read_text()
     ours = re.compile(r"begin inline asm\s[^/]*?(mma\.sync|ldmatrix|cp\.async|st\.global)")
     bodies = {name: body for name, _, body in entries(text)}
@@ -197,7 +196,7 @@ def test_what_nvcc_emits_computes_the_formula(translated, translations, thread_o
     assert all(launches.values()), launches
 
 
-#: Operator, number of its kernel above, what is replaced in the PTX, by what, and which of the places.
+#: Operator, index of its kernel above, pattern in the PTX, replacement, and index of the match.
 CORRELATE, CONVOLVE, CONVOLVE_HALF = (("cross_correlation", number) for number in (1, 2, 3))
 MODULATE, POINTWISE = ("guided_modulation", 0), ("guided_pointwise_conv2d", 1)
 SOLVE, STEP = ("toeplitz_solve", 0), ("toeplitz_solve", 3)
@@ -224,7 +223,7 @@ CHANGES = {
 
 
 def change(text: str, kernel: str, pattern: str, replacement: str, which: int) -> str:
-    """The text with one place in one kernel changed."""
+    """The text with one match in one kernel replaced."""
     mangled = kernels_in(text)[kernel]
     body = next(body for name, _, body in entries(text) if name == mangled)
     place = list(re.finditer(pattern, body))[which]

@@ -60,7 +60,7 @@ def test_empty_batch(dtype) -> None:
     assert_like_cpu("toeplitz_solve", [*(t[:0] for t in problem(1, 5, dtype)), 50.0, 3])
 
 
-def test_checks_are_those_of_the_cpu(cuda_operators) -> None:
+def test_checks_are_the_same_as_on_the_cpu(cuda_operators) -> None:
     lags, right, support = problem(1, 5, torch.float32)
     with pytest.raises(RuntimeError, match="steps is -1"):
         cuda_operators.toeplitz_solve(lags, right, support, 1.0, -1)

@@ -94,7 +94,7 @@ def test_strips_and_tiles_join_without_seams(device, shape, lag, boundary):
 
 
 def test_groups_of_tiles_join_without_seams(device):
-    """So wide that the spectra of all columns would pass the limit of memory; direct sums know no tiles."""
+    """So wide that the spectra of all columns would exceed the memory limit; direct sums have no tiles."""
     torch.manual_seed(0)
     features = torch.randn(1, 2, 1000, 17000, device=device, requires_grad=True)
     outcomes = []
@@ -125,7 +125,7 @@ def test_gradcheck(device, method, boundary):
     ],
 )
 def test_opcheck(device, dtype, method):
-    """One full check of both operators; schema and fake tensors alone, which take less time, otherwise."""
+    """One full check of both operators; otherwise only schema and fake tensors, which take less time."""
     full = (dtype, method) == (torch.float32, "auto")
     options = {} if full else {"test_utils": ("test_schema", "test_faketensor")}
     operators = torch.ops.asnet
@@ -176,7 +176,7 @@ def test_strides_of_the_input_do_not_matter(device):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_number_of_threads_does_not_change_a_bit(method):
+def test_bits_do_not_depend_on_the_number_of_threads(method):
     features = torch.randn(1, 5, 60, 70, requires_grad=True)
     threads = torch.get_num_threads()
     outcomes = []
@@ -201,7 +201,7 @@ def test_empty_batch(device, method):
     assert features.grad.shape == features.shape
 
 
-def test_infinite_and_missing_pixels_are_not_hidden(device):
+def test_infinite_and_nan_pixels_are_not_hidden(device):
     for value in (float("nan"), float("inf")):
         features = torch.ones(1, 2, 8, 8, device=device)
         features[0, 0, 3, 3] = value
@@ -222,7 +222,7 @@ def test_flipped_pairs_are_the_correlations_of_the_reversed_pairs():
 
 
 def test_devices_without_a_kernel_get_the_same_result(monkeypatch):
-    # The package holds the function under the module's name.
+    # As an attribute of the package, the name is that of the function.
     module = importlib.import_module("asnet.ops.cross_correlation")
     features = torch.randn(2, 3, 9, 11, dtype=torch.float64)
     for boundary in BOUNDARIES:

@@ -30,7 +30,7 @@ def problem(count: int, side: int, dtype: torch.dtype = torch.float64) -> tuple[
 
 @pytest.fixture(params=["kernel", "torch"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What computes: the kernel, or what stands in for it on devices that have none."""
+    """The implementation: the kernel, or its replacement on devices that have none."""
     if request.param == "torch":
         module = sys.modules[toeplitz_solve.__module__]
         monkeypatch.setattr(module, "_DEVICES_WITH_KERNEL", frozenset())
