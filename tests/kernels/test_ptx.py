@@ -4,9 +4,7 @@ It checks what CPU counterparts of inline assembly cannot: the order of its oper
 generates. The checks are those of the kernels' own tests; CHANGES are changes of the PTX that they must find.
 """
 
-import hashlib
 import re
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,13 +15,10 @@ import test_cross_correlation_direct_kernels as direct
 import test_guided_modulation_kernels as modulation
 import test_guided_pointwise_conv2d_kernels as pointwise
 import test_toeplitz_solve_kernels as toeplitz
-from build_kernels import FOLDER, ROOT, BuildError, cache_folder, compiler, jobs, make
-from nvcc import included, setup_script
+from build_kernels import FOLDER, ROOT, BuildError, cache_folder, compiler, digest, jobs, make, one_at_a_time
+from nvcc import emit_ptx
 from ptx.translate import entries, translate
 from ptxas import demangle
-
-#: The oldest supported one. Inline assembly is the same on all.
-ARCHITECTURE = "80"
 
 #: Instances that are run, by their names in C++: of every kernel that has inline assembly, and of those that
 #: divide their shared memory themselves.
@@ -59,23 +54,6 @@ KERNELS = {
 WITHOUT_ASSEMBLY = {"toeplitz_solve"}
 
 
-def emit_ptx(source: Path) -> Path:
-    """The PTX of a host entry's kernels; cached under the hash of sources, flags and compiler."""
-    setup = setup_script()
-    nvcc = setup.find_nvcc()
-    if nvcc is None:
-        pytest.skip("no PTX to run: no nvcc on PATH, in NVCC or under CUDA_HOME")
-    folders = [f"-I{ROOT / 'csrc'}", f"-I{setup.find_torch().include}"]
-    flags = [f"-arch=compute_{ARCHITECTURE}", *setup.COMMON_FLAGS, "-DUSE_CUDA", *folders]
-    command = [str(nvcc), *flags, "-ptx"]
-    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
-    texts = [path.read_text() for path in sorted(included(source))]
-    key = hashlib.sha256("\0".join([version, *command, *texts]).encode()).hexdigest()[:32]
-    target = cache_folder() / f"{source.stem}-{key}.ptx"
-    make(target, [*command, str(source)], f"nvcc on {source.name}")
-    return target
-
-
 def kernels_in(text: str) -> dict[str, str]:
     """The kernels of a PTX text: the name by which launches find one, and its mangled name."""
     mangled = [name for name, _, _ in entries(text)]
@@ -94,8 +72,7 @@ def build_translation(ptx: Path, text: str, wanted: list[str]) -> Path:
     names = {found[name]: name for name in wanted}
     machine = (FOLDER / "ptx" / "machine.h").read_text()
     cpp = translate(ptx, text, names)
-    key = hashlib.sha256((machine + cpp).encode()).hexdigest()[:32]
-    source = cache_folder() / f"{ptx.stem}-{key}.cpp"
+    source = cache_folder() / f"{ptx.stem}-{digest(machine, cpp)}.cpp"
     source.write_text(cpp)
     flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-fno-strict-aliasing", "-march=native", f"-I{FOLDER}"]
     make(source.with_suffix(".so"), [*compiler(), *flags, str(source)], f"compiling {source.name}")
@@ -104,13 +81,13 @@ def build_translation(ptx: Path, text: str, wanted: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def emitted() -> dict[str, Path]:
-    """The PTX of each host entry."""
+    """The PTX of each host entry. Inline assembly is the same for all architectures."""
     try:
         compiler()
     except BuildError as error:
         pytest.skip(f"PTX is not run: {error}")
     sources = [ROOT / "csrc" / operator / "cuda" / f"{operator}.cu" for operator in KERNELS]
-    with ThreadPoolExecutor(jobs()) as pool:
+    with one_at_a_time("nvcc"), ThreadPoolExecutor(jobs()) as pool:
         return dict(zip(KERNELS, pool.map(emit_ptx, sources), strict=True))
 
 
