@@ -11,7 +11,7 @@ import asnet
 
 
 def run(script: str, *arguments: str) -> str:
-    """Run a script in a Python of its own and return what it prints."""
+    """Run a script in a separate Python and return what it prints."""
     command = [sys.executable, "-c", script, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

@@ -238,10 +238,10 @@ def test_lags(kernels, thread_order, lag_y, lag_x, size_x, count, type_):
     t, s = np.arange(-lag_y, lag_y + 1), np.arange(-lag_x, lag_x + 1)
     waves = np.full((22, kernels.row_of_waves(lag_y)), np.nan, type_)
     kernels.fill_waves(group, False, 1.0, waves)
-    turns = np.exp(1j * angles(v, begin + np.arange(count), t))
+    waves_of_lags = np.exp(1j * angles(v, begin + np.arange(count), t))
 
     pairs = random_complex((count, 2, 6, size_x), type_)
-    expected = np.einsum("fnpx,ft->nptx", pairs, turns).real[..., s % size_x]
+    expected = np.einsum("fnpx,ft->nptx", pairs, waves_of_lags).real[..., s % size_x]
     window = np.full((2, 6, lags_y, lags_x), np.nan, real)
     kernels.pairs_to_lags(group, begin, pairs, waves, True, window)
     assert_close(window, expected, 8 + count)
@@ -249,7 +249,9 @@ def test_lags(kernels, thread_order, lag_y, lag_x, size_x, count, type_):
     assert_close(window, 2 * expected, 8 + count)
 
     expected = np.zeros((count, 2, 6, size_x), np.complex128)
-    for place, column in zip(s % size_x, np.einsum("npts,ft->sfnp", window, turns.conj()), strict=True):
+    for place, column in zip(
+        s % size_x, np.einsum("npts,ft->sfnp", window, waves_of_lags.conj()), strict=True
+    ):
         expected[..., place] += column
     pairs[:] = np.nan
     kernels.lags_to_pairs(group, begin, window, waves, pairs)

@@ -34,8 +34,8 @@ def test_latent_images(shape, size, dtype, clips) -> None:
 @LIKE_CPU
 def test_strides() -> None:
     tensors = problem((2, 12, 15), 3, torch.float64)
-    turned = [tensor.transpose(-1, -2).contiguous().transpose(-1, -2) for tensor in tensors]
-    assert_like_cpu("sparse_latent", [*turned, 4e-3, 8e-3, 2.0, 3, 1.4], partial_sums=[2.0, 2.0])
+    transposed = [tensor.transpose(-1, -2).contiguous().transpose(-1, -2) for tensor in tensors]
+    assert_like_cpu("sparse_latent", [*transposed, 4e-3, 8e-3, 2.0, 3, 1.4], partial_sums=[2.0, 2.0])
 
 
 def test_any_size(cuda_operators) -> None:

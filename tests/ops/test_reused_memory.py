@@ -16,7 +16,7 @@ MEGABYTE = 1 << 20
 
 
 def make(megabytes: int, value: float) -> Tensor:
-    """A map of `megabytes`, every page of it touched, by one thread alone."""
+    """A map of `megabytes`, every page of it touched, by a single thread."""
     maps = empty_maps(LIKE, (megabytes, MEGABYTE // 4))
     maps.numpy()[:] = value
     return maps

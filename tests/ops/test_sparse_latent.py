@@ -93,8 +93,8 @@ def test_strides_make_no_difference_and_arguments_stay_unchanged(clips):
     expected = solve(sparse_latent, padded, kernel, observed, clipped)
     given = [padded, kernel, observed, clipped]
     before = [None if tensor is None else tensor.clone() for tensor in given]
-    turned = [None if t is None else t.transpose(-1, -2).contiguous().transpose(-1, -2) for t in given]
-    for result, wanted in zip(solve(sparse_latent, *turned), expected, strict=True):
+    transposed = [None if t is None else t.transpose(-1, -2).contiguous().transpose(-1, -2) for t in given]
+    for result, wanted in zip(solve(sparse_latent, *transposed), expected, strict=True):
         assert torch.equal(result, wanted)
     for tensor, was in zip(given, before, strict=True):
         assert tensor is was or torch.equal(tensor, was)
