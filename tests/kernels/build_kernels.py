@@ -100,7 +100,8 @@ def jobs() -> int:
 
 def run(command: Sequence[str], what: str) -> bytes:
     """The command's output; a BuildError with the compiler's messages if it fails."""
-    result = subprocess.run(command, capture_output=True)
+    # With debug information the preprocessor names the folder in which it runs.
+    result = subprocess.run(command, capture_output=True, cwd=ROOT)
     if result.returncode != 0:
         raise BuildError(f"{what} failed:\n{shlex.join(command)}\n{result.stderr.decode(errors='replace')}")
     return result.stdout
