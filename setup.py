@@ -1,11 +1,11 @@
 """Compiles ``asnet._C`` (CPU, always) and ``asnet._C_cuda`` (see `decide_cuda`) with ninja.
 
 Objects stay in ``build/objects``: the next build, by pip or ``python setup.py build_ext --inplace``, compiles
-what changed since, be it a source, a header (of torch too) or a command.
+what changed since: sources, headers (also torch's) and commands.
 
-The libraries hold no Python symbol and use the stable ABI of LibTorch alone: torch is needed as headers and
-as a name to link against and is never imported here, and one wheel serves every Python and every torch from
-2.11 on.
+The libraries use no Python symbol, and of LibTorch only the stable ABI: torch is needed for its headers and
+for linking and is never imported here, and one wheel works with every Python and with every torch from 2.11
+on.
 
 Environment
 -----------
@@ -14,7 +14,7 @@ NVCC : the CUDA compiler; ``nvcc`` on PATH, or the one under CUDA_HOME or /usr/l
 ASNET_CUDA : ``1`` builds the CUDA library or fails, ``0`` leaves it out; unset: built where it can be used.
 ASNET_CUDA_ARCHITECTURES : compute capabilities, ``80;90;100;120`` otherwise, as far as nvcc knows them; the
     last also becomes PTX for later ones.
-MAX_JOBS : number of compilers at work at the same time, the number of processors otherwise.
+MAX_JOBS : number of parallel compilers, the number of processors otherwise.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def find_cxx() -> list[str]:
 
 
 def find_ninja() -> str:
-    """The ninja of the package of that name, which is a requirement of the build, or the one on PATH."""
+    """The ninja of the Python package, which the build requires, or the one on PATH."""
     try:
         from ninja import BIN_DIR
     except ImportError:
@@ -114,7 +114,7 @@ def find_nvcc() -> Path | None:
 
 
 def cuda_toolkit(nvcc: Path) -> Path:
-    """The toolkit's folder as nvcc itself says it: the nvcc on PATH may be a script that calls another."""
+    """The toolkit's folder as nvcc reports it: the nvcc on PATH may be a script that calls another."""
     command = [str(nvcc), "--dryrun", "-E", "-x", "cu", os.devnull]
     said = subprocess.run(command, text=True, capture_output=True).stderr
     top = re.search(r"^#\$ TOP=(.*)$", said, re.MULTILINE)
@@ -132,7 +132,7 @@ def cuda_version(nvcc: Path) -> str | None:
 
 
 def cuda_architectures(nvcc: Path) -> list[str]:
-    """Those asked for, or of the usual ones those that nvcc knows."""
+    """The architectures asked for, or the usual ones as far as nvcc knows them."""
     named = os.environ.get("ASNET_CUDA_ARCHITECTURES")
     if named:
         architectures = named.split(";")
@@ -148,7 +148,7 @@ def cuda_architectures(nvcc: Path) -> list[str]:
 
 
 def compiler_jobs() -> int:
-    """How many compilers are at work at the same time."""
+    """Number of parallel compilers."""
     named = os.environ.get("MAX_JOBS", "")
     if named and not (named.isdecimal() and int(named) > 0):
         raise stop(f"MAX_JOBS is {named!r}; expected a number of at least 1.")
@@ -163,10 +163,10 @@ class CudaDecision(NamedTuple):
 
 
 def decide_cuda(torch: TorchInstallation, sources: list[str]) -> CudaDecision:
-    """ASNET_CUDA=1: yes; 0: no; unset: yes if there are sources, and nvcc is of the CUDA that torch has.
+    """ASNET_CUDA=1: yes; 0: no; unset: yes if there are sources and nvcc matches torch's CUDA.
 
-    The runtime that is linked may need a newer driver than a torch of an older CUDA does, hence the major
-    versions have to be equal. A torch without CUDA takes any: what is built runs with another torch.
+    The linked runtime may need a newer driver than a torch with an older CUDA, so the major versions must be
+    equal. A torch without CUDA accepts any version: the library then runs with another torch.
     """
     wanted = os.environ.get("ASNET_CUDA", "")
     if wanted not in ("", "0", "1"):
@@ -202,19 +202,19 @@ def sources_in(folder: Path, pattern: str) -> list[str]:
 
 
 def in_ninja(text: str) -> str:
-    """A path as ninja's files write it."""
+    """A path escaped for ninja."""
     return re.sub(r"([$ :])", r"$\1", text)
 
 
 class Step(NamedTuple):
-    """A file to be made: the command that makes it, and what it is made of."""
+    """A file to build: its sources and the command."""
 
     target: str
     sources: list[str]
     command: list[str]
 
     def lines(self, rule: str) -> list[str]:
-        """The step as ninja's files write it."""
+        """The step in ninja's syntax."""
         sources = " ".join(map(in_ninja, self.sources))
         command = shlex.join(self.command).replace("$", "$$")
         return [f"build {in_ninja(self.target)}: {rule} {sources}", f"  line = {command}"]
@@ -265,7 +265,7 @@ class BuildLibraries(build_ext):
             self.link(name, cxx, [step.target for step in objects], torch, cuda.nvcc)
             for name, objects in libraries.items()
         ]
-        # The longest first: those of nvcc.
+        # The slowest first: those of nvcc.
         self.run_ninja([step for objects in reversed(libraries.values()) for step in objects], links)
         self.extensions = [extension for extension in self.extensions if extension.name in libraries]
 
@@ -273,7 +273,7 @@ class BuildLibraries(build_ext):
         return str(OBJECTS / (Path(source).name + (f".{isa}" if isa else "") + ".o"))
 
     def cpu_objects(self, cxx: list[str], torch: TorchInstallation, cuda: CudaDecision) -> list[Step]:
-        """What compiles each object, in the order of linking."""
+        """The steps that compile the objects, in the order of linking."""
         base = [*cxx, *COMMON_FLAGS, *CXX_FLAGS, f"-I{CSRC}", f"-isystem{torch.include}"]
         hosts = [*sources_in(CSRC, "*.cpp"), *sources_in(CSRC, "*/cpu/*.cpp")]
         kernels = [source for source in hosts if source.endswith("_kernels.cpp")]
@@ -331,7 +331,7 @@ class BuildLibraries(build_ext):
         return Step(self.get_ext_fullpath(name), objects, command)
 
     def run_ninja(self, objects: list[Step], libraries: list[Step]) -> None:
-        """Make what is out of date, with a line for each file."""
+        """Build what is out of date, printing a line for each file."""
         OBJECTS.mkdir(parents=True, exist_ok=True)
         lines = [f"builddir = {OBJECTS}", RULES]
         for rule, steps in (("compile", objects), ("link", libraries)):

@@ -3,9 +3,9 @@
 pip runs the hooks of an isolated build with the interpreter of the environment it installs into and only
 hides that environment's packages, so ``sysconfig`` still says where they are. Front ends that create a
 separate environment for the build (``uv``, ``python -m build``) leave its name in ``VIRTUAL_ENV`` or
-``CONDA_PREFIX``; ``ASNET_TORCH_DIR`` names the folder that holds ``torch`` for everybody else. Only where
-none of them has a usable torch does the build ask for one: the binary uses the stable ABI of LibTorch, hence
-the version that it was compiled against does not limit where it runs.
+``CONDA_PREFIX``; in other cases ``ASNET_TORCH_DIR`` names the folder that holds ``torch``. The build asks
+for a torch only if none of them has a usable one: the binary uses the stable ABI of LibTorch, so the version
+that it was compiled against does not limit where it runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MINIMUM_TORCH = (2, 11)
 
 
 class TorchInstallation(NamedTuple):
-    """Where an installed torch lies and what it was built with."""
+    """Where an installed torch is and what it was built with."""
 
     packages: Path
     version: str
@@ -74,7 +74,7 @@ def _read_installation(packages: Path) -> TorchInstallation | None:
 
 
 def find_torch() -> TorchInstallation | None:
-    """The first torch of at least ``MINIMUM_TORCH`` among the places that may hold one, or None."""
+    """The first torch of at least ``MINIMUM_TORCH`` in the folders that may hold one, or None."""
     return next(filter(None, map(_read_installation, _package_folders())), None)
 
 

@@ -36,7 +36,7 @@ def save(path: Path, image: Tensor) -> None:
 
 
 def make_levin(folder: Path, monkeypatch: pytest.MonkeyPatch, *, side: int = 48) -> Path:
-    """Two images, two kernels, the second kernel's file rotated as some of the public ones are."""
+    """Two images and two kernels; the second kernel's file is rotated, as some public ones are."""
     monkeypatch.setattr("asnet.evaluation.levin.IMAGES", range(1, 3))
     monkeypatch.setattr("asnet.evaluation.levin.KERNELS", range(1, 3))
     for image in (1, 2):

@@ -13,7 +13,7 @@ from asnet.networks import ASNetConfig, DeblurNetwork, IteratedAnalysisConfig, s
 @pytest.fixture
 def poisoned() -> Iterator[None]:
     """Every torch.empty is filled with NaN: an element that a kernel leaves out fails the comparison."""
-    # Where torch's own operations on CUDA have no deterministic algorithm they may go on without.
+    # Operations of torch without a deterministic algorithm on CUDA only warn.
     torch.use_deterministic_algorithms(True, warn_only=True)
     assert torch.utils.deterministic.fill_uninitialized_memory
     assert torch.empty(4).isnan().all()
@@ -35,7 +35,7 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = DeblurNetwork(ASNetConfig(analysis, synthesis, "small"))
-        # It starts at zero, which would leave the result to the Wiener deconvolution alone.
+        # Initialised to zero, it would leave only the Wiener deconvolution.
         torch.nn.init.normal_(network.synthesis.output.weight, std=0.05)
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_weights(path, network, training_data="nothing", revision="test")

@@ -1,4 +1,4 @@
-"""Files of every kind that asnet reads, damaged at random from fixed seeds, and what must come of them.
+"""Files of every kind that asnet reads, damaged at random from fixed seeds: each is read or refused.
 
 Run as a program it tries many: python tests/mutated_files.py --count 10000
 """
@@ -32,7 +32,7 @@ from asnet.networks.keras_weights import read_keras_file
 from asnet.training.recipe import TrainingConfig
 from asnet.training.recipe_tables import read_toml
 
-#: Most seconds and bytes beyond what the process holds that one damaged file may take.
+#: Limits for one damaged file: seconds, and bytes beyond what the process holds.
 LONGEST, LARGEST = 20.0, 2**31
 
 _RANDOM = numpy.random.default_rng(1)
@@ -121,7 +121,7 @@ def _recipe(path: Path) -> None:
 
 
 def samples(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], object]]]:
-    """Return a sound file of every kind by its name, and what reads it."""
+    """Return a sound file of every kind by name, with its reader."""
     exif = _exif()
     segments = [
         Segment(0xE1, b"Exif\0\0" + exif.to_bytes()),
@@ -171,11 +171,11 @@ def samples(folder: Path) -> dict[str, tuple[bytes, Callable[[Path], object]]]:
 
 
 def mutated(data: bytes, generator: random.Random) -> bytes:
-    """Return a file with one to a few kinds of damage."""
+    """Return the file with one to four kinds of damage."""
     result = bytearray(data)
     for _ in range(generator.choice((1, 1, 2, 4))):
         kind = generator.randrange(7)
-        # Headers are where most fields are.
+        # Most fields are in headers.
         place = generator.randrange(min(len(result), 400) if generator.random() < 0.7 else len(result))
         if kind == 0:
             result[place] ^= 1 << generator.randrange(8)
@@ -200,7 +200,7 @@ def mutated(data: bytes, generator: random.Random) -> bytes:
 
 
 def restored_checksums(data: bytes) -> bytes:
-    """Return a PNG file whose chunks have right checksums again, which would give all damage away."""
+    """Return a PNG file with valid checksums: wrong ones would hide the damage from the reader."""
     result = bytearray(data[:8])
     place = 8
     while place + 12 <= len(data):
@@ -214,7 +214,7 @@ def restored_checksums(data: bytes) -> bytes:
 
 
 def inputs(folder: Path, count: int, seed: int) -> Iterator[tuple[str, bytes, Callable[[Path], object]]]:
-    """Give `count` damaged files in turn: a name of kind and number, the content, and what reads it."""
+    """Yield `count` damaged files: a name of number and kind, the content, and its reader."""
     kinds = list(samples(folder).items())
     for index in range(count):
         name, (data, read) = kinds[index % len(kinds)]
@@ -226,11 +226,11 @@ def inputs(folder: Path, count: int, seed: int) -> Iterator[tuple[str, bytes, Ca
 
 
 def failure(folder: Path, name: str, data: bytes, read: Callable[[Path], object]) -> str | None:
-    """Read one damaged file; say what is wrong with what came of it, None if nothing is."""
+    """Read one damaged file; return what went wrong, or None."""
     path = folder / name
     path.write_bytes(data)
     started = time.monotonic()
-    # A library in C that never returns: where it is goes to standard error, the file stays in the folder.
+    # If a C library never returns, its stack goes to standard error and the file stays in the folder.
     faulthandler.dump_traceback_later(3 * LONGEST, exit=True)
     try:
         read(path)
@@ -247,7 +247,7 @@ def failure(folder: Path, name: str, data: bytes, read: Callable[[Path], object]
 
 
 def limit_memory() -> None:
-    """Let the process take no more than LARGEST beyond what it holds: what asks for more fails."""
+    """Limit the process to LARGEST bytes beyond what it holds; larger allocations fail."""
     import resource
 
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
@@ -255,7 +255,7 @@ def limit_memory() -> None:
 
 
 def main() -> int:
-    """Try many damaged files; 1 if one is not refused or read as it should."""
+    """Try many damaged files; return 1 if one is neither read nor refused."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10000)
     parser.add_argument("--seed", type=int, default=0)
@@ -263,7 +263,7 @@ def main() -> int:
     arguments = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        # Sound files are read first: they must be, and what is loaded on the way does not count.
+        # Sound files are read first: they must be readable, and libraries loaded on the way do not count.
         for name, (data, read) in samples(Path(folder)).items():
             path = Path(folder) / name
             path.write_bytes(data)

@@ -38,7 +38,7 @@ def setup_script(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Module
 
 
 def install_fake_torch(folder: Path, version: str, cuda: str | None = None) -> Path:
-    """A folder of packages that holds the little of torch that the finder looks at."""
+    """A packages folder with the few files of torch that the finder reads."""
     (folder / "torch" / "include" / "torch" / "csrc" / "stable").mkdir(parents=True)
     (folder / "torch" / "version.py").write_text(
         "from typing import Optional\n__all__ = ['__version__']\n"
@@ -87,7 +87,7 @@ def test_torch_is_asked_for_only_where_none_is_installed(backend, monkeypatch):
 
 
 def install_fake_nvcc(folder: Path, version: str = "13.0", architectures: str = "80 90 100 120") -> Path:
-    """A script that says of itself what nvcc says."""
+    """A script that answers as nvcc does."""
     nvcc = folder / "nvcc"
     known = "".join(f"sm_{number}\\n" for number in architectures.split())
     nvcc.write_text(
@@ -122,7 +122,7 @@ def test_rule_of_the_cuda_library(
     assert words in decision.reason
 
 
-def test_unusable_wishes_end_the_build_with_one_sentence(setup_script, tmp_path, monkeypatch):
+def test_unusable_settings_end_the_build_with_one_sentence(setup_script, tmp_path, monkeypatch):
     torch = setup_script.TorchInstallation(tmp_path, "2.12.0", "13.0")
     monkeypatch.setenv("ASNET_CUDA", "yes")
     with pytest.raises(SystemExit, match="ASNET_CUDA is 'yes'; expected 0, 1 or nothing"):

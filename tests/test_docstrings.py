@@ -17,7 +17,7 @@ def examples() -> list[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = finder.find(asnet, "asnet")
     for module in pkgutil.walk_packages(asnet.__path__, "asnet."):
-        # The compiled operators, which are no modules of Python; the extra `web`; what runs the command.
+        # Compiled operators are not Python modules, `web` is an extra, __main__ would run the command.
         if not module.name.startswith(("asnet._C", "asnet.web", "asnet.__main__")):
             found += finder.find(importlib.import_module(module.name), module.name)
     return [test for test in found if test.examples]
@@ -27,7 +27,7 @@ def examples() -> list[doctest.DocTest]:
 def test_an_example_gives_what_it_shows(
     example: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Those that write files write them here.
+    # Examples that write files write them here.
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
     failed, _ = doctest.DocTestRunner(optionflags=OPTIONS).run(example, out=said.append)

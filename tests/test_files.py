@@ -17,7 +17,7 @@ def write(path: Path, text: str = "new") -> None:
 
 @pytest.fixture
 def umask() -> Iterator[Callable[[int], None]]:
-    """Sets what new files are not permitted, until the test ends."""
+    """Sets the umask until the test ends."""
     before = os.umask(0o022)
 
     def set_umask(mask: int) -> None:
@@ -59,7 +59,7 @@ def test_a_block_that_raises_changes_nothing(
 
 
 @pytest.mark.parametrize("error", [WeightsError, ImageFileError])
-def test_a_full_device_is_said_in_one_sentence(
+def test_a_full_device_is_reported_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[WeightsError | ImageFileError]
 ) -> None:
     def full(descriptor: int) -> None:

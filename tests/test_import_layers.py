@@ -1,4 +1,4 @@
-"""A module imports only from its own layer and those below, wherever in the file the import stands."""
+"""A module imports only from its own layer and those below, inside functions too."""
 
 import ast
 import re

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def test_damaged_files_give_a_result_or_a_sentence() -> None:
-    # In a process of its own, which a decoder may take down and whose memory can be limited.
+    # In a separate process, which a decoder may crash and whose memory can be limited.
     program = Path(__file__).with_name("mutated_files.py")
     command = [sys.executable, str(program), "--count", "300"]
     finished = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The package as one imports it."""
+"""Importing the package and loading networks."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ import asnet
 
 
 def run(script: str, *arguments: str) -> str:
-    """Run a script in a Python of its own and return what it prints."""
+    """Run a script in a separate Python and return what it prints."""
     command = [sys.executable, "-c", script, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -50,7 +50,7 @@ def test_loaded_networks_are_a_torch_module_in_evaluation_mode() -> None:
     assert set(network.state_dict()) == set(asnet.load().state_dict())
 
 
-def test_what_cannot_be_loaded_is_said() -> None:
+def test_what_cannot_be_loaded_is_reported() -> None:
     with pytest.raises(asnet.errors.WeightsError, match="unknown model 'sharpest'"):
         asnet.load("sharpest")
     with pytest.raises(asnet.errors.DeviceError, match="'cuda:99' is not available"):

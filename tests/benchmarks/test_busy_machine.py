@@ -24,7 +24,7 @@ def busy_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 class Fake:
-    """A contender that takes a second more every time, and whose result may change."""
+    """A contender that takes one second longer at every call and whose result may change."""
 
     fickle = False
     environments: dict[str, dict[str, str]]
@@ -63,7 +63,7 @@ def test_command_and_library_are_measured_in_both_states(
         assert (row["deblurring_undisturbed_s"], row["deblurring_disturbed_s"]) == (4.0, 6.0)
         assert row["deblurring_ratio"] == 1.5
     assert fakes.environments["command"]["OMP_WAIT_POLICY"] == "PASSIVE"
-    # What the user has set would make both the same.
+    # With a wait policy of the user's, both would wait in the same way.
     assert not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(fakes.environments["library"])
 
 

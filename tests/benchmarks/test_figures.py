@@ -1,4 +1,4 @@
-"""Pages quote what the files of results say, and name files that exist."""
+"""Figures on pages are those of the result files, and the files that pages name exist."""
 
 import dataclasses
 import importlib
@@ -16,7 +16,7 @@ from asnet.training import TrainingConfig
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "fidelity.md"
 
-#: What the page abbreviates in code spans: modules and files of these folders go without their names.
+#: Code spans on the page leave out these folders.
 FOLDERS = ["", "asnet", "asnet/networks", "asnet/training", "asnet/data", "benchmarks/results", "docs"]
 
 
@@ -53,7 +53,7 @@ def test_every_field_and_function_on_the_page_exists() -> None:
         "K": BlurKernelConfig,
         "D": DegradationConfig,
     }
-    # A `levels`, `pyramid="features"`: fields of the configuration of that letter.
+    # `A` and its code spans, such as `levels` or `pyramid="features"`: a configuration and fields of it.
     lists = re.findall(r"\b([ASTKD]) ((?:`[^`]+`(?:, )?)+)", text)
     named = {(letter, name) for letter, spans in lists for name in re.findall(r"`(\w+)(?:=[^`]*)?`", spans)}
     assert len(named) > 40

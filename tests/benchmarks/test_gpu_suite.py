@@ -1,4 +1,4 @@
-"""The suite for machines with a GPU: its parts stand alone, and what it runs there runs on the CPU too."""
+"""The suite for machines with a GPU: its parts are independent, and its checks also run on the CPU."""
 
 import json
 import sys

@@ -16,7 +16,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The benchmark, its results in a folder of the test."""
+    """The benchmark, writing its results to a folder of the test."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import measure
     import real_photographs
@@ -90,13 +90,13 @@ def test_a_true_kernel_is_similar_and_a_flipped_one_is_not(
 
     photograph, reference = script.pairs_in(folder, ["b"])["b"]
     scored = script.score(Exact(), "b", photograph, reference)
-    # Of a photograph that is left alone the estimate counts, not the single pixel.
+    # For a photograph left unchanged, the estimate is scored and not the one-pixel kernel.
     assert scored.row["similarity"] > 0.999
     write_kernel(reference, crooked_kernel(0).flip(0, 1))
     assert script.score(Exact(), "b", photograph, reference).row["similarity"] < 0.95
 
 
-def test_what_is_missing_is_said_in_a_sentence(
+def test_what_is_missing_is_reported_in_a_sentence(
     script: ModuleType, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for options, words in [

@@ -1,4 +1,4 @@
-"""Restoration: every case is blurred as it says, and the same whatever else is chosen."""
+"""Restoration: each case is blurred as its name says, whichever other cases are chosen."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture
 def restoration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script with three classes of tiny kernels and small pages, its results in a folder of the test."""
+    """The script with three classes of tiny kernels and small pages, writing to a folder of the test."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import measure
     import restoration
@@ -95,7 +95,7 @@ def test_conditions_are_what_they_are_called(restoration: ModuleType, photograph
 def test_small_plain_are_the_examples_of_validation(
     restoration: ModuleType, photographs: Photographs, folder: Path
 ) -> None:
-    """The published table goes back to kernels and noise that training's validation makes of a seed."""
+    """The published table uses the kernels and noise that training's validation draws from a seed."""
     from asnet.networks import ASNetConfig, IteratedAnalysisConfig
     from asnet.training import TrainingConfig, make_examples
 
@@ -183,7 +183,7 @@ def test_unknown_classes_and_conditions_are_named(restoration: ModuleType) -> No
     with pytest.raises(InputError, match="unknown condition 'rain'"):
         restoration.chosen_cases([], ["rain"])
     assert len(restoration.chosen_cases([], [])) == 18
-    # Every case has kernels of its own; the oldest those of the seed.
+    # Each case draws its own kernels; the oldest case uses the seed itself.
     seeds = {case.name: case.seed(1) for case in restoration.chosen_cases([], [])}
     assert seeds["small plain"] == 1
     assert len(set(seeds.values())) == 18

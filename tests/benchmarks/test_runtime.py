@@ -1,4 +1,4 @@
-"""The runtime of a deblurring: what a person sees of it, and what is kept."""
+"""The runtime benchmark: what it prints and what it stores."""
 
 import json
 import sys

@@ -29,7 +29,7 @@ CLASS_SIZES = (5, 9, 13)
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Untrained weights of a classifier that always answers its second class, and of its three pairs."""
+    """Untrained weights of a classifier that always predicts its second class, and of its three pairs."""
     folder = tmp_path_factory.mktemp("parts")
     torch.manual_seed(0)
     analysis = AnalysisConfig(
@@ -70,7 +70,7 @@ def test_a_bundle_deblurs_photographs_by_its_own_choice(parts: list[Path], tmp_p
     with Image.open(tmp_path / "sharp.png") as sharp:
         assert sharp.size == (52, 40)
     alone = Deblurrer.from_pretrained(parts[2], device="cpu").estimate_kernel(picture)
-    # Files of kernels come without their empty margins.
+    # Kernel files are cropped to the support.
     kernel = read_kernel(tmp_path / "kernel.npy")
     margin = (alone.shape[-1] - kernel.shape[-1]) // 2
     torch.testing.assert_close(torch.nn.functional.pad(kernel, (margin,) * 4), alone, atol=1e-6, rtol=0)

@@ -18,7 +18,7 @@ from asnet.imaging import read_kernel
 
 
 def picture(height: int = 33, width: int = 41, mode: str = "RGB", seed: int = 0) -> Image.Image:
-    """Random colours that pass into each other over a few pixels, as in a blurred photograph."""
+    """Random colours that blend over a few pixels, as in a blurred photograph."""
     generator = numpy.random.default_rng(seed)
     coarse = generator.integers(0, 256, (6, 7, 3), dtype=numpy.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
@@ -33,7 +33,7 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three photographs, the second of them cut off in the middle, and a text file."""
+    """Three photographs, the second of them truncated, and a text file."""
     path = tmp_path / "holiday"
     path.mkdir()
     picture(seed=1).save(path / "a.png")
@@ -77,7 +77,7 @@ def test_modes_and_odd_sizes(tmp_path: Path, model: list[str], mode: str, height
             assert sharp.getchannel("A").getextrema() == (90, 90)
 
 
-def test_a_sharp_photograph_stays_as_it_is_and_this_is_said(
+def test_a_sharp_photograph_stays_as_it_is_and_this_is_reported(
     tmp_path: Path, model: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, result = tmp_path / "blocks.png", tmp_path / "result.png"
@@ -88,7 +88,7 @@ def test_a_sharp_photograph_stays_as_it_is_and_this_is_said(
         assert numpy.array_equal(numpy.asarray(before), numpy.asarray(after))
 
 
-def test_grey_of_sixteen_bits_stays_so(tmp_path: Path, model: list[str]) -> None:
+def test_sixteen_bit_grey_is_kept(tmp_path: Path, model: list[str]) -> None:
     Image.fromarray(numpy.asarray(picture(mode="L")).astype(numpy.uint16) * 255).save(tmp_path / "deep.png")
     assert main(["deblur", str(tmp_path / "deep.png"), "-o", str(tmp_path / "sharp.tif"), *model]) == 0
     with Image.open(tmp_path / "sharp.tif") as sharp:
@@ -96,7 +96,7 @@ def test_grey_of_sixteen_bits_stays_so(tmp_path: Path, model: list[str]) -> None
         assert len(numpy.unique(numpy.asarray(sharp) % 257)) > 100
 
 
-def test_the_result_of_a_turned_photograph_stands_upright(tmp_path: Path, model: list[str]) -> None:
+def test_the_result_of_a_rotated_photograph_is_upright(tmp_path: Path, model: list[str]) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 8
     exif[ExifTags.Base.Model] = "Camera"
@@ -108,7 +108,7 @@ def test_the_result_of_a_turned_photograph_stands_upright(tmp_path: Path, model:
         assert sharp.getexif()[ExifTags.Base.Model] == "Camera"
 
 
-def test_a_folder_is_done_but_for_its_broken_file(
+def test_a_folder_is_deblurred_except_its_broken_file(
     tmp_path: Path, folder: Path, model: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "sharp"
@@ -357,7 +357,7 @@ def test_unusable_options(
     assert not Path("sharp.png").exists()
 
 
-def test_lost_properties_are_said(
+def test_lost_properties_are_reported(
     tmp_path: Path, model: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = picture()

@@ -1,4 +1,4 @@
-"""`asnet evaluate` as a user meets it: tables, runs that go on, and one sentence for every error."""
+"""`asnet evaluate` as a user meets it: tables, resumed runs, and one sentence for every error."""
 
 import csv
 import json
@@ -124,7 +124,7 @@ def test_kernels_may_be_given(tmp_path: Path, levin: Path, model: list[str], deb
         assert main([*command, "-o", str(out), *options]) == 0
         ratios.append(json.loads((out / "scores.json").read_text())["summary"]["error_ratio"])
     assert ratios[1] == pytest.approx(1, abs=1e-3)
-    # What an untrained network makes of wrong kernels is not worse, only different.
+    # With an untrained network, wrong kernels give different results, not worse ones.
     assert abs(ratios[0] - 1) > 0.1
     assert deblurred == [True] * 16
     assert "**asnet small with the kernels of rotated**" in (tmp_path / "scores1" / "table.md").read_text()
@@ -218,7 +218,7 @@ def test_other_results_are_not_mixed_in(
     assert main(command) == 0
     before = contents(out)
     capsys.readouterr()
-    # Of the same size: what is given is known by its content.
+    # Files of the same size: given results are identified by their content.
     path = results / "im2_kernel1_img.png"
     pixels = bytearray(path.read_bytes())
     pixels[-20] ^= 1
@@ -364,7 +364,7 @@ def test_sun_and_pairs_are_deblurred(
         assert one["summary"] == two["summary"]
 
 
-def test_identical_pairs_are_infinitely_good(tmp_path: Path) -> None:
+def test_identical_pairs_have_an_infinite_psnr(tmp_path: Path) -> None:
     data = make_pairs(tmp_path / "data")
     command = ["evaluate", "pairs", "--data", str(data), "--results", str(data / "sharp")]
     for _ in range(2):
@@ -374,7 +374,7 @@ def test_identical_pairs_are_infinitely_good(tmp_path: Path) -> None:
         assert all(image["ssim"] == pytest.approx(1) for image in images)
 
 
-def test_what_reading_a_picture_loses_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_reading_a_picture_loses_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tifffile = pytest.importorskip("tifffile")
     data = make_pairs(tmp_path / "data")
     results = tmp_path / "results"

@@ -38,7 +38,7 @@ def model(small_weights: Path) -> list[str]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Photographs in a folder and its subfolders, and what other systems leave beside them."""
+    """Photographs in a folder and its subfolders, and files that other systems leave beside them."""
     folder = tmp_path / "holiday"
     for name in ("a.png", "day 1/a.png", "day 1/deep/b.png", ".trash/c.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def test_files_that_asnet_does_not_write_become_jpeg(tmp_path: Path, model: list
     assert files(target) == ["a-heic.jpg", "a-jpg.jpg", "b.jpg"]
 
 
-def test_raw_files_are_named_not_passed_over_in_silence(
+def test_raw_files_are_named_not_silently_skipped(
     tmp_path: Path, tree: Path, model: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tree / "photo.NEF").write_bytes(b"raw")
@@ -170,7 +170,7 @@ def test_raw_files_are_named_not_passed_over_in_silence(
     assert "raw file" in one_sentence(capsys)
 
 
-def test_pictures_of_other_formats_are_named_not_passed_over_in_silence(
+def test_pictures_of_other_formats_are_named_not_silently_skipped(
     tmp_path: Path, tree: Path, model: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("scan.bmp", "day 1/film.GIF"):
@@ -182,7 +182,7 @@ def test_pictures_of_other_formats_are_named_not_passed_over_in_silence(
     assert "1 image (scan.bmp) in formats that asnet does not read" in one_sentence(capsys)
 
 
-def test_names_neither_break_a_message_nor_steer_the_terminal(
+def test_file_names_neither_break_a_message_nor_control_the_terminal(
     tmp_path: Path, model: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = tmp_path / "a\nb\x1b[31m \u202fé.jpg"
@@ -196,7 +196,7 @@ def test_names_neither_break_a_message_nor_steer_the_terminal(
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
-def test_what_is_left_as_it_is_is_the_same_file(
+def test_an_unchanged_photograph_is_the_same_file(
     tmp_path: Path, model: list[str], capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:
     source, target = tmp_path / f"source{suffix}", tmp_path / f"target{suffix}"
@@ -221,7 +221,7 @@ def test_links_are_followed_and_stay(tmp_path: Path, model: list[str]) -> None:
     assert real.read_bytes() != b"old"
 
 
-def test_links_that_lead_nowhere_are_said_and_cost_themselves_alone(
+def test_broken_links_are_reported_and_affect_nothing_else(
     tmp_path: Path, tree: Path, model: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tree / "gone.jpg").symlink_to(tmp_path / "another disk" / "gone.jpg")
@@ -312,11 +312,11 @@ def test_several_at_a_time_give_what_one_at_a_time_gives(
     assert files(tmp_path / "one") == files(tmp_path / "more")
     for name in files(tmp_path / "one"):
         pair = [numpy.asarray(Image.open(tmp_path / run / name)).astype(int) for run in ("one", "more")]
-        # Sums in another order round otherwise.
+        # Sums in another order round differently.
         assert numpy.abs(pair[0] - pair[1]).max() <= 2
 
 
-def test_what_is_wrong_with_one_of_many_names_the_file(
+def test_an_error_in_one_of_many_names_the_file(
     tmp_path: Path, model: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "photos"
@@ -347,7 +347,7 @@ def test_jobs_are_fewer_where_memory_is_short(
     ],
 )
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_fault_costs_its_own_photograph_alone(
+def test_an_error_affects_only_its_own_photograph(
     capsys: pytest.CaptureFixture[str], error: Exception, words: str, jobs: int
 ) -> None:
     done = []

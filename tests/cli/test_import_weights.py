@@ -20,7 +20,7 @@ h5py = pytest.importorskip("h5py")
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "official_parity"
 
-#: Layers of the analysis network below in the order in which the released code makes them.
+#: Layers of the analysis network below, in the order in which the released code creates them.
 ANALYSIS_LAYERS = {
     "conv2d": [
         "levels.0.features.0",
@@ -40,7 +40,7 @@ ANALYSIS_LAYERS = {
     "conv2d_transpose": ["fusions.0.up"],
 }
 
-#: Blocks of the synthesis network below, and what stands between them.
+#: Blocks of the synthesis network below, and the layers between them.
 SYNTHESIS_BLOCKS = ["encoder.0", "encoder.1", "decoder.0"]
 BEFORE_BLOCK = {"encoder.1": ["encoder.0.down"], "decoder.0": ["decoder.0.skip", "decoder.0.merge"]}
 
@@ -78,7 +78,7 @@ def write_keras(path: Path, part: torch.nn.Module, layers: dict[str, list[str]],
                 for key, ours in keys.items():
                     group[f"{name}/{key}"] = keras_layout(state[ours])
                 names.append(name.encode())
-        # Keras lists layers in the order of the graph, not of their making.
+        # Keras lists layers in graph order, not in order of creation.
         file.attrs["layer_names"] = names[::-1]
 
 
@@ -213,7 +213,7 @@ def test_a_file_that_ends_early_is_named(
     output = tmp_path / "released.safetensors"
     analysis, synthesis = keras_files
     with h5py.File(analysis, "r+") as file:
-        # h5py gives text or bytes, according to its version.
+        # h5py returns text or bytes, depending on its version.
         last = ("conv2d_11", "conv2d_12", b"conv2d_11", b"conv2d_12")
         names = [name for name in file.attrs["layer_names"] if name not in last]
         file.attrs["layer_names"] = names
@@ -283,7 +283,7 @@ def test_lists_of_names_that_hdf5_would_read_forever_are_refused(
     keras_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], index: int, size: int
 ) -> None:
     data = bytearray(keras_files[0].read_bytes())
-    # The first object of the first heap, behind the heap's own header.
+    # The first object of the first heap, after the heap's own header.
     place = data.index(b"GCOL\1\0\0\0") + 16
     data[place : place + 16] = struct.pack("<HHIQ", index, 0, 0, size)
     keras_files[0].write_bytes(data)

@@ -1,4 +1,4 @@
-"""What all subcommands have in common: help, and a sentence for what the system refuses."""
+"""What all subcommands share: help, and one sentence for errors of the operating system."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def test_what_the_system_refuses_is_a_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photo.jpg").write_bytes(b"")
-    # Longer than a name may be, which not every function of the system that is asked first says gently.
+    # Longer than a file name may be, where not every system call that sees it first fails cleanly.
     assert main([argument.format("n" * 300) for argument in arguments]) == 1
     one_sentence(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
@@ -66,7 +66,7 @@ def test_what_needs_no_network_loads_no_torch() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_a_subcommand_that_does_not_exist_is_answered_with_those_that_do(
+def test_an_unknown_subcommand_is_answered_with_the_known_ones(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as exit_:

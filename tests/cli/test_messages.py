@@ -11,7 +11,7 @@ from messages import one_sentence
 import asnet
 from asnet.cli.main import SUBCOMMANDS, main
 
-#: Arguments that name what does not exist, or a number out of range, and what the sentence says of it.
+#: Arguments that name something that does not exist or a number out of range, and words of the message.
 UNUSABLE = {
     "deblur": (["absent.jpg", "-o", "sharp.png"], "absent.jpg"),
     "estimate": (["absent.jpg", "-o", "kernel.png"], "absent.jpg"),
@@ -29,7 +29,7 @@ def test_every_subcommand_that_takes_arguments_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_what_cannot_be_used_is_named_in_one_sentence(
+def test_unusable_arguments_are_named_in_one_sentence(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -53,7 +53,7 @@ def test_an_unknown_option_is_answered_with_the_usage(name: str, capsys: pytest.
 def test_without_the_compiled_operators_one_sentence_says_so(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("*.so", "*.safetensors", "__pycache__")
     shutil.copytree(Path(asnet.__file__).parent, tmp_path / "asnet", ignore=ignored)
-    # In front of an installed asnet.
+    # Ahead of an installed asnet on the path.
     script = (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); from asnet.cli.main import main; sys.exit(main())"
     )

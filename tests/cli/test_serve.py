@@ -39,7 +39,7 @@ def test_it_serves_until_it_is_interrupted_and_leaves_nothing(small_weights: Pat
         finally:
             process.kill()
     assert remainder == ""
-    # Nor anything of torch's, which would make a folder for compiled code.
+    # Nor a folder of torch for compiled code.
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,11 +73,11 @@ def test_ending_it_while_it_deblurs(small_weights: Path, noise: bytes, tmp_path:
             address = process.stderr.readline().split()[5]
             fields = {"photograph": ("noise.jpg", noise), "line": "5,0"}
             options = {"fields": fields, "timeout": 60, "retries": False}
-            # Whichever of them is at work when the signal comes, the last one is not done.
+            # Whichever job is running when the signal arrives, the last one is not done.
             jobs = [urllib3.request("POST", f"{address}/api/jobs", **options).json()["id"] for _ in range(3)]
             with ThreadPoolExecutor(1) as pool:
                 waiting = pool.submit(urllib3.request, "POST", f"{address}/api/deblur", **options)
-                # A job that is done no longer has its photograph.
+                # A finished job no longer has its photograph.
                 arrived: set[Path] = set()
                 while len(arrived) < len(jobs) + 1 and not waiting.done():
                     arrived.update(temporary.glob("*/*/photograph"))
@@ -88,7 +88,7 @@ def test_ending_it_while_it_deblurs(small_weights: Path, noise: bytes, tmp_path:
                 process.send_signal(number)
                 answer = waiting.result()
             remainder = process.stderr.read()
-            # SIGTERM ends it once it has tidied up.
+            # SIGTERM ends it after its clean-up.
             assert process.wait(60) == (-signal.SIGTERM if name == "SIGTERM" else 0)
         finally:
             process.kill()

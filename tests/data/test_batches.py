@@ -93,7 +93,7 @@ def test_the_halo_surrounds_the_crop_and_is_no_wider_than_the_largest_kernel(
             blur(batch.sharp, batch.kernel), batch.blurred[..., rows, columns], rtol=0, atol=1e-5
         )
         sides |= {left == 0, right == 0, left == right}
-    # Now and then the crop lies at an edge.
+    # Some crops lie at an edge.
     assert sides == {True, False}
 
 
@@ -122,7 +122,7 @@ def test_estimates_replace_the_kernels_of_the_wrong_share(photographs: Photograp
     plain = source(photographs, batch_size=4, noise=0.0).batch(0)
     assert torch.equal(batch.given[:2], plain.kernel[:2])
     for given, kernel in zip(batch.given[2:], batch.kernel[2:], strict=True):
-        # Line of 3 pixels and line of 5, one taken for the other.
+        # A line of 3 pixels and one of 5, each estimated as the other.
         assert sorted([int((given > 0).sum()), int((kernel > 0).sum())]) == [3, 5]
     inside = slice(7, 32 - 7)
     torch.testing.assert_close(

@@ -39,7 +39,7 @@ def test_the_size_asked_for_is_the_size_of_the_support(size: int) -> None:
 
 
 def test_the_edge_of_the_support_carries_weight() -> None:
-    """The size is not owed to faint fringes: above a hundredth of the peak it is hardly smaller."""
+    """Faint fringes do not set the size: thresholded at 1% of the peak, it is hardly smaller."""
     kernels = sample(200, BlurKernelConfig(canvas=31, minimum_size=31))
     peak = kernels.amax((1, 2), keepdim=True)
     visible = support_size(torch.where(kernels > 0.01 * peak, kernels, 0.0)).double()
@@ -80,7 +80,7 @@ def test_kernels_are_thin_paths_of_uneven_brightness() -> None:
     area = (kernels > 0.1 * peak).sum((1, 2)).double()
     assert area.median() < 0.15 * 61 * 61
     assert (area >= 5).all()
-    # Spread of brightness along the path, of pixels well inside it.
+    # Spread of brightness along the path, over pixels well inside it.
     spread = torch.stack([(k[k > 0.05 * k.max()].std() / k[k > 0.05 * k.max()].mean()) for k in kernels])
     assert spread.median() > 0.3
 
@@ -112,7 +112,7 @@ def test_other_paths_and_sensors_keep_every_promise(variant: dict[str, float], s
 
 
 def test_thin_kernels_are_one_pixel_wide() -> None:
-    """An open path one pixel wide covers, splatted onto its neighbours, two pixels across at most."""
+    """An open path one pixel wide, splatted onto its neighbours, is at most two pixels across."""
     soft, thin = (
         sample(100, BlurKernelConfig(canvas=61, minimum_size=61, thin_probability=probability))
         for probability in (0.0, 1.0)
@@ -120,12 +120,12 @@ def test_thin_kernels_are_one_pixel_wide() -> None:
     assert torch.equal(soft, sample(100, BlurKernelConfig(canvas=61, minimum_size=61)))
     areas = [(kernels > 0.02 * kernels.amax((1, 2), keepdim=True)).sum((1, 2)) for kernels in (soft, thin)]
     assert areas[1].double().mean() < 0.7 * areas[0].double().mean()
-    # Nothing is spread: the brightest pixel holds more of the weight.
+    # Without spreading, the brightest pixel holds more of the weight.
     assert thin.amax((1, 2)).median() > 1.3 * soft.amax((1, 2)).median()
 
 
 def test_tails_are_long_and_faint() -> None:
-    """Half of the pixels that carry anything at all carry a small part of the weight."""
+    """The fainter half of the nonzero pixels carries a small part of the weight."""
 
     def faint(kernels: Tensor) -> Tensor:
         shares = []

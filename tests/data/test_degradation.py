@@ -130,7 +130,7 @@ def test_gamma_blurs_in_linear_light() -> None:
     box = torch.full((1, 3, 3), 1 / 9)
     expected = torch.tensor([0.0, 1 / 3, 2 / 3, 1.0]) ** (1 / 2.2)
     torch.testing.assert_close(degraded(sharp, box, gamma=2.2)[0, 0, 0], expected, rtol=1e-5, atol=1e-3)
-    # Where nothing changes over the kernel's reach, the encoding leaves no trace.
+    # Where the image is constant over the kernel's support, the encoding has no effect.
     flat = torch.full((1, 3, 8, 8), 0.3)
     torch.testing.assert_close(degraded(flat, box, gamma=2.2), flat[..., 1:-1, 1:-1], rtol=1e-5, atol=1e-6)
 
@@ -156,7 +156,7 @@ def test_varying_blur_is_the_kernels_in_the_middle_and_another_at_the_sides() ->
     ]
     assert (middle > 0.99).all()
     assert (torch.stack(corners).amin(0) < middle).float().mean() > 0.9
-    # Light is moved, not made.
+    # Blur moves light and adds none.
     torch.testing.assert_close(
         degraded(torch.full((20, 3, 80, 80), 0.4), kernels, variation=(0.15, 0.15)),
         torch.full((20, 3, 40, 40), 0.4),
@@ -208,7 +208,7 @@ def test_lights_outshine_white_and_are_clipped_once_blurred() -> None:
     lit = with_lights(dark, config, generator=generator())
     assert (lit >= dark).all()
     bright = (lit > 1).any(1)
-    # Three discs of a radius of at most 2 pixels, some of them cut off by the border or one upon another.
+    # Three discs with radii of at most 2 pixels, some of them cut off by the border or overlapping.
     assert (bright.sum((1, 2)) >= 3).all()
     assert (bright.sum((1, 2)) <= 3 * 21).all()
     assert lit.max() <= 10
@@ -216,7 +216,7 @@ def test_lights_outshine_white_and_are_clipped_once_blurred() -> None:
     blurred = degrade(lit, box, config, generator=generator())
     assert blurred.max() == 1
     clipped = degrade(lit.clamp_max(1), box, config, generator=generator())
-    # Much more light arrives than a photograph whose lights were clipped before could give.
+    # Much more light arrives than from a photograph whose lights were clipped before the blur.
     assert (blurred - 0.1).sum() > 3 * (clipped - 0.1).sum()
 
 

@@ -1,4 +1,4 @@
-"""Examples: blurred and sharp photographs belong together, and come one by one."""
+"""Examples: blurred and sharp photographs correspond, and are made one at a time."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Wrong kernels: still kernels, wrong by a little as a rule, and the same for the same seed."""
+"""Wrong kernels: still kernels, usually wrong by a little, and the same for the same seed."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_the_centroid_stays_where_it_is() -> None:
     offset = torch.arange(41.0)
     for axis in (1, 2):
         distance = ((wrong - kernels).sum(axis) * offset).sum(1).abs()
-        # What leaves the grid, and the square pixels, leave little.
+        # Weight that leaves the grid, and the square pixels, shift the centroid a little.
         assert distance.quantile(0.95) < 0.1
         assert distance.max() < 0.5
 

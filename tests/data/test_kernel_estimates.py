@@ -1,4 +1,4 @@
-"""Pairs of kernels and estimates come from the file, in sizes as asked for, and bad files are refused."""
+"""Pairs of kernels and estimates come from the file in the requested sizes; bad files are refused."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def generator(seed: int) -> torch.Generator:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     kernels = sample_blur_kernels(200, BlurKernelConfig(canvas=31), generator=generator(0))
-    # Estimates that tell to which kernel they belong.
+    # Each estimate identifies its kernel.
     save_file({"kernel": kernels, "estimate": kernels / 2}, tmp_path / "estimates.safetensors")
     return tmp_path / "estimates.safetensors"
 
@@ -30,7 +30,7 @@ def test_pairs_stay_together_and_are_of_about_the_size_that_is_asked_for(file: P
     assert kernels.shape == (40, 41, 41)
     torch.testing.assert_close(estimated, kernels / 2)
     assert (support_size(kernels) - sizes).abs().max() <= 8
-    # Drawn anew for each, mirrored and transposed.
+    # Each draw is mirrored and transposed at random.
     assert len({tuple(kernel.flatten().tolist()) for kernel in kernels}) > 35
 
 

@@ -1,4 +1,4 @@
-"""Warps of kernels: turned, enlarged and moved as the matrix and the shift say."""
+"""Warps of kernels: rotated, enlarged and shifted by the matrix and the shift."""
 
 import torch
 

@@ -39,7 +39,7 @@ def test_orientation_tags_are_applied(tmp_path: Path) -> None:
     pixels = numpy.zeros((16, 24, 3), dtype=numpy.uint8)
     pixels[:8, :, 0] = 255  # as stored, the upper half is red
     tags = Image.Exif()
-    tags[0x0112] = 6  # shown turned clockwise by 90 degrees
+    tags[0x0112] = 6  # rotated clockwise by 90 degrees for display
     Image.fromarray(pixels).save(tmp_path / "turned.jpg", exif=tags, quality=95, subsampling=0)
     photograph = Photographs(tmp_path)[0]
     assert photograph.shape == (3, 24, 16)
@@ -63,7 +63,7 @@ def test_grey_deep_palette_and_transparent_images_become_rgb(tmp_path: Path) -> 
 
 
 def test_crops_are_pieces_of_the_photographs_in_every_orientation(tmp_path: Path) -> None:
-    # Red tells the column and green the row, so a crop tells where it comes from and how it was turned.
+    # Red encodes the column and green the row, so a crop shows where it comes from and its orientation.
     columns, rows = numpy.meshgrid(numpy.arange(40), numpy.arange(30))
     Image.fromarray(numpy.stack((columns, rows, 0 * rows), -1).astype(numpy.uint8)).save(tmp_path / "map.png")
     photographs = Photographs(tmp_path)

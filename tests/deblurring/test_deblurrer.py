@@ -156,7 +156,7 @@ def test_weights_of_tiles_add_up_to_one(length: int, multiple: int) -> None:
         assert begin % multiple == 0
         total[begin:end] += weights
     assert torch.allclose(total, torch.ones(length))
-    # At cut ends the margin counts for nothing.
+    # At cut ends the margin has weight zero.
     for begin, end, weights in spans:
         assert begin == 0 or not weights[:24].any()
         assert end == length or not weights[-24:].any()
@@ -226,7 +226,7 @@ def test_the_kernel_is_estimated_from_the_region_alone(deblurrer: Deblurrer) -> 
     with torch.no_grad():
         restored = deblurrer.network.synthesis(image[None], used.kernel[None], estimated=True)[0]
     assert torch.allclose(used.image, restored.clamp(0, 1), atol=1e-4)
-    # A kernel that is known is trusted more.
+    # A known kernel is trusted more.
     assert not torch.equal(used.image, deblurrer.deblur(image, used.kernel, scale=1).image)
     elsewhere = image.clone()
     elsewhere[:, :, 120:] = 0
@@ -359,7 +359,7 @@ def test_progress_tells_every_tile_and_can_end_the_work(small_weights: Path) -> 
 
 
 class FloatingPoint(TorchDispatchMode):
-    """Notes the shapes of all floating-point tensors that operations give."""
+    """Records the shapes of all floating-point tensors that operations return."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -407,7 +407,7 @@ def test_a_sharp_photograph_comes_back_as_it_is(deblurrer: Deblurrer, name: str)
     values = (sharp.permute(1, 2, 0).numpy() * numpy.iinfo(name).max).astype(name)
     assert numpy.array_equal(deblurrer.deblur(values).image, values)
     assert numpy.array_equal(deblurrer.deblur(values[..., 0]).image, values[..., 0])
-    # Who names a kernel or a scale says that there is a blur.
+    # Giving a kernel or a scale implies that there is a blur.
     assert deblurrer.deblur(sharp, box(3)).status == "blurred"
     for scale in (1, 2):
         assert deblurrer.deblur(sharp, scale=scale).status == "blurred"
@@ -640,7 +640,7 @@ def test_a_scale_may_be_any_whole_number(deblurrer: Deblurrer) -> None:
 def test_an_estimate_computes_in_one_thread_and_leaves_the_others_to_later_work(
     deblurrer: Deblurrer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where another process computes, thousands of small operations in two threads take minutes."""
+    """While another process computes, thousands of small operations in two threads take minutes."""
     transform = torch.fft.rfft2
     seen = set()
 

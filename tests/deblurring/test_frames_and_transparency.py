@@ -1,4 +1,4 @@
-"""Bars, frames and transparency take no part in a deblurring: inside as without them, outside untouched."""
+"""Bars, frames and transparent areas stay unchanged, and the rest is deblurred as if without them."""
 
 from io import BytesIO
 from pathlib import Path
@@ -195,7 +195,7 @@ def test_shipped_weights_find_in_a_cut_out_what_they_find_in_the_photograph(
         numpy.square(values(deblurred.image)[..., :3] - truth)[inside].mean()
         for deblurred in (result, expected)
     ]
-    # 0.5 dB of what the whole photograph, with half as many edges again, gives.
+    # Within 0.5 dB of the whole photograph, which has half as many edges again.
     assert errors[0] <= 1.12 * errors[1]
 
 
@@ -233,7 +233,7 @@ def test_bars_of_a_jpeg_file_do_no_harm(shipped: Deblurrer) -> None:
     with Image.open(EXAMPLES / "blurred.jpg") as picture:
         plain = picture.convert("RGB")
     bars = saved(ImageOps.expand(plain, (48, 0, 48, 0), (0, 0, 0)))
-    # JPEG alone, once more, costs something too.
+    # A second JPEG compression costs something too.
     plain = saved(plain)
     result = shipped.deblur(bars)
     assert result.status == "blurred"
@@ -268,7 +268,7 @@ def test_the_case_with_bars_is_as_good_as_the_plain_photograph(shipped: Deblurre
     assert plain.status == pillarbox.status == cut_out.status == "blurred"
     truth = values(Image.open(CASES / "32_truth.jpg"))
     error = numpy.square(values(plain.image) - truth).mean()
-    # 0.25 dB: the estimate answers to the grey level or two by which the files differ next to the bars.
+    # 0.25 dB: the estimate responds to the one or two grey levels by which the files differ near the bars.
     assert numpy.square(values(pillarbox.image)[:, 80:680] - truth).mean() < 1.06 * error
     inside = values(cut_out.image)[..., 3] > 0
     difference = values(cut_out.image)[..., :3] - values(Image.open(CASES / "32_plain.jpg"))

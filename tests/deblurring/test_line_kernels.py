@@ -1,4 +1,4 @@
-"""Blur kernels of a line: length, direction, and what is no line."""
+"""Line kernels: length, direction, and values that are refused."""
 
 import math
 from typing import Any

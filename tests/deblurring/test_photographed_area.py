@@ -1,4 +1,4 @@
-"""Bars, frames and transparency are told from what is photographed, to the pixel where that is possible."""
+"""Bars, frames and transparency are separated from the photographed area, to the pixel where possible."""
 
 from io import BytesIO
 from pathlib import Path
@@ -52,7 +52,7 @@ def as_jpeg(picture: Image.Image, quality: int) -> Image.Image:
 
 
 def step_picture(brightness: torch.Tensor) -> torch.Tensor:
-    """White lines, and textured ones to the share by which the profile is below 1."""
+    """White minus a texture, whose weight in each row is the profile's distance from 1."""
     texture = 0.3 + 0.4 * torch.rand(1, 1, 60, generator=torch.Generator().manual_seed(0))
     return 1 - (1 - brightness[None, :, None]) * texture.expand(3, -1, -1)
 

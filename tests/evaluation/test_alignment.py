@@ -58,7 +58,7 @@ def test_a_shifted_and_scaled_image_comes_back(size: tuple[int, int], down: int,
         moved(torch.ones_like(truth), -down, -right), down, right
     )
     assert (x == truth * moved(torch.ones_like(truth), down, right)).all()
-    # What was pushed out of the estimate cannot come back, and weighs on the factor.
+    # Pixels shifted out of the estimate are lost, which changes the factor.
     factor = float((truth * estimate).sum() / estimate.square().sum()) * 0.4
     torch.testing.assert_close(z, factor * truth * covered, rtol=1e-12, atol=1e-12)
     if (down, right) == (0, 0):
@@ -209,6 +209,6 @@ def test_images_that_cannot_be_aligned_are_refused() -> None:
         sub_pixel_shift(noise(20, 40), noise(20, 40), largest=9)
     with pytest.raises(InputError, match="same larger shape"):
         sub_pixel_shift(noise(40, 40), noise(40, 41), largest=3)
-    # Nothing to go by: no shift, and no failure.
+    # Without structure there is no shift, and no error.
     flat = torch.full((40, 40), 0.5, dtype=torch.float64)
     assert sub_pixel_shift(flat, flat, largest=3) == pytest.approx((0, 0), abs=4)

@@ -185,7 +185,7 @@ def test_sun_finds_the_cropped_ground_truth(tmp_path: Path, monkeypatch: pytest.
     case = found(benchmark, folder)[0]
     whole = scene(140, 160, channels=1)
     scores = benchmark.score(case, torch.roll(whole, (17, -31), (1, 2)) + 0.03, whole + 0.01)
-    # Eight bits round the ground truth.
+    # The ground truth is rounded to eight bits.
     assert scores["ssd"] == pytest.approx(40 * 60 * 0.03**2, rel=0.02)
     assert scores["error_ratio"] == pytest.approx(9, rel=0.1)
     assert scores["psnr_reference"] == pytest.approx(40, abs=0.3)

@@ -1,4 +1,4 @@
-"""The ablation: rows are trained, go on after a stop, share runs, and come out beside the paper's."""
+"""The ablation: rows are trained, resumed, share runs, and are printed beside the paper's."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ def photographs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script with a tiny recipe, its results in a folder of the test."""
+    """The script with a tiny recipe, writing its results to a folder of the test."""
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
     import ablation
     import measure
@@ -105,7 +105,7 @@ def test_every_row_is_trained_and_scored(ablation: ModuleType, photographs: Path
     for row in ablation.ROWS:
         line = next(line for line in text.splitlines() if line.startswith(f"| {row.label} |"))
         assert f"| {row.paper:.2f} | {rows[row.name]['psnr']:.2f} |" in line
-    assert "-3.93" in text  # what the paper's text states of no guidance against both
+    assert "-3.93" in text  # no guidance against both, as stated in the paper's text
 
 
 def test_joint_training_starts_from_the_pretrained_networks(

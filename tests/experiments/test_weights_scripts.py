@@ -144,7 +144,7 @@ def test_a_grown_network_keeps_the_old_u_net() -> None:
         if name == "stem.weight":
             grown = new.state_dict()[name]
             assert torch.equal(grown[:, : value.shape[1]], value)
-            # What the old network did not read counts for nothing.
+            # Inputs that the old network did not read have no effect.
             assert not grown[:, value.shape[1] :].any()
         elif name.rpartition(".hidden")[0] not in guides:
             assert torch.equal(new.state_dict()[name], value)

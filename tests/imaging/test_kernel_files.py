@@ -84,7 +84,7 @@ def test_enlarging_spreads_a_kernel_by_the_factor(factor: int) -> None:
     assert large.shape == (6 * factor + 1, 6 * factor + 1)
     assert large.sum() == pytest.approx(1)
     position = torch.arange(-3 * factor, 3 * factor + 1).float()
-    # The grid's edge cuts half of the tents of the outermost pixels off: the centroid is nearly scaled.
+    # The grid's edge cuts off half of the outermost pixels' tents: the centroid scales only approximately.
     small_position = torch.arange(-3, 4).float()
     expected = factor * (kernel.sum(0) * small_position).sum()
     assert (large.sum(0) * position).sum() == pytest.approx(float(expected), abs=0.6 * factor)

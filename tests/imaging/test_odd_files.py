@@ -1,4 +1,4 @@
-"""Photographs as people have them: the kinds of files on which programs fail, each made here."""
+"""Photographs as people have them: kinds of files that make programs fail, each generated here."""
 
 import os
 import struct
@@ -155,7 +155,7 @@ def test_the_tables_of_exif_lead_where_they_should(tmp_path: Path, suffix: str) 
 )
 @pytest.mark.parametrize("tag", [271, 282, 296, 274, 305, 33432, 18246])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_odd_exif_costs_nothing_but_itself(tmp_path: Path, odd: Entry, tag: int, suffix: str) -> None:
+def test_odd_exif_affects_nothing_else(tmp_path: Path, odd: Entry, tag: int, suffix: str) -> None:
     exif = Exif(main={tag: odd, 272: text(b"Model")}, camera={33434: odd, 37386: odd})
     target, _ = passed_on(tmp_path, jpeg(exif), suffix)
     kept = read_photograph(target).metadata.exif
@@ -164,7 +164,7 @@ def test_odd_exif_costs_nothing_but_itself(tmp_path: Path, odd: Entry, tag: int,
 
 
 @pytest.mark.parametrize("cut", [4, 9, 12, 20, 30, 40])
-def test_damaged_exif_is_said_and_left_out(tmp_path: Path, cut: int) -> None:
+def test_damaged_exif_is_reported_and_left_out(tmp_path: Path, cut: int) -> None:
     block = Exif(main={271: text(b"Maker of cameras"), 272: text(b"A model")}).to_bytes()[:cut]
     target, notes = passed_on(tmp_path, jpeg(None, Segment(0xE1, b"Exif\0\0" + block)), ".png")
     assert len(notes) == 1
@@ -196,7 +196,7 @@ def test_no_resolution_stays_none(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_resolution_larger_than_a_format_holds_is_said(tmp_path: Path, suffix: str) -> None:
+def test_a_resolution_larger_than_a_format_holds_is_reported(tmp_path: Path, suffix: str) -> None:
     target, notes = passed_on(tmp_path, tiff(COLOUR, resolution=(70000, 70000), resolutionunit=2), suffix)
     kept = read_photograph(target).metadata.resolution
     if suffix == ".jpg":
@@ -435,7 +435,7 @@ def test_a_transparent_colour_of_sixteen_bits_is_kept(tmp_path: Path, values: An
     assert numpy.array_equal(array(photograph), values)
 
 
-def test_a_damaged_optional_chunk_costs_only_itself(tmp_path: Path) -> None:
+def test_only_a_damaged_optional_chunk_is_lost(tmp_path: Path) -> None:
     data = bytearray(png(Chunk(b"tEXt", b"Title\0words"), Chunk(b"tEXt", b"Author\0name")))
     data[data.index(b"words")] ^= 1
     target, notes = passed_on(tmp_path, bytes(data), ".png")
@@ -513,9 +513,7 @@ FILM = struct.pack(">I", 24) + b"ftypmp42\0\0\0\0mp42isom" + bytes(range(1, 200)
         (b"\0\0\1\n Image_UTC_Data1700000000000SEFT", "has 34 bytes after its picture, which are not kept"),
     ],
 )
-def test_what_stands_behind_a_picture_is_not_lost_without_a_word(
-    kind: str, behind: bytes, words: str | None
-) -> None:
+def test_data_after_a_picture_is_not_lost_silently(kind: str, behind: bytes, words: str | None) -> None:
     data = jpeg() if kind == "jpeg" else png()
     photograph = read_photograph(BytesIO(data + behind), name="phone")
     assert photograph.notes == (() if words is None else (f"phone {words}",))
@@ -532,7 +530,7 @@ def test_a_film_in_the_container_is_named() -> None:
 
 @pytest.mark.parametrize("depth", ["uint8", "uint16"])
 @pytest.mark.parametrize("lowest", [255, 254])
-def test_only_transparency_that_is_there_is_said_to_be_lost(tmp_path: Path, depth: str, lowest: int) -> None:
+def test_only_transparency_that_is_there_is_reported_as_lost(tmp_path: Path, depth: str, lowest: int) -> None:
     alpha = numpy.full((20, 30), 255, numpy.uint8)
     alpha[3, 4] = lowest
     values = numpy.dstack([COLOUR, alpha]).astype(depth) * (257 if depth == "uint16" else 1)
@@ -796,7 +794,7 @@ def test_jpeg_of_more_bits_and_lossless_jpeg_are_read(
     if "lossless" in options:
         assert numpy.abs(found - expected).max() <= 1
     else:
-        # Noise, which JPEG does not keep: its mean it does.
+        # JPEG does not keep noise, but it keeps its mean.
         assert abs(found.mean() - expected.mean()) < 0.01 * expected.mean()
     with pytest.raises(ImageFileError, match=r"photo\.jpg is truncated or damaged"):
         read_photograph(BytesIO(data[: len(data) // 2]), name="photo.jpg")

@@ -1,4 +1,4 @@
-"""Photographs as files: what a file carries comes out of the other end."""
+"""Photographs as files: reading and writing keeps what a file holds."""
 
 import io
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_grey_keeps_its_sixteen_bits(tmp_path: Path, suffix: str) -> None:
         assert numpy.array_equal(numpy.asarray(picture), values)
 
 
-def test_sixteen_bits_that_a_format_cannot_hold_are_said(tmp_path: Path) -> None:
+def test_sixteen_bits_that_a_format_cannot_hold_are_reported(tmp_path: Path) -> None:
     Image.fromarray(numpy.full((20, 30), 40000, dtype=numpy.uint16)).save(tmp_path / "grey.png")
     notes = write_photograph(tmp_path / "grey.jpg", read_photograph(tmp_path / "grey.png"))
     assert len(notes) == 1
@@ -170,7 +170,9 @@ def test_unusable_files_are_named_in_one_sentence(tmp_path: Path, name: str, wor
     assert "\n" not in str(error.value)
 
 
-def test_a_full_device_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_device_is_reported_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Image.fromarray(RGB).save(tmp_path / "source.png")
     photograph = read_photograph(tmp_path / "source.png")
 

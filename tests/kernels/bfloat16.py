@@ -13,5 +13,5 @@ def to_bfloat16(values: npt.ArrayLike) -> npt.NDArray[np.uint16]:
 
 
 def from_bfloat16(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
-    """The numbers that the bits mean."""
+    """The numbers that the bits encode."""
     return (bits.astype(np.uint32) << 16).view(np.float32)

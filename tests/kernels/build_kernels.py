@@ -1,7 +1,7 @@
 """Compiles CUDA kernels for the CPU into a Python module, with g++ and cuda_on_cpu.h.
 
 Objects and modules are cached under the hash of compiler, flags and preprocessed text, so a second build only
-runs the preprocessor.
+runs the preprocessor, in any checkout and environment.
 
 Environment
 -----------
@@ -15,6 +15,7 @@ ASNET_SANITIZE : ``address``, ``undefined``, ``thread`` or ``address,undefined``
 from __future__ import annotations
 
 import fcntl
+import functools
 import getpass
 import hashlib
 import importlib.machinery
@@ -23,6 +24,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -37,10 +39,9 @@ HEADER = FOLDER / "cuda_on_cpu" / "cuda_on_cpu.h"
 
 FLAGS = [
     "-std=c++20",
-    "-g1",
     "-fPIC",
     "-fvisibility=hidden",
-    # As nvcc has it.
+    # As nvcc compiles.
     "-fno-strict-aliasing",
     "-ffp-contract=fast",
     "-march=native",
@@ -85,7 +86,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def one_at_a_time(name: str) -> Iterator[None]:
-    """Make other processes wait that build the same: the tests run in several."""
+    """Lock out other processes that build the same: the tests run in several."""
     lock = cache_folder() / f"{name}-{sanitizers().replace(',', '-') or 'plain'}.lock"
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -99,7 +100,8 @@ def jobs() -> int:
 
 def run(command: Sequence[str], what: str) -> bytes:
     """The command's output; a BuildError with the compiler's messages if it fails."""
-    result = subprocess.run(command, capture_output=True)
+    # With debug information the preprocessor names the folder in which it runs.
+    result = subprocess.run(command, capture_output=True, cwd=ROOT)
     if result.returncode != 0:
         raise BuildError(f"{what} failed:\n{shlex.join(command)}\n{result.stderr.decode(errors='replace')}")
     return result.stdout
@@ -110,8 +112,10 @@ def optimisation() -> list[str]:
     if not sanitizers():
         # -O2 saves less time in the tests than it takes in compiling.
         return ["-O1"]
-    # The omitted checks are for faults that kernels cannot have, and run at every access.
+    # The omitted checks cost time at every access and find faults that kernels cannot have.
     chosen = [
+        # Reports name lines.
+        "-g1",
         f"-fsanitize={sanitizers()}",
         "-fno-sanitize=vptr,null,object-size",
         "-fno-sanitize-recover=all",
@@ -124,11 +128,24 @@ def compile_command(flags: Sequence[str], language: str = "c++") -> list[str]:
     return [*compiler(), "-x", language, *FLAGS, *optimisation(), *flags]
 
 
+def digest(*parts: str | bytes) -> str:
+    """Hash of commands and texts, without the folders of this checkout and of Python's environment."""
+    whole = b"\0".join(part.encode() if isinstance(part, str) else part for part in parts)
+    for folder in (sys.prefix, str(ROOT)):
+        whole = whole.replace(folder.encode(), b"")
+    return hashlib.sha256(whole).hexdigest()[:32]
+
+
+@functools.cache
+def machine() -> bytes:
+    """Macros of the compiler for this processor."""
+    return run([*compiler(), "-march=native", "-dM", "-E", "-x", "c++", os.devnull], "the compiler")
+
+
 def key_of(command: Sequence[str], source: Path) -> str:
     """Hash of what a command compiles: the processor, the flags, the preprocessed text."""
-    machine = run([*compiler(), "-march=native", "-dM", "-E", "-x", "c++", os.devnull], "the compiler")
     text = run([*command, "-E", str(source)], f"the preprocessor on {source.name}")
-    return hashlib.sha256(b"\0".join([machine, "\0".join(command).encode(), text])).hexdigest()[:32]
+    return digest(machine(), *command, text)
 
 
 def make(target: Path, command: Sequence[str], what: str) -> None:
@@ -160,33 +177,33 @@ def link(
     name: str,
     sources: Sequence[Path],
     flags: Sequence[str],
+    prefix: Path,
     libraries: Sequence[str] = (),
-    prefix: Path | None = None,
 ) -> Path:
     """A shared object of sources, compiled in parallel, each after the precompiled `prefix`."""
-    header = prefix or HEADER
     with one_at_a_time(name):
-        included = precompile(prefix, flags) if prefix else HEADER
+        included = precompile(prefix, flags)
         with ThreadPoolExecutor(jobs()) as pool:
-            made = pool.map(lambda source: str(compile_object(source, flags, header, included)), sources)
+            made = pool.map(lambda source: str(compile_object(source, flags, prefix, included)), sources)
             objects = list(made)
         command = [*compiler(), "-shared", *optimisation(), *objects, *libraries]
-        target = cache_folder() / hashlib.sha256("\0".join(command).encode()).hexdigest()[:32] / f"{name}.so"
+        target = cache_folder() / digest(*command) / f"{name}.so"
         make(target, command, f"linking {name}")
     return target
 
 
-def in_two(sources: Sequence[Path]) -> list[Path]:
-    """Two sources that include the given ones: sanitizers make pybind11 slow to compile."""
-    halves = []
-    for part in (sources[0::2], sources[1::2]):
-        text = "".join(f'#include "{source}"\n' for source in part)
-        half = cache_folder() / f"bindings-{hashlib.sha256(text.encode()).hexdigest()[:32]}.cpp"
-        unfinished = half.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(text)
-        unfinished.replace(half)
-        halves.append(half)
-    return halves
+#: Small bindings, which change rarely.
+SMALL = {"cpu_counterparts", "example", "faults", "module", "translated"}
+
+
+def joined(sources: Sequence[Path]) -> Path:
+    """A source that includes the given bindings: every further source costs seconds for pybind11."""
+    text = "".join(f'#include "bindings/{source.name}"\n' for source in sources)
+    target = cache_folder() / f"bindings-{digest(text)}.cpp"
+    unfinished = target.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(text)
+    unfinished.replace(target)
+    return target
 
 
 def build_module() -> Path:
@@ -206,8 +223,13 @@ def build_module() -> Path:
     flags = [*(f"-I{folder}" for folder in folders), *(f"-isystem{folder}" for folder in system)]
     bindings = FOLDER / "bindings"
     sources = sorted(bindings.glob("*.cpp"))
-    sources = in_two(sources) if sanitizers() else sources
-    return link("kernels", sources, flags, prefix=bindings / "prefix.h")
+    if sanitizers():
+        # Sanitizers make pybind11 slow to compile.
+        sources = [joined(sources[0::2]), joined(sources[1::2])]
+    else:
+        small = [source for source in sources if source.stem in SMALL]
+        sources = [joined(small), *(source for source in sources if source not in small)]
+    return link("kernels", sources, flags, bindings / "prefix.h")
 
 
 def build_operators() -> Path:
@@ -225,12 +247,13 @@ def build_operators() -> Path:
         "-DTORCH_TARGET_VERSION=0x020b000000000000",
         "-DASNET_LIBRARY=asnet_cuda_on_cpu",
         f"-I{ROOT / 'csrc'}",
+        f"-I{FOLDER}",
         f"-isystem{packages / 'include'}",
     ]
     entries = sorted((ROOT / "csrc").glob("*/cuda/*.cu"))
     sources = [ROOT / "csrc" / "schemas.cpp", HEADER.parent / "library.cpp", *entries]
     libraries = [f"-L{packages / 'lib'}", "-Wl,--no-as-needed", "-ltorch", "-ltorch_cpu"]
-    return link("asnet_cuda_on_cpu", sources, flags, libraries)
+    return link("asnet_cuda_on_cpu", sources, flags, HEADER.parent / "host_prefix.h", libraries)
 
 
 def load_module(path: Path) -> ModuleType:

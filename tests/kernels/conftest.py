@@ -14,7 +14,7 @@ from ptxas import all_limits, oversized
 def kernels() -> Iterator[ModuleType]:
     """The kernels as functions of NumPy arrays, run on the CPU; see README.md.
 
-    In the end the sizes of all launches are compared with the limits next to the kernels.
+    At the end, the sizes of all launches are compared with the limits above the kernels.
     """
     try:
         compiler()
@@ -40,13 +40,13 @@ def cuda_operators() -> SimpleNamespace:
     return torch.ops.asnet_cuda_on_cpu
 
 
-# ThreadSanitizer finds in one order what another would show.
+# ThreadSanitizer finds a race in whatever order the threads run.
 THREAD_ORDERS = {"shuffled": 1} if sanitizers() else {"ascending": 0, "descending": -1, "shuffled": 1}
 
 
 @pytest.fixture(params=THREAD_ORDERS)
 def thread_order(request: pytest.FixtureRequest, kernels: ModuleType) -> Iterator[str]:
-    """The test runs with the threads of a block, and the blocks, in each of these orders."""
+    """Runs the test with threads and blocks in each of these orders."""
     before = kernels.set_thread_order(THREAD_ORDERS[request.param])
     yield request.param
     kernels.set_thread_order(before)
@@ -54,7 +54,7 @@ def thread_order(request: pytest.FixtureRequest, kernels: ModuleType) -> Iterato
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, None, None]:
-    """Skips what asks for an element type that the build with sanitizers leaves out."""
+    """Skips tests of an element type that builds with sanitizers leave out."""
     try:
         return (yield)
     except RuntimeError as error:
@@ -64,7 +64,7 @@ def pytest_runtest_call() -> Generator[None, None, None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Under ThreadSanitizer, which is slow, every kernel's tests of the order of threads are enough."""
+    """Under ThreadSanitizer, which is slow, only tests with `thread_order` run."""
     if sanitizers() == "thread":
         kept = [item for item in items if "thread_order" in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])

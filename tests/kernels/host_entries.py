@@ -18,7 +18,7 @@ def tensors_of(result: Any) -> list[Tensor]:
 
 
 def copy_of(value: Any) -> Any:
-    """A tensor with memory of its own and the same strides, gaps included; anything else as it is."""
+    """A copy of a tensor with the same strides, gaps included; other values unchanged."""
     if not isinstance(value, Tensor):
         return value
     storage = value.untyped_storage().clone()
@@ -27,7 +27,7 @@ def copy_of(value: Any) -> Any:
 
 
 def in_float64(argument: Any) -> Any:
-    """A floating-point tensor in float64 with the same values, anything else as it is."""
+    """A floating-point tensor in float64; other values unchanged."""
     is_real = isinstance(argument, Tensor) and argument.is_floating_point()
     return argument.double() if is_real else argument
 
@@ -35,13 +35,13 @@ def in_float64(argument: Any) -> Any:
 def assert_like_cpu(
     operator: str, arguments: Sequence[Any], *, same_strides: bool = True, partial_sums: Sequence[float] = ()
 ) -> None:
-    """Both libraries' `operator` give the same shapes, dtypes and, within the budget of accuracy.py, numbers.
+    """Both libraries' `operator` gives the same shapes, dtypes and, within accuracy.py's budget, values.
 
     Parameters
     ----------
-    operator : a name in ``torch.ops.asnet``; one that writes into its arguments is compared by them as well.
-    arguments : as the operator takes them; they stay as they are.
-    same_strides : whether the results have to lie in memory alike.
+    operator : a name in ``torch.ops.asnet``; arguments that it modifies are compared as well.
+    arguments : as the operator takes them; not modified.
+    same_strides : whether the results must have the same strides.
     partial_sums : of each result, as `assert_as_accurate` takes it; zeros where none are given.
     """
 

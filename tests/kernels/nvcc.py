@@ -1,15 +1,19 @@
-"""What the tests with nvcc share: setup.py, which knows where it is, and what a source is made of."""
+"""Helpers for the tests with nvcc: setup.py, which finds it, and the PTX of a source."""
 
 import functools
 import importlib.util
 import re
+import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from build_kernels import ROOT
+from build_kernels import ROOT, cache_folder, digest, make
+
+#: The oldest architecture that the kernels are for.
+OLDEST = "80"
 
 _LOADING = threading.Lock()
 
@@ -43,3 +47,30 @@ def included(path: Path) -> set[Path]:
         names = re.findall(r'^#include "([^"]+)"', current.read_text(), re.MULTILINE)
         open_paths += [ROOT / "csrc" / name for name in names if ROOT / "csrc" / name not in found]
     return found
+
+
+@functools.cache
+def find_nvcc() -> Path:
+    """nvcc; skips the test where there is none."""
+    nvcc: Path | None = setup_script().find_nvcc()
+    if nvcc is None:
+        pytest.skip("nothing is compiled for GPUs: no nvcc on PATH, in NVCC or under CUDA_HOME")
+    return nvcc
+
+
+def key_of(command: list[str], source: Path) -> str:
+    """Hash of what nvcc compiles: the command, the source with all it includes, nvcc and torch."""
+    version = subprocess.run([find_nvcc(), "--version"], capture_output=True, text=True, check=True).stdout
+    texts = [path.read_bytes() for path in sorted(included(source))]
+    return digest(version, setup_script().find_torch().version, *command, *texts)
+
+
+def emit_ptx(source: Path) -> Path:
+    """The PTX of a host entry's kernels for the oldest architecture, cached."""
+    setup = setup_script()
+    folders = [f"-I{ROOT / 'csrc'}", f"-I{setup.find_torch().include}"]
+    flags = [f"-arch=compute_{OLDEST}", *setup.COMMON_FLAGS, "-DUSE_CUDA", *folders]
+    command = [str(find_nvcc()), *flags, "-ptx"]
+    target = cache_folder() / f"{source.stem}-{key_of(command, source)}.ptx"
+    make(target, [*command, str(source)], f"nvcc on {source.name}")
+    return target

@@ -1,4 +1,4 @@
-"""What the kernels use of a multiprocessor, and the limits that are written above them.
+"""Registers and memory that kernels use, and the limits written above the kernels.
 
 A limit is the line directly above a kernel or its ``template <...>``::
 
@@ -6,8 +6,8 @@ A limit is the line directly above a kernel or its ``template <...>``::
     template <typename T>
     __global__ void __launch_bounds__(256) scale_kernel(...)
 
-`registers` a thread and `shared` bytes a block, static and dynamic, hold for every instance of the kernel on
-every architecture. ``, stack 64`` after them allows a stack frame of this many bytes; registers are never
+`registers` per thread and `shared` bytes per block, static and dynamic, hold for every instance of the kernel
+on every architecture. ``, stack 64`` after them allows a stack frame of this many bytes; registers are never
 spilled.
 """
 
@@ -25,7 +25,7 @@ LAUNCH_BOUNDS = re.compile(r"__launch_bounds__\((?:[^()]|\([^()]*\))*\)")
 
 
 class Limits(NamedTuple):
-    """Registers a thread, bytes of shared memory a block, bytes of stack a thread."""
+    """Registers per thread, bytes of shared memory per block, bytes of stack per thread."""
 
     registers: int
     shared: int
@@ -33,7 +33,7 @@ class Limits(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What one instance of a kernel uses on one architecture; `shared` is the static part."""
+    """Resources of one instance of a kernel on one architecture; `shared` is the static part."""
 
     kernel: str
     instance: str
@@ -52,7 +52,7 @@ def limits_in(source: str) -> dict[str, Limits | None]:
         before = text[: kernel.start()].rstrip()
         template = re.search(r"template\s*<[^{};]*>\Z", before)
         if template is not None:
-            # The search finds the first of several templates that nothing but types separates.
+            # Where only types separate several templates, the search finds the first one.
             begin = before.rindex("template", template.start())
             before = before[:begin].rstrip()
         line = LIMIT_LINE.fullmatch(before.rsplit("\n", 1)[-1].strip())
@@ -70,7 +70,7 @@ def oversized(launches: dict[str, tuple[int, int]], limits: dict[str, Limits | N
     """A sentence for every kernel whose launches do not leave room for two blocks on a multiprocessor.
 
     `launches` has the most threads and bytes of shared memory, dynamic memory included, that a kernel was
-    launched with. Multiprocessors have 65536 registers, and of sm_86, sm_89 and sm_120 1536 threads and
+    launched with. A multiprocessor has 65536 registers and, on sm_86, sm_89 and sm_120, 1536 threads and
     100 KiB of shared memory, of which each block takes 1 KiB more than it asks for.
     """
     sentences = []
@@ -90,7 +90,7 @@ def oversized(launches: dict[str, tuple[int, int]], limits: dict[str, Limits | N
 
 
 def demangle(names: list[str]) -> list[str]:
-    """C++ names as they are written."""
+    """Demangled C++ names."""
     if not names:
         return []
     command = ["c++filt", "--no-params"]
@@ -104,7 +104,7 @@ def kernel_name(instance: str) -> str:
 
 
 def usages_in(output: str) -> list[Usage]:
-    """Reads what ``nvcc -Xptxas -v`` has printed.
+    """Parses the output of ``nvcc -Xptxas -v``.
 
     A function that was not inlined is reported between its kernel's lines; its stack and spills count as the
     kernel's.

@@ -1,4 +1,4 @@
-"""Error budget of a kernel that rounds a sum once: half a step of the type beyond what the sum loses."""
+"""Error budget of a kernel that rounds a sum once: the error of the sum plus half a step of the type."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,17 @@ _TINY = {"float32": 2.0**-126, "float64": 2.0**-1022, "bfloat16": 2.0**-126, "fl
 
 
 def encode(values: npt.NDArray[np.float64], dtype: str) -> npt.NDArray[np.generic]:
-    """The values in the memory of an element type."""
+    """The values in the storage of an element type."""
     return to_bfloat16(values) if dtype == "bfloat16" else np.ascontiguousarray(values, DTYPES[dtype])
 
 
 def decode(array: npt.NDArray[np.generic], dtype: str) -> npt.NDArray[np.float64]:
-    """What an array of `encode` means."""
+    """The values of an array of `encode`."""
     return (from_bfloat16(array) if dtype == "bfloat16" else array).astype(np.float64)
 
 
 def poisoned(shape: tuple[int, ...], dtype: str) -> npt.NDArray[np.generic]:
-    """An output of NaN."""
+    """An output filled with NaN."""
     return encode(np.full(shape, np.nan), dtype)
 
 
@@ -36,8 +36,8 @@ def assert_rounded_once(
 ) -> None:
     """``|result - exact| <= half a step of the type + sum_roundings * rounding of the sum * magnitude``.
 
-    `magnitude` is the sum of the absolute values of all terms of an element, of which a sum in float32
-    (float64 for float64) loses some roundings in any order.
+    `magnitude` is the sum of the absolute values of an element's terms. A sum in float32 (float64 for
+    float64) loses some roundings of it, in whatever order.
     """
     values = decode(result, dtype)
     assert np.isfinite(values).all(), f"{np.count_nonzero(~np.isfinite(values))} elements were not written"

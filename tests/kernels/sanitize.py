@@ -1,7 +1,7 @@
 """Runs the kernels' tests under sanitizers: python tests/kernels/sanitize.py SANITIZERS [pytest's options]
 
 SANITIZERS is ``address``, ``undefined``, ``thread`` or ``address,undefined``. The process ends at the first
-report, with an exit status that is not zero. Where a sanitizer cannot run the command says so and succeeds.
+report, with a nonzero exit status. Where a sanitizer cannot run, the command says so and succeeds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# PYTHONSAFEPATH leaves the script's folder out.
+# PYTHONSAFEPATH keeps the script's folder off the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from build_kernels import FOLDER, ROOT, BuildError, build_module, compiler, run
 
@@ -28,10 +28,10 @@ class CannotRun(Exception):
 def environment(sanitizers: str, module: Path) -> dict[str, str]:
     """Environment of a Python in which the module, built with the sanitizers, can be loaded.
 
-    The runtime of a sanitizer has to be there before anything else, hence LD_PRELOAD.
+    The runtime of a sanitizer must be loaded first, hence LD_PRELOAD.
     """
     library = LIBRARIES[sanitizers.split(",")[0]]
-    # AddressSanitizer looks for the functions behind C++ exceptions as it starts.
+    # AddressSanitizer looks up the functions of C++ exceptions when it starts.
     paths = [
         run([*compiler(), f"-print-file-name={name}"], "the compiler").decode().strip()
         for name in (library, "libstdc++.so")
@@ -51,7 +51,7 @@ def environment(sanitizers: str, module: Path) -> dict[str, str]:
 
 
 def fix_addresses() -> None:
-    """Switches the randomisation of addresses off for the programs that this process becomes."""
+    """Disables address randomisation for programs that this process executes."""
     ctypes.CDLL(None).personality(ADDR_NO_RANDOMIZE)
 
 
@@ -79,8 +79,8 @@ class SanitizedPython:
             else:
                 os.environ["ASNET_SANITIZE"] = before
         self.environment = environment(sanitizers, module)
-        # ThreadSanitizer wants its own part of the address space, which newer kernels give to libraries
-        # at random.
+        # ThreadSanitizer needs its own part of the address space, where newer versions of Linux may map
+        # libraries.
         self.fixed_addresses = False
         probe = self.run(["-c", "import numpy"], capture=True)
         if probe.returncode != 0:
@@ -112,8 +112,8 @@ def main(arguments: Sequence[str]) -> int:
     except (BuildError, CannotRun) as error:
         print(f"The kernels are not run under {sanitizers}: {error}")
         return int(isinstance(error, BuildError))
-    # A report is written by the process that it ends: pytest must not catch it. Conftests further up import
-    # torch.
+    # A report ends the process that writes it, so pytest must not capture it. Conftests of parent folders
+    # import torch.
     flags = ["--capture=sys", "-v", f"--confcutdir={FOLDER}", "-p", "no:cacheprovider"]
     return python.run(["-m", "pytest", *flags, str(FOLDER), *options]).returncode
 

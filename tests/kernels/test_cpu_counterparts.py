@@ -1,4 +1,4 @@
-"""The functions of device.cuh on the CPU do what device.cuh says, and threads are numbered as CUDA does."""
+"""CPU counterparts of device.cuh's functions do what it documents; threads are numbered as in CUDA."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_products_of_tf32_tiles(kernels, thread_order):
 
 
 def test_rounding_to_tf32(kernels):
-    # 10 bits after the point: 1 + 2^-11 is a tie, which goes away from zero.
+    # 10 bits after the point: 1 + 2^-11 is a tie, rounded away from zero.
     for number, rounded in [
         (1 + 2**-11, 1 + 2**-10),
         (-1 - 2**-11, -1 - 2**-10),
@@ -42,7 +42,7 @@ def test_rounding_to_tf32(kernels):
 
 
 def read_as_tf32(bits: int) -> float:
-    """What an mma reads of a register."""
+    """The value that an mma reads from a register."""
     return float(np.array(bits & 0xFFFFE000, np.uint32).view(np.float32))
 
 
@@ -56,7 +56,7 @@ def test_a_float_is_the_sum_of_its_tf32_parts_but_for_its_last_bit(kernels):
 
 
 @pytest.mark.parametrize("bits", [0x7F800000, 0xFF800000, 0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001])
-def test_the_parts_of_what_is_not_finite_are_not(kernels, bits):
+def test_the_parts_of_infinity_and_nan_are_not_finite(kernels, bits):
     number = np.array(bits, np.uint32).view(np.float32)
     high, low = map(read_as_tf32, kernels.to_tf32_pair(number))
     assert np.isnan(high + low)
@@ -81,7 +81,7 @@ def test_every_half_and_bfloat16_widens_exactly(kernels):
 
 
 def test_rounding_to_16_bits_is_to_the_nearest_and_to_even(kernels):
-    # Halves' and bfloat16's own numbers, the ties between them, their neighbours, and what overflows.
+    # Numbers of both types, the ties between them, neighbours of the ties, and numbers that overflow.
     bits = np.arange(0, 1 << 16, 37, dtype=np.uint16)
     numbers = np.concatenate([from_bfloat16(bits), bits.view(np.float16).astype(np.float32)])
     with np.errstate(all="ignore"):

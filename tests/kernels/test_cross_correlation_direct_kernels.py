@@ -36,7 +36,7 @@ def correlate(features, lag_y, lag_x, circular):
 
 
 def differentiate(gradient, features, circular):
-    """The gradient of sum(gradient * correlation): pairs and lags give each of two maps the other one."""
+    """The gradient of sum(gradient * correlation): a pair adds each of its maps to the other's."""
     lag_y, lag_x = (size // 2 for size in gradient.shape[2:])
     first, second = np.triu_indices(features.shape[1])
     result = np.zeros_like(features)
@@ -64,7 +64,7 @@ def random_features(shape, dtype, seed=0):
 
 
 def random_gradient(features, lag_y, lag_x, dtype):
-    """In 16 bits numbers whose sums of two are exact: the kernels round G_aa(t, s) + G_aa(-t, -s)."""
+    """In 16 bits, numbers with exact sums of two: the kernels round G_aa(t, s) + G_aa(-t, -s)."""
     N, C = features.shape[:2]
     shape = N, C * (C + 1) // 2, 2 * lag_y + 1, 2 * lag_x + 1
     numbers = np.random.default_rng(1).normal(size=shape)
@@ -72,7 +72,7 @@ def random_gradient(features, lag_y, lag_x, dtype):
 
 
 def workspace(kernels, features, lags, circular, backward):
-    """As many bytes as are asked for, all NaN, and some that have to stay as they are."""
+    """The requested bytes, all NaN, and a margin that must stay unchanged."""
     size = kernels.cross_correlation_direct_workspace(features, *lags, circular, backward, MULTIPROCESSORS)
     return np.full(size + 256, 255, np.uint8), size
 

@@ -1,6 +1,6 @@
-"""The kernels of the spectral cross-correlation: each against NumPy, then all with its transforms between.
+"""The kernels of the spectral cross-correlation: each against NumPy, then all with NumPy's transforms.
 
-Groups of tiles stand at the edges of images, whole and cut, of odd sizes; see the layouts in
+Groups of tiles lie at the edges of images, whole and cut off, with odd sizes; see the layouts in
 csrc/cross_correlation/cuda/cross_correlation_spectral_layout.cuh.
 """
 
@@ -13,7 +13,7 @@ from bfloat16 import from_bfloat16, to_bfloat16
 REAL = {np.complex64: np.float32, np.complex128: np.float64}
 COMPLEX = tuple(REAL)
 
-# Channels, image, lags, boundary, transforms, margins, parts and where the group stands.
+# Channels, image, lags, boundary, transforms, margins, parts and the group's position.
 WHOLE = dict(
     channels=3, height=37, width=33, lag_y=4, lag_x=2, circular=False, size_y=42, size_x=36,
     margin_y=0, margin_x=0, parts_y=1, parts=1, core_x=33, images=2, y=0, rows=37, x=0, tiles=1,
@@ -57,13 +57,13 @@ def random_complex(shape, type_=np.complex64, seed=0):
 
 
 def assert_close(result, expected, roundings=8):
-    """Within so many roundings of the largest element, and nothing left unwritten."""
+    """Within `roundings` roundings of the largest element; NaN fails."""
     limit = roundings * np.finfo(result.dtype).eps * max(np.abs(expected).max(), 1e-30)
     assert np.abs(result - expected).max() <= limit
 
 
 def pixels(features, ys, xs, circular):
-    """(..., rows, columns) of the images, zero or the image again outside."""
+    """(..., rows, columns) of the images, zero or periodic outside."""
     height, width = features.shape[-2:]
     found = features[..., ys[:, None] % height, xs[None, :] % width]
     inside = ((ys >= 0) & (ys < height))[:, None] & ((xs >= 0) & (xs < width))[None, :]
@@ -117,7 +117,7 @@ def test_waves(kernels, thread_order, inverse, type_):
     assert waves.shape[1] == 32
     expected = 0.5 * np.exp(1j * angles(v, np.arange(22), np.arange(32)))
     expected[:, 20:] = 0
-    if inverse:  # all but the first and the middle frequency stand for their conjugates too
+    if inverse:  # all but the first and the middle frequency also stand for their conjugates
         expected[1:21] *= 2
     assert_close(waves, expected, 6)
 
@@ -156,7 +156,7 @@ def test_columns_of_every_type(kernels, convert):
 
 
 def test_columns_are_scattered(kernels, thread_order, values):
-    """The group's own pixels alone are written."""
+    """Only the group's own pixels are written."""
     v = values | dict(parts_y=1, parts=1)
     sequences = v["images"] * v["channels"]
     columns = np.random.default_rng(0).normal(size=(sequences, v["columns"], v["size_y"])).astype(np.float32)
@@ -238,10 +238,10 @@ def test_lags(kernels, thread_order, lag_y, lag_x, size_x, count, type_):
     t, s = np.arange(-lag_y, lag_y + 1), np.arange(-lag_x, lag_x + 1)
     waves = np.full((22, kernels.row_of_waves(lag_y)), np.nan, type_)
     kernels.fill_waves(group, False, 1.0, waves)
-    turns = np.exp(1j * angles(v, begin + np.arange(count), t))
+    waves_of_lags = np.exp(1j * angles(v, begin + np.arange(count), t))
 
     pairs = random_complex((count, 2, 6, size_x), type_)
-    expected = np.einsum("fnpx,ft->nptx", pairs, turns).real[..., s % size_x]
+    expected = np.einsum("fnpx,ft->nptx", pairs, waves_of_lags).real[..., s % size_x]
     window = np.full((2, 6, lags_y, lags_x), np.nan, real)
     kernels.pairs_to_lags(group, begin, pairs, waves, True, window)
     assert_close(window, expected, 8 + count)
@@ -249,7 +249,9 @@ def test_lags(kernels, thread_order, lag_y, lag_x, size_x, count, type_):
     assert_close(window, 2 * expected, 8 + count)
 
     expected = np.zeros((count, 2, 6, size_x), np.complex128)
-    for place, column in zip(s % size_x, np.einsum("npts,ft->sfnp", window, turns.conj()), strict=True):
+    for place, column in zip(
+        s % size_x, np.einsum("npts,ft->sfnp", window, waves_of_lags.conj()), strict=True
+    ):
         expected[..., place] += column
     pairs[:] = np.nan
     kernels.lags_to_pairs(group, begin, window, waves, pairs)
@@ -282,7 +284,7 @@ def correlation(features, lag_y, lag_x, circular):
 
 
 @pytest.mark.parametrize("circular", [False, True])
-def test_all_kernels_in_turn_give_the_formula(kernels, circular):
+def test_all_kernels_in_sequence_give_the_formula(kernels, circular):
     """Two strips, one group of tiles each, blocks of frequencies; the gradient is that of a weighted sum."""
     v = WHOLE | dict(
         channels=2, height=13, width=19, circular=circular, lag_y=3, lag_x=4, size_y=14, size_x=16,
@@ -331,7 +333,7 @@ def test_all_kernels_in_turn_give_the_formula(kernels, circular):
         kernels.scatter_columns(group, rows_of_gradient, 0, scale, gradient)
 
     np.testing.assert_allclose(window, correlation(features, 3, 4, circular), rtol=0, atol=1e-11)
-    # The correlation is quadratic: its differences of second order have no remainder.
+    # The correlation is quadratic, so its central difference is exact.
     direction = generator.normal(size=features.shape)
     plus, minus = (correlation(features + sign * direction, 3, 4, circular) for sign in (1, -1))
     np.testing.assert_allclose((gradient * direction).sum(), ((plus - minus) / 2 * weights).sum(), rtol=1e-12)

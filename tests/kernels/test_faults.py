@@ -1,4 +1,4 @@
-"""The checks find what they are for: each kernel of faults_kernels.cuh is caught, the fixed one passes."""
+"""The checks find the faults they are for: kernels of faults_kernels.cuh fail, and pass once fixed."""
 
 import re
 import subprocess
@@ -30,7 +30,7 @@ def arrays(kernel: str) -> list[np.ndarray]:
 
 
 def line_of(kernel: str, text: str, occurrence: int = 0) -> int:
-    """Number of the line in faults_kernels.cuh, counted from 1, of a text in a kernel."""
+    """Line number in faults_kernels.cuh, from 1, of a text in a kernel."""
     lines = SOURCE.read_text().splitlines()
     begin = next(i for i, line in enumerate(lines) if f"void {kernel}(" in line)
     return [i + 1 for i, line in enumerate(lines) if i > begin and text in line][occurrence]
@@ -43,7 +43,7 @@ def lines_named(message: str) -> set[int]:
 def lines_behind(report: str) -> set[int]:
     """Return the lines that a sanitizer's report names, or whose addresses it gives.
 
-    GCC's sanitizers do not find the line of every instance of a template, which its debug information holds.
+    GCC's sanitizers do not find the lines of all instances of a template, which the debug information has.
     """
     module = re.search(r"(/\S+/kernels\.so)\+0x", report)
     if module is None:
@@ -83,7 +83,7 @@ def test_poison_reaches_the_result(kernels, thread_order, kernel):
 
 
 @pytest.mark.parametrize("kernel", ["missing_barrier", "target_still_read"])
-def test_one_order_of_threads_or_another_shows_a_missing_barrier(kernels, kernel):
+def test_some_order_of_threads_shows_a_missing_barrier(kernels, kernel):
     wrong = []
     for order in (0, -1, 1):
         before = kernels.set_thread_order(order)
@@ -98,13 +98,13 @@ KERNELS = re.findall(r"__global__ void (\w+)\(", SOURCE.read_text())
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_mended_kernel_passes(kernels, thread_order, kernel):
+def test_the_fixed_kernel_passes(kernels, thread_order, kernel):
     result, *inputs = arrays(kernel)
     getattr(kernels, kernel)(True, result, *inputs)
     np.testing.assert_array_equal(result, np.arange(len(result)))
 
 
-# Kernel: what the report says, and the text of the lines that it has to name.
+# Kernel: words of the report, and texts of the lines that it must name.
 SANITIZED = {
     "address,undefined": {
         "read_past_shared_memory": ("AddressSanitizer: heap-buffer-overflow", ["= from[threadIdx.x"]),
@@ -151,7 +151,7 @@ def test_sanitizers_find_the_fault_and_name_its_lines(sanitized):
         assert {line_of(kernel, text) for text in texts} <= lines_behind(result.stderr), result.stderr
 
 
-def test_sanitizers_report_nothing_of_the_mended_kernels(sanitized):
+def test_sanitizers_report_nothing_of_the_fixed_kernels(sanitized):
     _, python = sanitized
     result = python.run(["-c", PROGRAM, str(FOLDER), "mended", *KERNELS], capture=True)
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""Host entries of the guided convolutions for CUDA, run on the CPU, and the way from `asnet.ops` to them."""
+"""Host entries of the guided convolutions for CUDA, run on the CPU, and their use by `asnet.ops`."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def check_pointwise(
     for argument, copy in zip(arguments, copies, strict=True):
         assert argument is None or torch.equal(argument, copy)
     if result.numel() == 0:
-        return result  # torch's convolution takes no empty maps
+        return result  # torch's convolution accepts no empty maps
     activation = "relu" if relu else None
     positional = [x1, x2, weight, bias, multiplier, shift]
     eager = reference.guided_pointwise_conv2d(*positional, activation=activation)
@@ -68,7 +68,7 @@ POINTWISE_SHAPES = [
 def test_pointwise(
     cuda_operators, dtype: torch.dtype, formats: tuple[torch.memory_format, torch.memory_format]
 ) -> None:
-    """Two inputs in one memory format and in two; the result has that of the first."""
+    """Two inputs in the same and in different memory formats; the result has the first one's."""
     torch.manual_seed(0)
     for index, (N, C1, C2, C_out, H, W) in enumerate(POINTWISE_SHAPES):
         x1 = torch.randn(N, C1, H, W).to(dtype=dtype, memory_format=formats[0])
@@ -83,7 +83,7 @@ def test_pointwise(
 
 @pytest.mark.parametrize("view", ["every second map", "inner pixels", "transposed", "expanded", "odd start"])
 def test_pointwise_of_views(cuda_operators, view: str) -> None:
-    """Strides that are no memory format, and maps that begin between two multiples of 16 bytes."""
+    """Strides of no memory format, and maps that are not aligned to 16 bytes."""
     torch.manual_seed(1)
     base = torch.randn(3, 8, 9, 9)
     x = {
@@ -163,7 +163,7 @@ def test_function_takes_the_kernel(kernel_for_cpu, dtype: torch.dtype) -> None:
 
 
 def test_function_leaves_gradients_to_torch(kernel_for_cpu) -> None:
-    """The kernel is called where no gradient is wanted, also of tensors that could have one."""
+    """The kernel is called when no gradient is needed, even for tensors that require one."""
     torch.manual_seed(6)
     arguments = make_arguments(requires_grad=True)
     result = guided_pointwise_conv2d(*arguments)

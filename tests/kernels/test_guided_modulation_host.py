@@ -53,7 +53,7 @@ def test_backward(memory_format: torch.memory_format, dtype: torch.dtype) -> Non
     for shape in SHAPES:
         grad, x = (make_maps(shape, dtype, memory_format) for _ in range(2))
         m, b, c = make_tables(shape, dtype)
-        # The sums, whose terms are of random signs, grow to the norm of their terms, g (x + c) and g.
+        # The terms, g (x + c) and g, have random signs: their sums grow like the norm of the terms.
         shifted = grad.double() * (x.double() + c[:, None, None])
         norms = [
             float(t.double().square().sum((2, 3)).amax().sqrt()) if t.numel() else 0.0
@@ -66,7 +66,7 @@ def test_backward(memory_format: torch.memory_format, dtype: torch.dtype) -> Non
         check(grad, x, None, m, b, c, False)
         check(grad, None, x, m, b, c, True)
         check(grad, None, None, m, b, c, False)
-        # The mask of the ReLU is a matter of rounding where the modulated element is nearly zero.
+        # Where the modulated element is nearly zero, rounding decides the mask of the ReLU.
         modulated = (x.double() + c[:, None, None]) * (1 + m[:, :, None, None]) + b[:, :, None, None]
         x[modulated.abs() < 1e-3] = 5
         check(grad, x, None, m, b, c, True)
@@ -89,7 +89,7 @@ def test_absent_parameters() -> None:
     ["every second map", "inner pixels", "transposed", "expanded", "odd start", "channels-last odd start"],
 )
 def test_strided_maps(cuda_operators, view: str) -> None:
-    """Strides that are neither layout, and dense maps that begin between two multiples of 16 bytes."""
+    """Strides of neither layout, and dense maps that are not aligned to 16 bytes."""
     torch.manual_seed(3)
     base = torch.randn(3, 8, 9, 9)
     x = {

@@ -25,7 +25,7 @@ SAVED = {"input, ReLU": "mbc", "input": "mbc", "output": "mb", "nothing": "mb"}
 
 
 def make_case(shape, dtype, layout, guides="mbc", kernels=None, seed=0):
-    """Maps and multiplier, shift, conv_bias that leave no sign of a modulated element to rounding."""
+    """Maps, multiplier, shift and conv_bias, with no modulated element whose sign rounding could change."""
     N, C, pixels = shape
     random = np.random.default_rng(seed)
     table_type = np.float64 if dtype == "float64" else np.float32
@@ -73,7 +73,7 @@ def check_forward(kernels, case, dtype, layout, relu=True, multiprocessors=1, ou
 
 
 def run_backward(kernels, grad, kept, tables, dtype, layout, saved, multiprocessors, grad_x):
-    """Writes grad_x; grad_multiplier, grad_shift and the number of sums that blocks shared."""
+    """Writes grad_x; returns grad_multiplier, grad_shift and the number of sums that blocks shared."""
     table_type = np.float64 if dtype == "float64" else np.float32
     sizes = as_maps(grad, layout).shape[:2]
     grad_m = np.full(sizes, np.nan, table_type) if saved.startswith("input") else None
@@ -86,7 +86,7 @@ def run_backward(kernels, grad, kept, tables, dtype, layout, saved, multiprocess
 
 
 def check_backward(kernels, case, dtype, layout, saved, multiprocessors=1, place=lambda array: array):
-    """Runs it on arrays that `place` has put somewhere; the number of sums that blocks shared."""
+    """Runs it on arrays moved by `place`; returns the number of sums that blocks shared."""
     x, m, b, c = case
     grad = encode(np.random.default_rng(9).normal(size=x.shape), dtype)
     output, _ = formula(*case, True, layout, dtype)
@@ -157,7 +157,7 @@ def test_in_place(kernels, layout):
 
 
 class Buffers:
-    """Puts arrays into buffers of their own, so many elements behind a multiple of 16 bytes, between NaNs."""
+    """Copies arrays between NaNs, to addresses so many elements after a multiple of 16 bytes."""
 
     def __init__(self, dtype, offsets):
         self.dtype, self.offsets, self.rims = dtype, itertools.cycle(offsets), []
@@ -184,7 +184,7 @@ class Buffers:
     [("planes", (2, 3, 37)), ("planes", (1, 2, 2065)), ("pixels", (2, 16, 40)), ("pixels", (1, 3, 50))],
 )
 def test_unaligned_memory(kernels, layout, shape, dtype):
-    """Every array the same way off a multiple of 16 bytes, and each another way."""
+    """All arrays with the same offset from a multiple of 16 bytes, and with different ones."""
     case = make_case(shape, dtype, layout)
     for offsets in ([1], [16 // DTYPES[dtype]().itemsize - 1], [1, 0, 3]):
         place = Buffers(dtype, offsets)
@@ -197,7 +197,7 @@ def test_unaligned_memory(kernels, layout, shape, dtype):
 
 @pytest.mark.parametrize(("layout", "shape"), [("planes", (2, 2, 8200)), ("pixels", (2, 16, 1100))])
 def test_bits_do_not_depend_on_the_order_of_threads(kernels, thread_order, layout, shape):
-    """The last block of many adds their sums: whichever it is, in the same order."""
+    """The last block to finish adds the sums of all blocks, always in the same order."""
     case = make_case(shape, "float32", layout)
     grad = make_case(shape, "float32", layout, seed=1)[0]
 

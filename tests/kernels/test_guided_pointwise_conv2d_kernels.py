@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from rounding import DTYPES, assert_rounded_once, decode, encode, poisoned
 
-#: Roundings of the sum that are granted: it has up to 80 terms, in parts of 8 or 16. In float64 there are no
+#: Roundings granted to the sum: it has up to 80 terms, in parts of 8 or 16. In float64 there are no
 #: parts, and the formula rounds as well.
 SUM_ROUNDINGS = {"float32": 4, "float64": 32, "bfloat16": 4, "float16": 4}
 
 
 def make_case(shape, dtype, channels_last, guides="mbc", kernels=None, seed=0):
-    """Arguments of the binding, less the output, and the arrays that they stand for."""
+    """Arguments of the binding without the output."""
     N, C1, C2, C_out, pixels = shape
     random = np.random.default_rng(seed)
     table_type = np.float64 if dtype == "float64" else np.float32
@@ -59,7 +59,7 @@ def check(kernels, case, dtype, channels_last, relu=True, multiprocessors=1):
     return decode(out, dtype)
 
 
-#: N, C1, C2, C_out, pixels. Multiples of 8 (but for what is not along a line) go in copies of 16 bytes.
+#: N, C1, C2, C_out, pixels. Multiples of 8 along a line are copied 16 bytes at a time.
 SHAPES = [
     (1, 1, 1, 1, 1),
     (2, 8, 16, 64, 128),
@@ -86,7 +86,7 @@ def test_any_order_of_threads(kernels, thread_order, dtype, channels_last):
 
 @pytest.mark.parametrize("channels_last", [False, True], ids=["contiguous", "channels-last"])
 def test_width_of_tiles(kernels, channels_last):
-    """128 output channels a block where every multiprocessor has work then, 64 otherwise: the same bits."""
+    """Blocks of 128 output channels if all multiprocessors then have work, else of 64: the same bits."""
     case = make_case((1, 40, 32, 136, 136), "float16", channels_last)
     wide, narrow = (
         check(kernels, case, "float16", channels_last, multiprocessors=count) for count in (1, 100)
@@ -106,7 +106,7 @@ def test_absent_parameters(kernels, dtype, channels_last):
 @pytest.mark.parametrize("channels_last", [False, True], ids=["contiguous", "channels-last"])
 @pytest.mark.parametrize("argument", [0, 1, 2, "out"], ids=["x1", "x2", "weight", "out"])
 def test_tensors_off_16_bytes(kernels, argument, channels_last):
-    """Sizes in whole chunks of 16 bytes, but one tensor that begins between them."""
+    """Sizes are multiples of 16 bytes, and the address of one tensor is not."""
     case = make_case((1, 16, 8, 24, 40), "bfloat16", channels_last)
 
     def moved(array):

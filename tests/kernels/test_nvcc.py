@@ -1,17 +1,16 @@
-"""The kernels compiled by nvcc for every architecture: what they use stays within the limits next to them."""
+"""The kernels compiled by nvcc for every architecture: they stay within the limits written above them."""
 
-import hashlib
 import os
 import re
-import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from build_kernels import ROOT, cache_folder, jobs
-from nvcc import included, setup_script
+from build_kernels import ROOT, cache_folder, jobs, one_at_a_time
+from nvcc import OLDEST, emit_ptx, find_nvcc, key_of, setup_script
 from ptxas import CUDA, Limits, Usage, all_limits, limits_in, oversized, usages_in, violations
 
 
@@ -93,34 +92,41 @@ def test_launches_leave_room_for_two_blocks():
     assert len(oversized({"small": (32, 0)}, {"small": Limits(32, 50177, 0)})) == 1
 
 
-def compile_objects(commands: list[list[str]], version: str) -> dict[Path, str]:
-    """Runs the compilers; object file to what ptxas has said. Both are kept under the hash of the sources."""
+def report_of(command: list[str], target: Path) -> str:
+    """What ptxas reports of a command of nvcc that writes `target`; both are cached."""
+    report = target.with_suffix(".ptxas")
+    if not report.is_file():
+        result = subprocess.run(
+            [*command, "-Xptxas", "-v", "-o", str(target)], capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
+        report.write_text(result.stdout + result.stderr)
+    return report.read_text()
 
-    def compile_one(command: list[str]) -> tuple[Path, str]:
-        source = Path(command[command.index("-c") + 1])
-        texts = [path.read_bytes() for path in sorted(included(source))]
-        key = hashlib.sha256(
-            b"\0".join([version.encode(), shlex.join(command).encode(), *texts])
-        ).hexdigest()[:32]
-        target, report = (cache_folder() / f"{source.stem}-{key}.{end}" for end in ("cuda.o", "ptxas"))
-        if not report.is_file():
-            result = subprocess.run([*command[:-1], str(target)], capture_output=True, text=True)
-            assert result.returncode == 0, result.stderr
-            report.write_text(result.stdout + result.stderr)
-        return target, report.read_text()
 
-    with ThreadPoolExecutor(jobs()) as pool:
-        return dict(pool.map(compile_one, commands))
+def assemble(source: Path, architecture: str) -> str:
+    """What ptxas reports for an architecture, from the PTX for the oldest one."""
+    ptx = emit_ptx(source)
+    command = [str(find_nvcc()), "-O3", f"-arch=sm_{architecture}", "-cubin", str(ptx)]
+    return report_of(command, ptx.with_name(f"{ptx.stem}-sm_{architecture}.cubin"))
+
+
+def compile_object(step: Any) -> tuple[Path, str]:
+    """The object file of a step of setup.py, and what ptxas reports."""
+    command = [*step.command[: step.command.index("-o")], "-I", str(ROOT / "csrc")]
+    source = Path(step.sources[0])
+    target = cache_folder() / f"{source.stem}-{key_of(command, source)}.cuda.o"
+    return target, report_of(command, target)
 
 
 @pytest.fixture(scope="module")
 def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """``_C_cuda`` as setup.py builds it, for its architectures, and what ptxas has said."""
-    setup = setup_script()
-    nvcc = setup.find_nvcc()
-    if nvcc is None:
-        pytest.skip("the kernels are not compiled for GPUs: no nvcc on PATH, in NVCC or under CUDA_HOME")
-    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    """``_C_cuda`` as setup.py builds it for the newest architecture, and the reports of ptxas for all.
+
+    The others are assembled from PTX for the oldest one: emitting PTX for each takes minutes, and csrc has
+    no code that depends on the architecture.
+    """
+    setup, nvcc = setup_script(), find_nvcc()
 
     from setuptools import Distribution
 
@@ -130,27 +136,39 @@ def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     builder.build_lib = str(folder)
     builder.inplace = False
     torch = setup.find_torch()
+    sources = sorted(CUDA.rglob("*.cu"))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ASNET_CUDA_ARCHITECTURES", raising=False)
-        steps = builder.cuda_objects(nvcc, [str(path) for path in sorted(CUDA.rglob("*.cu"))], torch)
-    commands = [step.command for step in steps]
-    for command in commands:
-        command[1:1] = ["-Xptxas", "-v", "-I", str(ROOT / "csrc")]
-    reports = compile_objects(commands, version)
+        *others, newest = setup.cuda_architectures(nvcc)
+        patch.setenv("ASNET_CUDA_ARCHITECTURES", newest)
+        steps = builder.cuda_objects(nvcc, [str(path) for path in sources], torch)
+    assert others[0] == OLDEST
+    with one_at_a_time("nvcc"), ThreadPoolExecutor(jobs()) as pool:
+        objects = pool.map(compile_object, steps)
+        # One after the other for a source, whose PTX is emitted once.
+        assembled = pool.map(lambda source: [assemble(source, number) for number in others], sources)
+        reports = dict(objects)
+        usages = [usages_in(text) for texts in (*assembled, reports.values()) for text in texts]
     link = builder.link("asnet._C_cuda", setup.find_cxx(), [str(path) for path in reports], torch, nvcc)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "OBJECTS", folder / "objects")
         builder.run_ninja([], [link])
     return SimpleNamespace(
         path=Path(builder.get_ext_fullpath("asnet._C_cuda")),
-        reports=reports,
+        usages=[usage for found in usages for usage in found],
         torch=torch,
-        architectures=setup.cuda_architectures(nvcc),
+        architectures=[*others, newest],
     )
 
 
+def test_no_code_depends_on_the_architecture():
+    """Else PTX for the oldest one would not stand for the others."""
+    sources = [*CUDA.rglob("*.cu"), *CUDA.rglob("*.cuh"), *CUDA.rglob("*.h")]
+    assert not [path.name for path in sources if "__CUDA_ARCH" in path.read_text()]
+
+
 def test_kernels_stay_within_their_limits(cuda_library):
-    usages = [usage for report in cuda_library.reports.values() for usage in usages_in(report)]
+    usages = cuda_library.usages
     assert {usage.architecture for usage in usages} == {
         f"sm_{number}" for number in cuda_library.architectures
     }
@@ -167,23 +185,20 @@ def symbols(path: Path, kind: str) -> set[str]:
     return {line.split()[-1].split("@")[0] for line in output.stdout.splitlines()}
 
 
-def test_the_cuda_library_links_and_asks_torch_for_its_stable_functions_alone(cuda_library):
+def test_the_cuda_library_links_and_uses_only_stable_functions_of_torch(cuda_library):
     undefined = symbols(cuda_library.path, "undefined")
     unstable = ("Py", "cuda", "_ZN2at", "_ZN3c10", "_ZN5torch")
     assert not {name for name in undefined if name.startswith(unstable)}
     of_torch = {name for name in undefined if name.startswith(("aoti_torch_", "torch_"))}
     assert of_torch
     missing = of_torch - symbols(cuda_library.torch.lib / "libtorch_cpu.so", "defined")
-    # In the library that only a torch with CUDA has.
+    # Only a torch with CUDA has it.
     assert missing <= {"aoti_torch_get_current_cuda_stream"}
 
 
 def test_without_a_device_one_sentence_says_so(tmp_path):
-    """Not a division by a number of multiprocessors that nobody has set."""
-    setup = setup_script()
-    nvcc = setup.find_nvcc()
-    if nvcc is None:
-        pytest.skip("nothing asks for a device: no nvcc on PATH, in NVCC or under CUDA_HOME")
+    """The number of multiprocessors, which is divided by, must not stay zero."""
+    setup, nvcc = setup_script(), find_nvcc()
     source, program = tmp_path / "question.cu", tmp_path / "question"
     source.write_text(
         '#include <cstdio>\n#include "common/cuda/host.h"\n'

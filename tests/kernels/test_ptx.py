@@ -1,13 +1,10 @@
 """Kernels as nvcc emits them, run on the CPU: its PTX, translated to C++, in place of what g++ compiles.
 
-It shows what the CPU counterparts of the inline assembly cannot: the order of its operands, and what nvcc
-makes of the sources. The checks are those of the kernels' own tests; CHANGES are changes of the PTX that they
-must find.
+It checks what CPU counterparts of inline assembly cannot: the order of its operands, and the code that nvcc
+generates. The checks are those of the kernels' own tests; CHANGES are changes of the PTX that they must find.
 """
 
-import hashlib
 import re
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,16 +15,13 @@ import test_cross_correlation_direct_kernels as direct
 import test_guided_modulation_kernels as modulation
 import test_guided_pointwise_conv2d_kernels as pointwise
 import test_toeplitz_solve_kernels as toeplitz
-from build_kernels import FOLDER, ROOT, BuildError, cache_folder, compiler, jobs, make
-from nvcc import included, setup_script
+from build_kernels import FOLDER, ROOT, BuildError, cache_folder, compiler, digest, jobs, make, one_at_a_time
+from nvcc import emit_ptx
 from ptx.translate import entries, translate
 from ptxas import demangle
 
-#: The oldest that the kernels are for. Inline assembly is the same on all.
-ARCHITECTURE = "80"
-
-#: Of every kernel that has inline assembly, and of those that divide their shared memory themselves, the
-#: instances that are run, by their names in C++.
+#: Instances that are run, by their names in C++: of every kernel that has inline assembly, and of those that
+#: divide their shared memory themselves.
 KERNELS = {
     "cross_correlation": [
         "asnet::cuda::direct::correlate_maps_kernel<float>",
@@ -60,23 +54,6 @@ KERNELS = {
 WITHOUT_ASSEMBLY = {"toeplitz_solve"}
 
 
-def emit_ptx(source: Path) -> Path:
-    """The PTX of a host entry's kernels; kept under the hash of all that goes into it."""
-    setup = setup_script()
-    nvcc = setup.find_nvcc()
-    if nvcc is None:
-        pytest.skip("no PTX to run: no nvcc on PATH, in NVCC or under CUDA_HOME")
-    folders = [f"-I{ROOT / 'csrc'}", f"-I{setup.find_torch().include}"]
-    flags = [f"-arch=compute_{ARCHITECTURE}", *setup.COMMON_FLAGS, "-DUSE_CUDA", *folders]
-    command = [str(nvcc), *flags, "-ptx"]
-    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
-    texts = [path.read_text() for path in sorted(included(source))]
-    key = hashlib.sha256("\0".join([version, *command, *texts]).encode()).hexdigest()[:32]
-    target = cache_folder() / f"{source.stem}-{key}.ptx"
-    make(target, [*command, str(source)], f"nvcc on {source.name}")
-    return target
-
-
 def kernels_in(text: str) -> dict[str, str]:
     """The kernels of a PTX text: the name by which launches find one, and its mangled name."""
     mangled = [name for name, _, _ in entries(text)]
@@ -95,23 +72,23 @@ def build_translation(ptx: Path, text: str, wanted: list[str]) -> Path:
     names = {found[name]: name for name in wanted}
     machine = (FOLDER / "ptx" / "machine.h").read_text()
     cpp = translate(ptx, text, names)
-    key = hashlib.sha256((machine + cpp).encode()).hexdigest()[:32]
-    source = cache_folder() / f"{ptx.stem}-{key}.cpp"
+    # -O1 saves less time in the tests than it takes in compiling.
+    flags = ["-std=c++20", "-O0", "-fPIC", "-shared", "-fno-strict-aliasing", "-march=native", f"-I{FOLDER}"]
+    source = cache_folder() / f"{ptx.stem}-{digest(machine, cpp, *flags)}.cpp"
     source.write_text(cpp)
-    flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-fno-strict-aliasing", "-march=native", f"-I{FOLDER}"]
     make(source.with_suffix(".so"), [*compiler(), *flags, str(source)], f"compiling {source.name}")
     return source.with_suffix(".so")
 
 
 @pytest.fixture(scope="module")
 def emitted() -> dict[str, Path]:
-    """The PTX of each host entry."""
+    """The PTX of each host entry. Inline assembly is the same for all architectures."""
     try:
         compiler()
     except BuildError as error:
         pytest.skip(f"PTX is not run: {error}")
     sources = [ROOT / "csrc" / operator / "cuda" / f"{operator}.cu" for operator in KERNELS]
-    with ThreadPoolExecutor(jobs()) as pool:
+    with one_at_a_time("nvcc"), ThreadPoolExecutor(jobs()) as pool:
         return dict(zip(KERNELS, pool.map(emit_ptx, sources), strict=True))
 
 
@@ -128,7 +105,7 @@ def translations(emitted: dict[str, Path]) -> dict[str, Path]:
 
 @pytest.fixture
 def translated(kernels: ModuleType, translations: dict[str, Path]) -> Iterator[ModuleType]:
-    """The kernels, without a translation, after the test without one again."""
+    """The kernels; a translation that the test loads is dropped after it."""
     yield kernels
     kernels.use_translated("")
 
@@ -176,8 +153,8 @@ RUNS = {
 
 
 @pytest.mark.parametrize("operator", KERNELS)
-def test_every_kernel_with_assembly_of_ours_is_run(emitted, operator):
-    """That of CUDA's headers, which only convert, does not count."""
+def test_every_kernel_with_our_assembly_is_run(emitted, operator):
+    """Assembly of CUDA's headers, which only converts, does not count."""
     text = emitted[operator].read_text()
     ours = re.compile(r"begin inline asm\s[^/]*?(mma\.sync|ldmatrix|cp\.async|st\.global)")
     bodies = {name: body for name, _, body in entries(text)}
@@ -197,7 +174,7 @@ def test_what_nvcc_emits_computes_the_formula(translated, translations, thread_o
     assert all(launches.values()), launches
 
 
-#: Operator, number of its kernel above, what is replaced in the PTX, by what, and which of the places.
+#: Operator, index of its kernel above, pattern in the PTX, replacement, and index of the match.
 CORRELATE, CONVOLVE, CONVOLVE_HALF = (("cross_correlation", number) for number in (1, 2, 3))
 MODULATE, POINTWISE = ("guided_modulation", 0), ("guided_pointwise_conv2d", 1)
 SOLVE, STEP = ("toeplitz_solve", 0), ("toeplitz_solve", 3)
@@ -224,7 +201,7 @@ CHANGES = {
 
 
 def change(text: str, kernel: str, pattern: str, replacement: str, which: int) -> str:
-    """The text with one place in one kernel changed."""
+    """The text with one match in one kernel replaced."""
     mangled = kernels_in(text)[kernel]
     body = next(body for name, _, body in entries(text) if name == mangled)
     place = list(re.finditer(pattern, body))[which]

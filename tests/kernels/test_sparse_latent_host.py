@@ -34,19 +34,19 @@ def test_latent_images(shape, size, dtype, clips) -> None:
 @LIKE_CPU
 def test_strides() -> None:
     tensors = problem((2, 12, 15), 3, torch.float64)
-    turned = [tensor.transpose(-1, -2).contiguous().transpose(-1, -2) for tensor in tensors]
-    assert_like_cpu("sparse_latent", [*turned, 4e-3, 8e-3, 2.0, 3, 1.4], partial_sums=[2.0, 2.0])
+    transposed = [tensor.transpose(-1, -2).contiguous().transpose(-1, -2) for tensor in tensors]
+    assert_like_cpu("sparse_latent", [*transposed, 4e-3, 8e-3, 2.0, 3, 1.4], partial_sums=[2.0, 2.0])
 
 
 def test_any_size(cuda_operators) -> None:
-    """Torch transforms sides that our own transforms do not have."""
+    """On CUDA, torch transforms sides that the CPU's transforms do not support."""
     padded, observed, _, kernel = problem((1, 7, 11), 3, torch.float64)
     latent, _ = cuda_operators.sparse_latent(padded, observed, None, kernel, 1e-9, 1e-9, 2.0, 1, 1.0)
     assert latent.shape == padded.shape
     assert latent.isfinite().all()
 
 
-def test_checks_are_those_of_the_cpu(cuda_operators) -> None:
+def test_checks_are_the_same_as_on_the_cpu(cuda_operators) -> None:
     padded, observed, clipped, kernel = problem((1, 8, 9), 3, torch.float32)
     with pytest.raises(RuntimeError, match="steps is 0"):
         cuda_operators.sparse_latent(padded, observed, clipped, kernel, 1e-3, 1e-3, 2.0, 0, 1.0)

@@ -1,4 +1,4 @@
-"""What the latent image does between its transforms, on the CPU, against NumPy. Blocks are of 128 values."""
+"""Kernels of the latent image, all but its transforms, on the CPU against NumPy. Blocks are of 128 values."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def images(shape, dtype, seed=0):
 
 
 def spectra(shape, dtype, seed=0):
-    """Complex numbers as pairs, and as they are in double precision."""
+    """Complex numbers as pairs, and in double precision."""
     pairs = np.random.default_rng(seed).normal(size=(*shape[:2], shape[2] // 2 + 1, 2)).astype(dtype)
     return pairs, pairs[..., 0].astype(np.float64) + 1j * pairs[..., 1]
 

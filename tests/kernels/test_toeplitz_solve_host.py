@@ -37,8 +37,8 @@ def test_systems(side, dtype, supported) -> None:
 @pytest.mark.parametrize("side", [9, 43])
 def test_strides(side, dtype) -> None:
     lags, right, support = problem(2, side, dtype)
-    turned = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (lags, right, support)]
-    assert_like_cpu("toeplitz_solve", [*turned, 50.0, 3], same_strides=False)
+    transposed = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (lags, right, support)]
+    assert_like_cpu("toeplitz_solve", [*transposed, 50.0, 3], same_strides=False)
     wide = [torch.zeros(2, 5, t.shape[1], 3 * t.shape[2], dtype=t.dtype) for t in (lags, right, support)]
     sliced = [t[:, 1, :, 1::3] for t in wide]
     for view, values in zip(sliced, (lags, right, support), strict=True):
@@ -60,7 +60,7 @@ def test_empty_batch(dtype) -> None:
     assert_like_cpu("toeplitz_solve", [*(t[:0] for t in problem(1, 5, dtype)), 50.0, 3])
 
 
-def test_checks_are_those_of_the_cpu(cuda_operators) -> None:
+def test_checks_are_the_same_as_on_the_cpu(cuda_operators) -> None:
     lags, right, support = problem(1, 5, torch.float32)
     with pytest.raises(RuntimeError, match="steps is -1"):
         cuda_operators.toeplitz_solve(lags, right, support, 1.0, -1)

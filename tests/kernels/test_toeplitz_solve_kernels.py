@@ -1,12 +1,12 @@
 """Conjugate gradients on Toeplitz systems, on the CPU, against the same steps with the whole matrix in NumPy.
 
-A thread makes 8 outputs of a column, a warp 32 times as many.
+A thread computes 8 outputs of a column, a warp 32 times as many.
 """
 
 import numpy as np
 import pytest
 
-#: Of the largest value, after few steps.
+#: Relative to the largest value, after a few steps.
 TOLERANCES = {"float32": 2e-5, "float64": 1e-12}
 
 each_type = pytest.mark.parametrize("dtype", TOLERANCES)
@@ -49,10 +49,10 @@ def solution(lags, right, support, weight, steps):
         residual = inside * right[n].ravel() - matrix @ k
         direction, energy = residual, residual @ residual
         for _ in range(steps):
-            turned = matrix @ direction
-            length = energy / max(direction @ turned, np.finfo(np.float64).tiny)
+            product = matrix @ direction
+            length = energy / max(direction @ product, np.finfo(np.float64).tiny)
             k = k + length * direction
-            residual = residual - length * turned
+            residual = residual - length * product
             before, energy = energy, residual @ residual
             direction = residual + energy / max(before, np.finfo(np.float64).tiny) * direction
         results.append(k.reshape(size, size))
@@ -138,7 +138,7 @@ def test_nothing_to_solve_gives_zeros_and_no_nan(kernels, size, dtype):
     result = solve(kernels, lags, right, without, 1.0, 4)
     assert (result[0] == 0).all()
     np.testing.assert_array_equal(result[1], expected[1])
-    # Steps after the last that changes anything.
+    # More steps than change anything.
     tiny = np.full_like(right, 1e-30)
     assert np.isfinite(solve(kernels, lags, tiny, support, 1.0, 40)).all()
 

@@ -48,7 +48,7 @@ def bundle(names: tuple[str, str, str] = ("compact", "paper", "compact")) -> Sca
     torch.manual_seed(0)
     pairs = [DeblurNetwork(pair_config(size, name)) for size, name in zip(CLASS_SIZES, names, strict=True)]
     for pair in pairs:
-        # It starts at zero, which would leave the result to the Wiener deconvolution alone.
+        # Initialised to zero, it would leave only the Wiener deconvolution.
         nn.init.normal_(pair.synthesis.output.weight, std=0.05)
     return ScaleOptimisedNetworks.join(SizeClassifier(classifier_config()), pairs).eval()
 
@@ -93,7 +93,7 @@ def scene(height: int, width: int) -> Tensor:
 def deblurred_by(
     deblurrer: Deblurrer, index: int, image: Tensor, kernel: Tensor, *, estimated: bool = False
 ) -> Tensor:
-    """What the synthesis network of one class makes of an image by a kernel."""
+    """The result of one class's synthesis network for an image and a kernel."""
     assert isinstance(deblurrer.network, ScaleOptimisedNetworks)
     synthesis = deblurrer.network.pair(index).synthesis
     sharp: Tensor = synthesis(image[None], kernel[None], estimated=estimated)
@@ -177,7 +177,7 @@ def test_a_blur_above_the_largest_class_is_found_and_removed_at_half_size() -> N
     result = deblurrer.deblur(scene(120, 120))
     assert result.scale == 2
     assert result.image.shape == (3, 120, 120)
-    # A radius of 4 pixels is one of 8; the grid of the pair for that class grows alike.
+    # A radius of 4 pixels becomes 8; the grid of that class's pair is doubled too.
     assert result.kernel.shape == (17, 17)
     assert deblurrer.estimate_kernel(scene(120, 120)).shape == (17, 17)
 
@@ -189,7 +189,7 @@ def test_half_the_size_counts_only_where_the_blur_clearly_exceeds_the_largest_cl
 
 @pytest.mark.parametrize("found", [0, 1])
 def test_a_class_below_the_largest_is_never_looked_for_at_half_size(found: int) -> None:
-    # An answer for the image of 60 pixels would be missing.
+    # The table has no answer for an image of 60 pixels.
     assert deblurrer_that_finds({120: found}).deblur(scene(120, 120)).scale == 1
 
 
@@ -210,7 +210,7 @@ def test_tiles_must_be_large_enough_for_every_pair() -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_the_choice_and_the_kernel_keep_full_precision(dtype: str) -> None:
     image = scene(40, 52)
-    # A scale that is given keeps noise from being left alone.
+    # Without a given scale, the noise would be left unchanged.
     exact = Deblurrer(bundle(), device="cpu").deblur(image, scale=1)
     rough = Deblurrer(bundle(), device="cpu", dtype=dtype).deblur(image, scale=1)
     assert torch.equal(exact.kernel, rough.kernel)

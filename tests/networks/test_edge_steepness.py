@@ -1,4 +1,4 @@
-"""Steepness of edges: the blur's length, whatever the contrast and in spite of noise."""
+"""Steepness of edges measures the blur's length, independently of contrast and despite noise."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_noise_makes_no_edge_steep() -> None:
 @pytest.mark.parametrize("side", [16, 40])
 def test_without_edges_nothing_is_steep(side: int) -> None:
     assert edge_steepness(torch.full((2, 1, side, side), 0.3)).tolist() == [0.0, 0.0]
-    # The steps of 8 bits in a smooth gradient are no edges.
+    # The 8-bit steps of a smooth gradient are not edges.
     gradient = torch.linspace(0.2, 0.4, side).mul(255).round().div(255).expand(1, 1, side, side)
     assert edge_steepness(gradient).item() == 0
 

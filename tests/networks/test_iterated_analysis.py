@@ -1,4 +1,4 @@
-"""The iterated analysis as a whole: it finds blur without any training, and says when it does not."""
+"""The iterated analysis as a whole: it finds blur untrained, and reports when it does not."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def random_image(seed: int, height: int = 40, width: int = 44, channels: int = 3
 
 
 def patches(seed: int = 3, cells: int = 24) -> torch.Tensor:
-    """Patches of constant brightness: what a photograph's edges are made of."""
+    """Patches of constant brightness, whose edges are like a photograph's."""
     values = torch.rand(1, 1, cells, cells, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(values, scale_factor=12, mode="nearest")
 
@@ -103,7 +103,7 @@ def test_the_size_of_the_blur_is_found_on_one_grid(length: int) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_few_soft_edges_do_not_make_a_large_kernel(seed: int) -> None:
-    """Coarse scales hold next to nothing of a small blur: what they find has to yield to a small kernel."""
+    """Coarse scales hold almost nothing of a small blur: their estimate must give way to a small kernel."""
     kernel = torch.zeros(1, 3, 3)
     kernel[0, 1, :2] = 0.5
     generator = torch.Generator().manual_seed(seed)
@@ -131,7 +131,7 @@ def test_an_estimate_says_what_speaks_against_it() -> None:
 
 
 def test_a_small_kernel_that_explains_nothing_is_no_blur(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A photograph with next to no blur, of which the rounds find a small but wrong one."""
+    """A photograph with almost no blur, for which the rounds estimate a small but wrong kernel."""
     network = analysis()
     sharp = photograph()[..., :300, :300]
     wrong = torch.zeros(1, 15, 15)
@@ -211,7 +211,7 @@ def test_unusable_sizes_are_named(values: dict[str, int]) -> None:
 
 
 class ReadBack(TorchDispatchMode):
-    """Collects the operations by which the host waits for values of tensors."""
+    """Collects the operations that make the host wait for values of tensors."""
 
     def __init__(self) -> None:
         super().__init__()

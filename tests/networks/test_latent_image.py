@@ -8,7 +8,7 @@ from asnet.networks.latent_image import BlurredScale, gradient_count, image_grad
 
 
 def patches(seed: int = 3, side: int = 12, cells: int = 10) -> torch.Tensor:
-    """Patches of constant brightness: what a photograph's edges are made of."""
+    """Patches of constant brightness, whose edges are like a photograph's."""
     values = torch.rand(1, 1, cells, cells, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.interpolate(values, scale_factor=side, mode="nearest")
 
@@ -64,7 +64,7 @@ def test_clipped_lights_are_raised_to_what_the_blur_explains() -> None:
     raised = observed[..., :height, :width]
     assert (raised[~clipped] == light[~clipped]).all()
     assert (raised[clipped] >= 1).all()
-    # Towards the light that was cut off: some of the way, and not beyond it.
+    # Raised part of the way to the light before clipping, and not beyond it.
     assert (raised[clipped] <= light[clipped] + 0.1).all()
     assert (raised - light)[clipped].abs().mean() < 0.95 * (1 - light)[clipped].abs().mean()
 

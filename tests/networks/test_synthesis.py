@@ -18,7 +18,7 @@ PRESETS = ["paper", "official", "compact"]
 
 
 def network_of(config: SynthesisConfig) -> SynthesisNetwork:
-    """A network whose last convolution is not zero, so that what happens before it shows."""
+    """A network whose last convolution is not zero, so that the layers before it affect the result."""
     torch.manual_seed(0)
     network = SynthesisNetwork(config)
     torch.nn.init.normal_(network.output.weight, std=0.1)

@@ -1,4 +1,4 @@
-"""Weights files: what goes in comes out, and what does not fit is said."""
+"""Weights files: they round-trip, and files that do not fit are refused."""
 
 import json
 from pathlib import Path

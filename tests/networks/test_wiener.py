@@ -143,7 +143,7 @@ def test_a_sparse_step_without_a_threshold_keeps_an_image_that_explains_the_phot
     generator = torch.Generator().manual_seed(10)
     kernel = sample_blur_kernels(2, BlurKernelConfig(canvas=7), generator=generator).double()
     deconvolution = Deconvolution(torch.rand(2, 3, 20, 26, generator=generator).double(), kernel)
-    # Of next to no regularisation: its blur is the photograph.
+    # With almost no regularisation, blurring the result gives the photograph.
     (exact,) = deconvolution.wiener(deconvolution.for_each_image((1e-12,)))
     nothing = torch.zeros(2, dtype=torch.float64)
     again = deconvolution.sparse(exact, nothing + 0.1, nothing)

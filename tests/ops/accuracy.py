@@ -1,4 +1,4 @@
-"""Error budgets of the operators, in units of what PyTorch itself loses."""
+"""Error budgets of the operators, relative to PyTorch's own error."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ def assert_as_accurate(result: Tensor, eager: Tensor, exact: Tensor, *, partial_
     """``|result - exact| <= 2 |eager - exact| + 4 roundings``, maxima over the tensor.
 
     `eager` is what PyTorch's own operations give in the dtype of `result`, `exact` the float64 truth for the
-    same inputs. The roundings are for tensors so small that PyTorch's own error is zero by luck; they are
-    those of the largest element or, where many terms of both signs are added up, of the size that
-    `partial_sums` reach on the way. A float64 result has no wider truth: it is to agree to 12 digits.
+    same inputs. The roundings allow for tensors so small that PyTorch's own error happens to be zero; they
+    are those of the largest element or, where terms of both signs are summed, of the size that
+    `partial_sums` reach. For a float64 result there is no wider truth: it must agree to 12 digits.
     """
     assert result.shape == exact.shape
     if result.numel() == 0:

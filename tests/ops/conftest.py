@@ -17,7 +17,7 @@ def cuda() -> Iterator[torch.device]:
         pytest.skip("asnet was built without its CUDA library")
     settings = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [setting.allow_tf32 for setting in settings]
-    # By TF32, torch's own error would grow a thousandfold, and with it the error that tests grant.
+    # TF32 would multiply torch's own error by a thousand, and with it the error that tests allow.
     for setting in settings:
         setting.allow_tf32 = False
     yield torch.device("cuda", 0)

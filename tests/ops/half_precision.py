@@ -15,7 +15,7 @@ def check_every_half_precision_number(device: torch.device) -> None:
             for scale in (1.0, 0.333, 1.001, 2**-9):
                 multiplier = torch.full((1, 8), scale - 1, device=device)
                 result = guided_modulation(x, multiplier, None, activation=None)
-                # 1 + (scale - 1) as float32 has it
+                # 1 + (scale - 1) in float32
                 expected = (x.float() * (1 + torch.tensor(scale - 1))).to(dtype)
                 assert torch.equal(result.isnan(), expected.isnan()), (dtype, scale)
                 same = torch.where(expected.isnan(), True, result == expected)

@@ -1,6 +1,8 @@
 """sum f_i(y - t, x - s) f_j(y, x), both methods, forward and backward, against the formula in float64."""
 
+import functools
 import importlib
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -39,28 +41,49 @@ def error(result: Tensor, exact: Tensor) -> float:
     return float((result.double() - exact).abs().max()) if exact.numel() else 0.0
 
 
+def result_and_gradient(
+    function: Callable[..., Tensor], features: Tensor, dtype: torch.dtype, computing: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Result and gradient of its weighted sum; features and weights are rounded to `dtype` first."""
+    leaf = features.to(dtype).to(computing).requires_grad_()
+    result = function(leaf)
+    weights = torch.linspace(-1, 1, result.numel(), dtype=torch.float64, device=features.device)
+    result.backward(weights.reshape(result.shape).sin().to(dtype).to(computing))
+    assert leaf.grad is not None
+    return result.detach(), leaf.grad
+
+
+def random_features(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    torch.manual_seed(0)
+    return torch.randn(shape, dtype=torch.float64, device=device)
+
+
+@functools.cache
+def by_formula(
+    device: torch.device,
+    shape: tuple[int, ...],
+    max_lag: int | tuple[int, int],
+    boundary: str,
+    dtype: torch.dtype,
+    computing: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """`result_and_gradient` of the formula, shared by the tests of both methods."""
+    formula = functools.partial(reference.cross_correlation, max_lag=max_lag, boundary=boundary)
+    return result_and_gradient(formula, random_features(shape, device), dtype, computing)
+
+
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("shape", "max_lag"), CASES)
 @pytest.mark.usefixtures("poisoned")
 def test_result_and_gradient_are_those_of_the_formula(device, shape, max_lag, dtype, method, boundary):
-    torch.manual_seed(0)
-    features = torch.randn(shape, dtype=torch.float64, device=device)
-    results, gradients = [], []
-    for function, type_ in (
-        (cross_correlation, dtype),
-        (reference.cross_correlation, dtype),
-        (reference.cross_correlation, torch.float64),
-    ):
-        leaf = features.to(dtype).to(type_).requires_grad_()
-        options = {"method": method} if function is cross_correlation else {}
-        result = function(leaf, max_lag, boundary=boundary, **options)
-        weights = torch.linspace(-1, 1, result.numel(), dtype=torch.float64, device=device)
-        weights = weights.reshape(result.shape).sin()
-        result.backward(weights.to(dtype).to(type_))
-        results.append(result.detach())
-        gradients.append(leaf.grad)
+    operator = functools.partial(cross_correlation, max_lag=max_lag, boundary=boundary, method=method)
+    ours = result_and_gradient(operator, random_features(shape, device), dtype, dtype)
+    eager, exact = (
+        by_formula(device, shape, max_lag, boundary, dtype, type_) for type_ in (dtype, torch.float64)
+    )
+    results, gradients = zip(ours, eager, exact, strict=True)
     lag_y, lag_x = (max_lag, max_lag) if isinstance(max_lag, int) else max_lag
     assert results[0].shape == (shape[0], shape[1] * (shape[1] + 1) // 2, 2 * lag_y + 1, 2 * lag_x + 1)
     assert results[0].dtype == gradients[0].dtype == dtype
@@ -94,7 +117,7 @@ def test_strips_and_tiles_join_without_seams(device, shape, lag, boundary):
 
 
 def test_groups_of_tiles_join_without_seams(device):
-    """So wide that the spectra of all columns would pass the limit of memory; direct sums know no tiles."""
+    """So wide that the spectra of all columns would exceed the memory limit; direct sums have no tiles."""
     torch.manual_seed(0)
     features = torch.randn(1, 2, 1000, 17000, device=device, requires_grad=True)
     outcomes = []
@@ -125,7 +148,7 @@ def test_gradcheck(device, method, boundary):
     ],
 )
 def test_opcheck(device, dtype, method):
-    """One full check of both operators; schema and fake tensors alone, which take less time, otherwise."""
+    """One full check of both operators; otherwise only schema and fake tensors, which take less time."""
     full = (dtype, method) == (torch.float32, "auto")
     options = {} if full else {"test_utils": ("test_schema", "test_faketensor")}
     operators = torch.ops.asnet
@@ -176,7 +199,7 @@ def test_strides_of_the_input_do_not_matter(device):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_number_of_threads_does_not_change_a_bit(method):
+def test_bits_do_not_depend_on_the_number_of_threads(method):
     features = torch.randn(1, 5, 60, 70, requires_grad=True)
     threads = torch.get_num_threads()
     outcomes = []
@@ -201,7 +224,7 @@ def test_empty_batch(device, method):
     assert features.grad.shape == features.shape
 
 
-def test_infinite_and_missing_pixels_are_not_hidden(device):
+def test_infinite_and_nan_pixels_are_not_hidden(device):
     for value in (float("nan"), float("inf")):
         features = torch.ones(1, 2, 8, 8, device=device)
         features[0, 0, 3, 3] = value
@@ -222,7 +245,7 @@ def test_flipped_pairs_are_the_correlations_of_the_reversed_pairs():
 
 
 def test_devices_without_a_kernel_get_the_same_result(monkeypatch):
-    # The package holds the function under the module's name.
+    # As an attribute of the package, the name is that of the function.
     module = importlib.import_module("asnet.ops.cross_correlation")
     features = torch.randn(2, 3, 9, 11, dtype=torch.float64)
     for boundary in BOUNDARIES:

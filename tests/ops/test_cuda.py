@@ -1,4 +1,4 @@
-"""What the operators owe to CUDA beside their numbers: streams, devices, graphs, compilation, autocast."""
+"""Operators on CUDA, apart from their numbers: streams, devices, graphs, compilation, autocast."""
 
 from collections.abc import Callable
 
@@ -38,7 +38,7 @@ def forward_and_backward(operator: Operator, arguments: list[Tensor]) -> list[Te
     """The result and the gradients of every argument that has one."""
     leaves = [t.detach().requires_grad_() for t in arguments]
     result = operator(*leaves)
-    # Of all elements another weight, made of the result's own memory: no gradient is constant.
+    # Each element has another weight, computed from the result: no gradient is constant.
     gradients = torch.autograd.grad(result, leaves, result.detach().sin(), allow_unused=True)
     return [result.detach(), *(g for g in gradients if g is not None)]
 
@@ -53,7 +53,7 @@ both_passes = pytest.mark.parametrize("run", PASSES.values(), ids=PASSES.keys())
 
 
 def assert_close(results: list[Tensor], expected: list[Tensor]) -> None:
-    """To float32's rounding of sums, in units of the largest element: other kernels may have run."""
+    """Within float32's rounding of sums, relative to the largest element: other kernels may have run."""
     for result, other in zip(results, expected, strict=True):
         scale = float(other.abs().max())
         torch.testing.assert_close(result.cpu(), other.cpu(), rtol=0, atol=1e-4 * scale)
@@ -73,7 +73,7 @@ def test_same_bits_every_time(device: torch.device, operator: Operator, run) -> 
 @both_passes
 @every_operator
 def test_stream_that_is_not_the_default(cuda: torch.device, operator: Operator, run) -> None:
-    """The arguments are written on another stream behind a long kernel: who does not wait there reads NaN."""
+    """Arguments are written after a long kernel on another stream: whoever does not wait reads NaN."""
     values = make_arguments(cuda)
     expected = run(operator, values)
     arguments = [torch.full_like(t, float("nan")) for t in values]
@@ -133,7 +133,7 @@ def test_cuda_graph(cuda: torch.device, operator: Operator, run) -> None:
 def test_compiles_by_inductor(cuda: torch.device) -> None:
     """One graph of all operators, with torch's own kernels between them.
 
-    Those may round in another way, which would turn the sign of an element near zero: hence no ReLU.
+    They may round differently, which could change the sign of an element near zero: hence no ReLU.
     """
     pytest.importorskip("triton")
     arguments = make_arguments(cuda)
@@ -188,7 +188,7 @@ def test_mixed_devices_are_named(cuda: torch.device) -> None:
         guided_conv2d(x1, weight.cpu(), c, m, b)
     with pytest.raises(InputError, match="x2 is on cpu, the feature maps are on cuda:0"):
         guided_pointwise_conv2d(x1, x2.cpu(), matrix, c, m, b)
-    # What reaches the operators without the public functions' checks.
+    # Direct calls, without the checks of the public functions.
     with pytest.raises(RuntimeError, match="multiplier is on cpu, the feature maps on cuda:0"):
         torch.ops.asnet.guided_modulation(x1, m.cpu(), b, c, True)
     with pytest.raises(RuntimeError, match="multiplier is on cuda:0, the feature maps on cpu"):

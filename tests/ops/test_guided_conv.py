@@ -1,4 +1,4 @@
-"""Guided convolutions against convolution and formula, one after the other."""
+"""Guided convolutions against a convolution followed by the formula."""
 
 import itertools
 
@@ -41,7 +41,7 @@ def gradients(function, arguments, upstream, **options):
 def test_inference(
     device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format, kernels: int
 ) -> None:
-    """One blur kernel folds into the weights, several do not: both are the formula, in the input's layout."""
+    """One blur kernel folds into the weights, several do not; both give the formula in the input's layout."""
     torch.manual_seed(0)
     for guide, activation, has_bias in itertools.product(GUIDES, ("relu", None), (True, False)):
         x = torch.randn(2, 5, 9, 7, device=device).to(dtype=dtype, memory_format=memory_format)

@@ -20,7 +20,7 @@ SHAPES = [
     (2, 128, 40, 40), (1, 513, 3, 3), (1, 2, 200, 180), (0, 3, 4, 4), (2, 3, 0, 4),
 ]  # fmt: skip
 PRESENT = list(itertools.product((True, False), repeat=3))  # of multiplier, shift, conv_bias
-# Shape, what is present, activation: every shape with all parameters, one with any of them.
+# Shape, parameters that are present, activation: every shape with all parameters, one with every subset.
 COMBINATIONS = [
     *itertools.product(SHAPES, [(True, True, True)], ("relu", None)),
     *itertools.product([(2, 24, 33, 31)], PRESENT, ("relu", None)),
@@ -81,9 +81,9 @@ def test_forward_is_as_accurate_as_torch(
 def sizes_of_partial_sums(
     x: Tensor, parameters: list[Tensor | None], activation: str | None, upstream: Tensor
 ) -> list[float]:
-    """How large the sums behind each parameter's gradient become on the way, with terms of random signs.
+    """Size that the partial sums of each parameter's gradient reach, with terms of random signs.
 
-    The terms are the gradient of a parameter that has an element of its own for each of x.
+    The terms are the gradient of a parameter expanded to the shape of x.
     """
     maps = [
         None if t is None else t.detach().double()[..., None, None].expand(x.shape).clone().requires_grad_()
@@ -110,7 +110,7 @@ def test_gradients_are_as_accurate_as_torch(
         x = torch.randn(shape, device=device).to(dtype=dtype, memory_format=memory_format)
         parameters = make_parameters(shape, dtype, present, device)
         upstream = torch.randn(shape, device=device).to(dtype)
-        # The mask of the ReLU is a matter of rounding where the modulated element is nearly zero.
+        # Where the modulated element is nearly zero, rounding decides the mask of the ReLU.
         modulated = apply(reference.guided_modulation, x.double(), in_dtype(parameters, torch.float64), None)
         upstream[modulated.abs() < 1e-5] = 0
         arguments = [t.requires_grad_() if t is not None else None for t in (x, *parameters)]
@@ -218,7 +218,7 @@ def test_saves_one_map_for_the_backward_pass(guided: bool) -> None:
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
         result = guided_modulation(x, multiplier, torch.randn(2, 3, requires_grad=True))
     (kept,) = (t for t in saved if t.dim() == 4)
-    # The output costs nothing: the convolution that follows saves it too.
+    # Saving the output costs nothing: the convolution that follows saves it too.
     assert kept.data_ptr() == (x if guided else result).data_ptr()
 
 
@@ -247,7 +247,7 @@ def operator_arguments(device: torch.device, *, gradients: bool) -> tuple[Tensor
 
 
 def test_opcheck(device: torch.device) -> None:
-    """One full check of each operator; schema and fake tensors alone, which take less time, of the others."""
+    """One full check of each operator; otherwise only schema and fake tensors, which take less time."""
     operators = torch.ops.asnet
     quick = {"test_utils": ("test_schema", "test_faketensor")}
     x, (m, b, c) = operator_arguments(device, gradients=True)

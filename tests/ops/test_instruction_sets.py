@@ -1,4 +1,4 @@
-"""Every instruction set of the CPU, in a process of its own: the choice among them is made once.
+"""Every instruction set of the CPU, each in a separate process: a process chooses one for good.
 
 As a script: checks the one that is named on the command line and in ASNET_ISA.
 """
@@ -87,11 +87,11 @@ def check_toeplitz_solve() -> None:
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 def test_every_instruction_set(instruction_set: str) -> None:
-    """malloc's memory is poisoned."""
+    """With poisoned memory from malloc."""
     best = torch.ops.asnet.instruction_set()
     if INSTRUCTION_SETS.index(best) < INSTRUCTION_SETS.index(instruction_set):
         pytest.skip(f"this processor does not offer {instruction_set}")
-    # The modules beside this one are found where Python takes no folder for granted, too.
+    # Modules beside this one must be found under PYTHONSAFEPATH, too.
     modules = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     environment = {
         **os.environ,

@@ -24,7 +24,7 @@ SIZES = [
     ((1, 24, 96, 9, 40), 3, 1, (5, 0, 0, 5)), ((3, 1, 20, 11, 3), 3, 1, (1, 1, 1, 1)),
 ]  # fmt: skip
 
-# Sums are made in float32, in an order of their own.
+# Sums are in float32, in another order than torch's.
 ROUNDINGS = 4
 
 
@@ -149,7 +149,7 @@ def test_opcheck():
     )
 
 
-def test_the_number_of_threads_does_not_change_a_bit():
+def test_bits_do_not_depend_on_the_number_of_threads():
     x, weight, _ = random_operands((2, 20, 50, 60, 300), 3)
     threads = torch.get_num_threads()
     results = []
@@ -186,7 +186,7 @@ def test_a_derivative_of_the_operator_itself_is_refused_by_name():
 
 
 @pytest.mark.parametrize("units", ["asnet", "torch", "none"])
-def test_large_convolutions_in_bfloat16_go_to_matrix_units_where_they_are(monkeypatch, units):
+def test_large_convolutions_in_bfloat16_use_matrix_units_if_there_are_any(monkeypatch, units):
     monkeypatch.setattr("asnet.ops.matrix_conv2d._HAS_MATRIX_UNITS", units == "asnet")
     monkeypatch.setattr(_extension, "has_matrix_units", lambda: units == "asnet")
     monkeypatch.setattr("asnet.ops.transform_conv2d._TORCH_HAS_MATRIX_UNITS", units != "none")
@@ -208,7 +208,7 @@ def test_large_convolutions_in_bfloat16_go_to_matrix_units_where_they_are(monkey
                 f"{name}_conv2d", maps, taps, None, 1, border, relu=False, onto=None, interleave=False
             )
         assert torch.equal(conv2d(maps, taps, None, padding=border), expected), name
-    # With stride 2 torch copies what it pads on one side alone.
+    # With stride 2, torch copies maps that are padded on one side only.
     if units == "asnet":
         border = (0, 1, 0, 1)
         expected = run_operator(

@@ -1,4 +1,4 @@
-"""Memory that dead feature maps leave to the next ones: what the process holds, and what the maps hold."""
+"""Reuse of the memory of dead feature maps: what the process holds, and the values of the maps."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ MEGABYTE = 1 << 20
 
 
 def make(megabytes: int, value: float) -> Tensor:
-    """A map of `megabytes`, every page of it touched, by one thread alone."""
+    """A map of `megabytes`, every page of it touched, by a single thread."""
     maps = empty_maps(LIKE, (megabytes, MEGABYTE // 4))
     maps.numpy()[:] = value
     return maps
@@ -28,7 +28,7 @@ def holds(maps: Tensor, value: float) -> bool:
 
 
 class Resident:
-    """What the process holds in megabytes, beyond what it held when this was made."""
+    """Resident memory of the process in megabytes, beyond that at construction."""
 
     def __init__(self) -> None:
         self.before = 0.0
@@ -41,7 +41,7 @@ class Resident:
 
 @pytest.fixture
 def resident() -> Resident:
-    # What the first map of a process brings along belongs to no test.
+    # The first map of a process allocates more, which belongs to no test.
     with torch.no_grad(), reused_memory(LIKE):
         holds(make(16, 0), 0)
     return Resident()
@@ -58,7 +58,7 @@ def test_a_map_takes_the_place_of_a_dead_one() -> None:
 
 
 @torch.no_grad()
-def test_maps_of_any_size_are_made_of_what_is_there(resident: Resident) -> None:
+def test_maps_of_any_size_reuse_free_memory(resident: Resident) -> None:
     with reused_memory(LIKE):
         parts = [make(16, value) for value in range(4)]
         kept, parts = parts[1], parts[:1] + parts[2:]
@@ -126,14 +126,14 @@ def test_threads_share_it(resident: Resident) -> None:
 
     @torch.no_grad()
     def work(number: int) -> None:
-        for turn in range(20):
+        for repetition in range(20):
             with reused_memory(LIKE):
-                maps = [make(8 + (3 * index + turn + number) % 7, number + index) for index in range(4)]
+                maps = [make(8 + (3 * index + repetition + number) % 7, number + index) for index in range(4)]
                 del maps[::2]
-                maps += [make(9 + (turn + index) % 5, number + 10 + index) for index in range(2)]
+                maps += [make(9 + (repetition + index) % 5, number + 10 + index) for index in range(2)]
                 found = [float(m[0, 0]) for m in maps if m.numpy().min() == m.numpy().max()]
                 if found != [number + 1, number + 3, number + 10, number + 11]:
-                    wrong.append((number, turn, found))
+                    wrong.append((number, repetition, found))
 
     threads = [threading.Thread(target=work, args=(100 * number,)) for number in range(3)]
     for thread in threads:
@@ -153,7 +153,7 @@ def test_a_child_process_does_not_wait_for_the_scopes_of_its_parent() -> None:
         if child == 0:
             held = Resident()
             make(40, 3)
-            # Without torch, whose threads are not here; the child touches pages of libraries, too.
+            # Without torch, whose threads do not survive a fork; the child also touches pages of libraries.
             correct = held() < 30 and survivor.numpy().min() == survivor.numpy().max() == 1
             os._exit(0 if correct else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

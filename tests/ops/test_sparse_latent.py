@@ -55,7 +55,7 @@ def test_result_is_that_of_the_formula(device, shape, size, dtype, clips):
 
 
 @pytest.mark.parametrize("clips", [False, True])
-def test_devices_without_a_kernel_have_the_formula(monkeypatch, clips):
+def test_devices_without_a_kernel_use_the_formula(monkeypatch, clips):
     padded, kernel, _, clipped = problem((2, 9, 15), 9)
     arguments = (padded, kernel, None, clipped if clips else None)
     expected = solve(sparse_latent, *arguments)
@@ -87,14 +87,14 @@ def test_clipped_pixels_are_raised_and_others_never_change():
 
 
 @pytest.mark.parametrize("clips", [False, True])
-def test_strides_and_what_was_given_make_no_difference(clips):
+def test_strides_make_no_difference_and_arguments_stay_unchanged(clips):
     padded, kernel, observed, mask = problem((3, 20, 24), 5)
     clipped = mask if clips else None
     expected = solve(sparse_latent, padded, kernel, observed, clipped)
     given = [padded, kernel, observed, clipped]
     before = [None if tensor is None else tensor.clone() for tensor in given]
-    turned = [None if t is None else t.transpose(-1, -2).contiguous().transpose(-1, -2) for t in given]
-    for result, wanted in zip(solve(sparse_latent, *turned), expected, strict=True):
+    transposed = [None if t is None else t.transpose(-1, -2).contiguous().transpose(-1, -2) for t in given]
+    for result, wanted in zip(solve(sparse_latent, *transposed), expected, strict=True):
         assert torch.equal(result, wanted)
     for tensor, was in zip(given, before, strict=True):
         assert tensor is was or torch.equal(tensor, was)
@@ -103,7 +103,7 @@ def test_strides_and_what_was_given_make_no_difference(clips):
         assert torch.equal(result, wanted[1:2])
 
 
-def test_the_number_of_threads_does_not_change_a_bit():
+def test_bits_do_not_depend_on_the_number_of_threads():
     padded, kernel, observed, clipped = problem((1, 90, 120), 9, torch.float32)
     threads = torch.get_num_threads()
     results = []

@@ -1,4 +1,4 @@
-"""Small operations run in one thread, of the calling thread alone, and independent ones side by side."""
+"""Small operations of the calling thread run in one thread, independent ones in parallel."""
 
 import re
 import threading
@@ -47,7 +47,7 @@ def pools() -> set[str]:
     return set(re.findall(r"(?:omp|mkl)_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info()))
 
 
-def test_the_library_of_the_transforms_takes_part() -> None:
+def test_the_library_of_the_transforms_follows() -> None:
     """It keeps a number of its own once `torch.set_num_threads` has been called."""
     assert pools() == {"3"}
     with threads_for(SMALL):
@@ -63,7 +63,7 @@ def test_an_error_restores_the_threads() -> None:
 
 
 def test_other_threads_keep_theirs() -> None:
-    """One that begins meanwhile, too: it would keep a single thread for good."""
+    """Also threads that start meanwhile, which would otherwise keep a single thread for good."""
     running = threading.Event()
     asked = threading.Event()
     seen = []
@@ -94,7 +94,7 @@ def test_a_thread_whose_first_work_is_small_keeps_its_number() -> None:
     assert in_another_thread(counts) == (1, 3)
 
 
-def test_a_single_thread_of_the_user_s_stands() -> None:
+def test_a_single_thread_set_by_the_user_is_kept() -> None:
     torch.set_num_threads(1)
     with threads_for(SMALL):
         assert torch.get_num_threads() == 1
@@ -122,7 +122,7 @@ def test_large_items_run_one_after_the_other(largest: torch.Tensor) -> None:
     assert set(callers) == {(threading.get_ident(), 3)}
 
 
-def test_inference_mode_goes_with_the_items() -> None:
+def test_items_inherit_inference_mode() -> None:
     with torch.inference_mode():
         results = side_by_side(lambda item: SMALL + item, range(6), SMALL)
     assert all(result.is_inference() for result in results)
@@ -137,7 +137,7 @@ def test_an_error_ends_the_others_and_reaches_the_caller(failing: str) -> None:
         if (threading.get_ident() == main) == (failing == "caller"):
             started.set()
             raise ZeroDivisionError
-        # Nobody finishes an item before the error.
+        # No item is finished before the error.
         assert started.wait(30)
         done.append(item)
 

@@ -1,5 +1,6 @@
 """Conjugate gradients on Toeplitz matrices against the same steps with the whole matrix in float64."""
 
+import functools
 import sys
 
 import pytest
@@ -28,9 +29,20 @@ def problem(count: int, side: int, dtype: torch.dtype = torch.float64) -> tuple[
     return lags.to(dtype), right.to(dtype), support
 
 
+@functools.cache
+def by_formula(
+    device: torch.device, side: int, dtype: torch.dtype, supported: bool, computing: torch.dtype
+) -> Tensor:
+    """The systems of `problem` solved with the whole matrix, shared by the tests of both paths."""
+    lags, right, support = (tensor.to(device) for tensor in problem(2, side, dtype))
+    return reference.toeplitz_solve(
+        lags.to(computing), right.to(computing), 50.0, 6, support if supported else None
+    )
+
+
 @pytest.fixture(params=["kernel", "torch"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What computes: the kernel, or what stands in for it on devices that have none."""
+    """The implementation: the kernel, or its replacement on devices that have none."""
     if request.param == "torch":
         module = sys.modules[toeplitz_solve.__module__]
         monkeypatch.setattr(module, "_DEVICES_WITH_KERNEL", frozenset())
@@ -46,8 +58,7 @@ def test_result_is_that_of_the_formula(device, side, dtype, supported):
     given = support if supported else None
     result = toeplitz_solve(lags, right, 50.0, 6, given)
     assert result.dtype == dtype
-    eager = reference.toeplitz_solve(lags, right, 50.0, 6, given)
-    exact = reference.toeplitz_solve(lags.double(), right.double(), 50.0, 6, given)
+    eager, exact = (by_formula(device, side, dtype, supported, type_) for type_ in (dtype, torch.float64))
     assert_as_accurate(result, eager, exact)
     if supported:
         assert (result[~support] == 0).all()
@@ -81,8 +92,8 @@ def test_without_steps_it_is_the_constant_kernel():
 def test_strides_and_the_batch_make_no_difference():
     lags, right, support = problem(3, 9, torch.float32)
     expected = toeplitz_solve(lags, right, 2.0, 5, support)
-    turned = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (lags, right, support)]
-    assert torch.equal(toeplitz_solve(*turned[:2], 2.0, 5, turned[2]), expected)
+    transposed = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (lags, right, support)]
+    assert torch.equal(toeplitz_solve(*transposed[:2], 2.0, 5, transposed[2]), expected)
     single = toeplitz_solve(lags[1:2], right[1:2], 2.0, 5, support[1:2])
     assert torch.equal(single, expected[1:2])
 

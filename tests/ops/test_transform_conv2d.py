@@ -23,13 +23,13 @@ CASES = [
     ((1, 70, 66, 12, 11), 7, 1, (0, 6, 6, 0)), ((1, 4, 17, 8, 33), 8, 1, (0, 0, 0, 0)),
 ]  # fmt: skip
 
-# Largest error in roundings of the sum of absolute products: over twenty seeds of such cases it came to 11
-# for Winograd's method, in bfloat16 222, to 1.2 for Fourier's, and to 2.2 for torch's direct sums.
+# Largest error in roundings of the sum of absolute products. Measured over twenty seeds: 11 for Winograd's
+# method, 222 in bfloat16; 1.2 for Fourier's; 2.2 for torch's direct sums.
 ROUNDINGS = {torch.float32: 14, torch.bfloat16: 300, torch.float16: 14}
 FOURIER_ROUNDINGS = 2
 
-# Standard deviation of the errors in float32, in that of torch's: 1.8 for Winograd's method by every
-# instruction set, and 0.5 for Fourier's.
+# Standard deviation of the errors in float32 relative to torch's. Measured: 1.8 for Winograd's method with
+# every instruction set, 0.5 for Fourier's.
 WINOGRAD_ERRORS, FOURIER_ERRORS = 2.5, 0.6
 
 Border = tuple[int, int, int, int]
@@ -161,7 +161,7 @@ def test_opcheck(dtype):
 
 
 @pytest.mark.parametrize("kernel", [3, 7])
-def test_the_number_of_threads_does_not_change_a_bit(kernel):
+def test_bits_do_not_depend_on_the_number_of_threads(kernel):
     x, weight = torch.randn(2, 20, 60, 70), torch.randn(50, 20, kernel, kernel)
     threads = torch.get_num_threads()
     results = []
@@ -225,7 +225,7 @@ def channels_last(*shape: int) -> Tensor:
 @pytest.mark.parametrize("size", [1, 3, 7])
 @pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_conv2d_is_torch_s_with_all_that_follows(size, gradient, layout):
+def test_conv2d_agrees_with_torch_and_adds_what_follows(size, gradient, layout):
     torch.manual_seed(0)
     x = torch.randn(2, 64, 70, 66).to(memory_format=layout)
     weight, bias = torch.randn(24, 64, size, size) / (8 * size), torch.randn(24)

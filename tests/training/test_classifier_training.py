@@ -71,7 +71,7 @@ def test_a_run_that_was_stopped_and_continued_has_the_same_bits(
 
 
 def always_first(image: Tensor) -> Tensor:
-    """The logits of a classifier that takes any blur for one of the first class, at odds of e^2 to 1 to 1."""
+    """Logits of a classifier that always predicts the first class, at odds of e^2 to 1 to 1."""
     return torch.tensor([[2.0, 0.0, 0.0]]).expand(image.shape[0], -1)
 
 

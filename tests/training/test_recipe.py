@@ -43,7 +43,7 @@ def test_the_recipes_of_the_project_are_valid(recipe: Path) -> None:
 
 
 def test_the_recipes_of_the_classes_fit_together() -> None:
-    """What they train can be joined, and together they meet every size of kernel once."""
+    """Their networks can be joined, and together they cover every kernel size once."""
     table = stage_table(read_toml(CLASSIFIER_RECIPES[0]) | {"data": "photographs"}, "classifier")
     classifier = TrainingConfig.from_table("classifier", table)
     assert isinstance(classifier.network, SizeClassifierConfig)

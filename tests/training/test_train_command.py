@@ -175,7 +175,7 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
-#: One thread a process, so that the processes of a test do not wait for each other's.
+#: One thread per process, so that the processes of a test do not wait for each other's threads.
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 

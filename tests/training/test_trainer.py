@@ -21,7 +21,7 @@ def stopped_run(config: TrainingConfig, folder: Path, step: int) -> None:
     trainer = Trainer(config, folder, device="cpu")
 
     def stopping() -> bool:
-        # The step before which this is asked is still made.
+        # The step that follows this call is still made.
         return trainer.step == step - 1 and not trainer.validation_is_due
 
     assert trainer.run(stopping=stopping) == "stopped"
@@ -78,7 +78,7 @@ def test_a_stop_during_validation_loses_nothing(table: dict[str, Any], tmp_path:
 
     def stopping() -> bool:
         asked.append(trainer.step)
-        # The first question after step 2 is that of the validation.
+        # The first call after step 2 comes from the validation.
         return trainer.step == 2
 
     assert trainer.run(stopping=stopping) == "stopped"
@@ -244,7 +244,7 @@ def test_the_joint_stage_can_keep_a_kernel_loss(table: dict[str, Any], tmp_path:
 
 
 def test_the_joint_stage_can_deblur_by_true_kernels(table: dict[str, Any], tmp_path: Path) -> None:
-    """With true kernels alone the image teaches the analysis nothing, with estimates it does."""
+    """The image loss reaches the analysis through estimates, not through true kernels."""
     moved = {}
     for share in (0.0, 1.0):
         options = {"true_kernel_share": share, "kernel_loss_weight": 0.0, "epochs": 1, "validation": ""}

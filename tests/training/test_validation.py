@@ -57,7 +57,7 @@ def delta() -> Tensor:
 
 
 def test_numbers_for_a_kernel_of_one_pixel(table: dict[str, Any]) -> None:
-    """Without blur the blurred image is the photograph; half its brightness is an error that is known."""
+    """Without blur the blurred image is the photograph; halving its brightness gives a known error."""
     table |= {"kernels": {"minimum_size": 1, "maximum_size": 1}, "validation_noise": 0.0}
     config = TrainingConfig.from_table("joint", table)
     network = DeblurNetwork(config.network)

@@ -15,8 +15,8 @@ from serving import PIXELS, UPLOAD_BYTES, WAITING, Gate, Server, photograph
 from asnet import Deblurrer
 
 
-# Not for the package: in a parallel run the process tests other files before the package ends, and meanwhile
-# all its temporary files lie in this folder.
+# Module scope, not package: in a parallel run other files' tests may come before the package's last one,
+# and their temporary files would go to this folder.
 @pytest.fixture(scope="module")
 def server(small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     application = pytest.importorskip("asnet.web.application", reason="the extra web is not installed")
@@ -79,7 +79,7 @@ def browser() -> Iterator[Any]:
     for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900"):
         options.add_argument(argument)
     if os.geteuid() == 0:
-        # Chromium's own does not work for root.
+        # Chromium's own sandbox does not work for root.
         options.add_argument("--no-sandbox")
     with selenium.Chrome(options=options, service=selenium.ChromeService(driver)) as running:
         yield running

@@ -1,4 +1,4 @@
-"""What tests of the server use: requests to it, a gate in its way, and a photograph."""
+"""Helpers for tests of the server: requests, a gate that holds deblurring up, and a photograph."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ WAITING = 2
 
 @dataclass
 class Server:
-    """A running server, and what its deblurrer is made to do."""
+    """A running server and its deblurrer, which tests may replace."""
 
     address: str
     deblurrer: Deblurrer
@@ -47,11 +47,11 @@ class Server:
         raise AssertionError(f"still {status}")
 
     def uploads(self) -> list[Path]:
-        """The folders of the uploads that are there."""
+        """The folders of the uploads that exist."""
         return list(self.folder.glob("asnet-serve-*/*"))
 
     def assert_nothing_left(self) -> None:
-        """Give what follows an answer a moment, and check that no upload is there any more."""
+        """Wait a moment for the clean-up after an answer, and check that no upload is left."""
         deadline = time.monotonic() + 10
         while self.uploads() and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -70,7 +70,7 @@ class Gate:
 
 
 def photograph(height: int = 60, width: int = 80, seed: int = 0) -> Image.Image:
-    """Random colours that pass into each other over a few pixels, as in a blurred photograph."""
+    """Random colours that blend over a few pixels, as in a blurred photograph."""
     generator = numpy.random.default_rng(seed)
     coarse = generator.integers(0, 256, (9, 12, 3), dtype=numpy.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)

@@ -244,7 +244,7 @@ def test_what_cannot_be_done_gets_a_sentence(
     server.assert_nothing_left()
 
 
-def test_what_is_lost_and_found_is_said(server: Server) -> None:
+def test_losses_and_findings_are_reported(server: Server) -> None:
     steps = numpy.kron(numpy.random.default_rng(1).integers(0, 65536, (6, 8)), numpy.ones((10, 10)))
     data = encoded(Image.fromarray(steps.astype(numpy.uint16)))
     response = deblur(server, data, "deep.png")
@@ -307,7 +307,7 @@ def test_a_field_comes_once(server: Server) -> None:
         ),
     ],
 )
-def test_no_library_s_words_are_answered(
+def test_answers_hold_no_message_of_a_library(
     server: Server, method: str, path: str, options: Any, status: int, sentence: str
 ) -> None:
     response = server.request(method, path, **options)
@@ -371,7 +371,9 @@ def test_a_disk_that_is_full_while_an_upload_arrives(server: Server, monkeypatch
     ],
     ids=["python", "torch"],
 )
-def test_too_little_memory_is_said(server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_too_little_memory_is_reported(
+    server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error
 

@@ -96,7 +96,7 @@ def page(browser: Any, server: Server, tmp_path_factory: pytest.TempPathFactory)
     page = Page(browser, f"{server.address}/", tmp_path_factory.mktemp("downloads"))
     yield page
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    # What the server refuses the browser logs as well.
+    # The browser also logs what the server refuses.
     assert [
         entry for entry in errors if "the server responded with a status of" not in entry["message"]
     ] == []
@@ -239,7 +239,7 @@ def test_a_kernel_from_a_file_and_a_line(page: Page, photo: Path, tmp_path: Path
 
 
 def test_a_small_kernel_on_a_large_grid_is_shown_without_its_borders(page: Page, tmp_path: Path) -> None:
-    # The corner is too faint to be seen, and keeps the grid whole.
+    # The corner pixel is too faint to see, and keeps the grid from being cropped.
     kernel = numpy.zeros((23, 23))
     kernel[11, 10:13], kernel[0, 0] = 1, 1e-3
     numpy.save(tmp_path / "given.npy", kernel)
@@ -270,7 +270,7 @@ def test_a_sharp_photograph_is_said_to_be_and_deblurred_all_the_same(page: Page,
     page.wait_for(DONE)
     assert page["scale"].get_property("value") == "1"
     assert page["kernel"].is_displayed()
-    # That was said of this photograph alone.
+    # The message was about that photograph only.
     page.add(tmp_path / "sharp.png")
     page.wait_for("shows no blur")
     assert page["scale"].get_property("value") == "auto"
@@ -283,7 +283,7 @@ def test_a_kernel_s_file_is_asked_for(page: Page, photo: Path) -> None:
     assert page.states() == ["failed"]
 
 
-def test_an_unclear_blur_is_said(
+def test_an_unclear_blur_is_reported(
     page: Page, server: Server, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deblur = server.deblurrer.deblur
@@ -324,7 +324,7 @@ def test_a_broken_upload_gets_a_sentence_and_the_others_go_on(
     )
 
 
-def test_a_folder_is_said_to_be_none_and_the_server_not_blamed(page: Page, tmp_path: Path) -> None:
+def test_a_dropped_folder_is_reported_and_the_server_not_blamed(page: Page, tmp_path: Path) -> None:
     (tmp_path / "holidays").mkdir()
     data = {"items": [], "files": [str(tmp_path / "holidays")], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
@@ -333,7 +333,7 @@ def test_a_folder_is_said_to_be_none_and_the_server_not_blamed(page: Page, tmp_p
         )
     page.wait_for("holidays cannot be read; it may be a folder")
     assert page.states() == ["failed"]
-    # Only of a photograph that is still to be deblurred may a picture be promised.
+    # A picture may be promised only for a photograph that is still to be deblurred.
     page.wait(lambda: page["unshown"].text == "There is no picture to show.")
     assert page["zoom"].text == ""
     page.browser.get_log("browser")
@@ -446,7 +446,7 @@ def test_a_phone(page: Page, photo: Path) -> None:
         ):
             box = page.rectangle(f"#{identifier}")
             assert min(box["width"], box["height"]) >= 40, identifier
-        # What is to be drawn on, and what is told of the progress, come into sight.
+        # The drawing area and the progress text scroll into view.
         for identifier, seen in (("choose-region", "stage"), ("deblur", "message")):
             page.script("arguments[0].scrollIntoView({block: 'end'})", page["deblur"])
             assert page.rectangle(f"#{seen}")["top"] < 0

@@ -1,8 +1,8 @@
-"""Translates kernels from the PTX that nvcc emits to C++ in the words of machine.h, statement by statement.
+"""Translates kernels from nvcc's PTX to C++ with the functions of machine.h, statement by statement.
 
-The instructions are those that occur in asnet's kernels; any other one is an error. A statement has the PTX's
-file and line, which messages of the threads' checks name. Not modelled: rounding other than to the nearest,
-approximate functions, the order of memory between blocks beyond fences and atomics.
+The instructions are those that occur in asnet's kernels; any other one is an error. A statement keeps the
+PTX's file and line, which messages of the threads' checks name. Not modelled: rounding other than to the
+nearest, approximate functions, the order of memory between blocks beyond fences and atomics.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TYPES = {
     "f32": "float",
     "f64": "double",
 }
-#: A register's own type: of an integer its bits.
+#: Types of registers; integers are held as bits.
 REGISTERS = TYPES | {f"s{bits}": f"uint{bits}_t" for bits in SIZES}
 
 COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "lo": "<", "ls": "<="}
@@ -38,12 +38,12 @@ HERE = "Location::current()"
 
 
 class UnknownInstruction(Exception):
-    """An instruction that no kernel had when this was written."""
+    """An instruction that is not supported."""
 
 
 @dataclass
 class Entry:
-    """A kernel in PTX: its mangled name, and its statements with their numbers of lines."""
+    """A kernel in PTX: its mangled name, and its statements with their line numbers."""
 
     name: str
     lines: list[tuple[int, str]]
@@ -113,7 +113,7 @@ class Translator:
         return text.strip().replace("%", "R_")
 
     def assign(self, target: str, value: str) -> str:
-        """``target = value``; nothing for the register that is thrown away."""
+        """``target = value``; nothing for ``_``, which discards the value."""
         return "" if target.strip() == "_" else f"set({self.register(target)}, {value});"
 
     def memory(self, space: str, address: str, size: int) -> str:
@@ -298,7 +298,7 @@ class Translator:
             return f"{label(text[:-1])}:;"
         translated = []
         for one in text.split(";"):
-            # Braces around a whole instruction are those of inline assembly.
+            # Braces around a whole instruction come from inline assembly.
             instruction = re.sub(r"^\{\s*(?=[a-z@])|^\s*\}$", "", one.strip()).strip()
             if not instruction or instruction == "{":
                 continue
@@ -331,7 +331,7 @@ def elements(text: str) -> list[str]:
 
 
 def label(text: str) -> str:
-    """A name that C++ takes."""
+    """A label as a name in C++."""
     return text.strip().replace("$", "L_")
 
 
@@ -341,7 +341,7 @@ def translate(path: Path, text: str, names: dict[str, str]) -> str:
     Raises
     ------
     UnknownInstruction
-        The PTX has an instruction that machine.h has no words for.
+        The PTX has an instruction that is not supported.
     """
     functions: list[str] = []
     table: list[str] = []
