@@ -51,6 +51,22 @@ def joined(parts: Iterable[Part]) -> Tensor:
     return result
 
 
+class _Weights(NamedTuple):
+    """Weights along an axis of a block."""
+
+    inner: list[Tensor]  # of each span, summing to 1 within the block
+    outer: Tensor  # of the block among the others
+
+
+def _split_weights(spans: Sequence[Span], reach: int) -> _Weights:
+    """Split the weights of a block's spans, which fall to 0 within `reach` pixels of its cut ends."""
+    inner = [span.weights.clone() for span in spans]
+    outer = torch.ones(spans[-1].end - spans[0].begin)
+    outer[:reach], outer[-reach:] = inner[0][:reach], inner[-1][-reach:]
+    inner[0][:reach] = inner[-1][-reach:] = 1
+    return _Weights(inner, outer)
+
+
 class TiledSynthesis:
     """A synthesis network that processes one tile of an image at a time.
 
@@ -188,18 +204,21 @@ class TiledSynthesis:
         # The blurred image itself is already in memory.
         prepared = prepared._replace(images=(blurred[..., top:bottom, left:right], *prepared.images[1:]))
         block = torch.zeros(1, 3, bottom - top, right - left, device=self._device)
-        weights = block.new_zeros(block.shape[2:])
-        for row in rows:
+        down_weights, across_weights = (
+            _split_weights(spans, self._margin + FADE) for spans in (rows, columns)
+        )
+        for row, weights in zip(rows, down_weights.inner, strict=True):
             down = slice(row.begin - top, row.end - top)
-            for column in columns:
+            for column, others in zip(columns, across_weights.inner, strict=True):
                 across = slice(column.begin - left, column.end - left)
-                weight = row.weights.to(block)[:, None] * column.weights.to(block)
+                weight = weights.to(block)[:, None] * others.to(block)
                 tile = prepared.window(down, across)
                 tile = tile._replace(images=(network_input(tile.images[0], self._device), *tile.images[1:]))
                 block[..., down, across].addcmul_(self.network.restore(tile), weight)
-                weights[down, across] += weight
                 tile_done()
-        return self.network.finish(prepared, block, weights)
+        # Whole up to its ends, which the last deconvolution sees.
+        block = self.network.finish(prepared, block)
+        return block.mul_(down_weights.outer.to(block)[:, None]).mul_(across_weights.outer.to(block))
 
     def _faded(
         self,

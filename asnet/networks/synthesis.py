@@ -241,33 +241,14 @@ class SynthesisNetwork(nn.Module):
         estimate = base + self._estimate(inputs, description)[..., :height, :width]
         return estimate.to(blurred.dtype)
 
-    def finish(self, prepared: PreparedImages, restored: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Make the result of `restore` consistent with the photographs, if the network does so.
-
-        Parameters
-        ----------
-        prepared : PreparedImages
-            What `prepare` gave.
-        restored : Tensor
-            (N, 3, H, W): the restored images, times `weight`.
-        weight : Tensor, optional
-            (H, W): share of each pixel that is restored; the deconvolution stands for the rest.
-
-        Returns
-        -------
-        Tensor
-            (N, 3, H, W), times `weight`.
-        """
+    def finish(self, prepared: PreparedImages, restored: Tensor) -> Tensor:
+        """Make the result (N, 3, H, W) of `restore` consistent with the photographs, if the network does so."""
         if self.damping is None or prepared.consistency is None:
             return restored
         deconvolution, part, padded, regularisation = prepared.consistency
-        if weight is not None:
-            base = prepared.images[1 + self.config.residual_strength]
-            restored = torch.addcmul(restored, base.to(restored), 1 - weight)
         with torch.autocast(restored.device.type, enabled=False):
             damping = self.damping(prepared.description.to(self.damping.weight.dtype)).float().exp()
-            restored = deconvolution.consistent(restored, part, padded, regularisation * damping)
-        return restored if weight is None else weight * restored
+            return deconvolution.consistent(restored, part, padded, regularisation * damping)
 
     def statistics(self, blurred: Tensor, kernel: Tensor) -> PhotographStatistics:
         """Measure whole photographs whose tiles are to be deblurred.

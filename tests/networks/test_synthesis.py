@@ -161,20 +161,6 @@ def test_a_consistent_network_corrects_what_the_photograph_contradicts() -> None
     assert left.abs().mean() < 0.5 * 0.05
 
 
-def test_restored_parts_and_their_weights_give_what_whole_images_give() -> None:
-    image, kernel = random_images(1, 40, 44), random_kernels(1)
-    network = network_of(small_synthesis("compact"))
-    prepared = network.prepare(image, kernel)
-    restored = network.restore(prepared)
-    weight = torch.ones(40, 44, dtype=torch.float64)
-    torch.testing.assert_close(network.finish(prepared, restored, weight), network(image, kernel))
-    # Where nothing is restored the deconvolution stands in, but nothing of it is returned.
-    weight[:, 30:] = 0
-    part = network.finish(prepared, weight * restored, weight)
-    assert not part[..., 30:].any()
-    torch.testing.assert_close(part[..., :10], network(image, kernel)[..., :10], atol=0.02, rtol=0)
-
-
 def test_image_scale_changes_nothing_but_the_network_s_own_range() -> None:
     config = replace(small_synthesis("paper"), guidance="none")
     unit, scaled = network_of(config), network_of(replace(config, image_scale=255.0))
