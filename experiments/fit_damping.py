@@ -3,8 +3,8 @@
     python experiments/fit_damping.py --weights MEAN.safetensors --photographs FOLDER \\
         --kernel-estimates runs/kernel_estimates.safetensors --output compact.safetensors
 
-For a mean of weights files, whose U-Net is not quite the one that the damping was trained with. It takes minutes
-on one core.
+For a mean of weights files, whose U-Net is not quite the one that the damping was trained with. It takes
+minutes on one core.
 """
 
 import argparse

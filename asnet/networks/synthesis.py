@@ -242,7 +242,7 @@ class SynthesisNetwork(nn.Module):
         return estimate.to(blurred.dtype)
 
     def finish(self, prepared: PreparedImages, restored: Tensor) -> Tensor:
-        """Make the result (N, 3, H, W) of `restore` consistent with the photographs, if the network does so."""
+        """Make the result (N, 3, H, W) of `restore` fit the photographs, if the network is to do so."""
         if self.damping is None or prepared.consistency is None:
             return restored
         deconvolution, part, padded, regularisation = prepared.consistency
