@@ -26,11 +26,15 @@ def average(output: str, shares: list[float], paths: list[str]) -> None:
         for name in states[0]
     }
     networks[0].load_state_dict(mean)
+    data = list(dict.fromkeys(header.training_data for header in headers))
     parts = (f"{share:.2f} of ({header.revision})" for share, header in zip(weights, headers, strict=True))
     save_weights(
         output,
         networks[0],
-        training_data=", ".join(dict.fromkeys(header.training_data for header in headers)),
+        # One that is part of another's says nothing new.
+        training_data=", ".join(
+            one for one in data if not any(one != other and one in other for other in data)
+        ),
         revision=" + ".join(parts),
     )
 
