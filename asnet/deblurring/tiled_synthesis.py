@@ -216,7 +216,8 @@ class TiledSynthesis:
                 tile = tile._replace(images=(network_input(tile.images[0], self._device), *tile.images[1:]))
                 block[..., down, across].addcmul_(self.network.restore(tile), weight)
                 tile_done()
-        # Whole up to its ends, which the last deconvolution sees.
+        # Whole up to its ends, which the last deconvolution sees. The U-Net's inputs leave memory for it.
+        prepared = prepared._replace(images=())
         block = self.network.finish(prepared, block)
         return block.mul_(down_weights.outer.to(block)[:, None]).mul_(across_weights.outer.to(block))
 

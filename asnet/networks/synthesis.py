@@ -208,7 +208,7 @@ class SynthesisNetwork(nn.Module):
         left, right, top, bottom = halo
         rows, columns = slice(top, blurred.shape[2] - bottom), slice(left, blurred.shape[3] - right)
         core = blurred[..., rows, columns]
-        images, noise = [core], None
+        images, noise, padded = [core], None, None
         with torch.autocast(blurred.device.type, enabled=False):
             if config.wiener_strengths:
                 deconvolution = Deconvolution(blurred, kernel.expand(blurred.shape[0], -1, -1))
@@ -222,7 +222,7 @@ class SynthesisNetwork(nn.Module):
             description = guide_inputs(config, kernel, noise, flags)
         mean = core.mean((2, 3)) if statistics is None else statistics.mean
         consistency = None
-        if self.damping is not None:
+        if padded is not None:
             consistency = Consistency(deconvolution, (rows, columns), padded, regularisation)
         return PreparedImages(tuple(images), mean, description, consistency)
 
@@ -291,23 +291,26 @@ class SynthesisNetwork(nn.Module):
         noise: Tensor | None,
         regularisation: float,
         part: tuple[slice, slice],
-    ) -> tuple[list[Tensor], Tensor]:
+    ) -> tuple[list[Tensor], Tensor | None]:
         """Return a part of the Wiener copies (N, 3, h, w), in the order of their strengths, and of the sparse
-        one, and the padded copy of `residual_strength`."""
+        one, and for `consistency` the padded copy of `residual_strength`."""
         config = self.config
 
         def adapted(values: tuple[float, ...], exponent: float) -> Tensor:
             factor = 1.0 if noise is None else ((noise / REFERENCE_NOISE) ** exponent)[:, None]
             return deconvolution.for_each_image(values) * factor
 
-        def cut(padded: Tensor) -> Tensor:
+        def cut(padded: Tensor, *, is_kept: bool = False) -> Tensor:
             image = deconvolution.crop(padded)[..., part[0], part[1]]
             # A view would keep a halo in memory.
-            return image.contiguous() if image.numel() < HALO_SHARE * padded.numel() else image
+            is_small = not is_kept and image.numel() < HALO_SHARE * padded.numel()
+            return image.contiguous() if is_small else image
 
+        kept = config.residual_strength if config.consistency else None
         strengths = regularisation * adapted(config.wiener_strengths, STRENGTH_EXPONENT)
         (padded,) = deconvolution.wiener(strengths[:, :1])
-        images, sparse, base = [cut(padded)], [], padded
+        base = padded if kept == 0 else None
+        images, sparse = [cut(padded, is_kept=kept == 0)], []
         # Before the other copies are there: it takes more memory than they do.
         if config.sparse_strengths:
             weights = adapted(config.sparse_strengths, STRENGTH_EXPONENT).unbind(1)
@@ -317,9 +320,8 @@ class SynthesisNetwork(nn.Module):
             sparse = [cut(padded)]
         for index in range(1, strengths.shape[1]):
             (padded,) = deconvolution.wiener(strengths[:, index : index + 1])
-            images.append(cut(padded))
-            if index == config.residual_strength:
-                base = padded
+            base = padded if index == kept else base
+            images.append(cut(padded, is_kept=index == kept))
         return images + sparse, base
 
     def _estimate(self, inputs: list[Tensor], kernel: Tensor) -> Tensor:

@@ -320,6 +320,7 @@ def test_a_network_without_deconvolution_has_no_noise_to_hold_down() -> None:
         sparse_thresholds=(),
         adapts_to_noise=False,
         residual="blurred",
+        consistency=False,
     )
     deblurrer = Deblurrer(DeblurNetwork(replace(config, synthesis=synthesis)), device="cpu")
     assert deblurrer.deblur(scene(40, 40), box(3)).status == "blurred"
