@@ -1,9 +1,8 @@
 """Make the initial weights of the training of `compact`'s synthesis from those of asnet 0.1.
 
 The network of asnet 0.1 has guiding units with a kernel grid of 31 pixels, and three Wiener inputs. The grown
-network computes nearly the same: additional inputs of its U-Net have weights of 0, and its guiding units
-learn here to reproduce the old ones for kernels of 3 to 31 pixels, and for larger kernels shrunk to that
-size.
+U-Net computes nearly the same: its additional inputs have weights of 0, and its guiding units learn here to
+reproduce the old ones for kernels of 3 to 31 pixels, and for larger kernels shrunk to that size.
 
     python experiments/grow_compact.py OLD.safetensors NEW.safetensors
 """
