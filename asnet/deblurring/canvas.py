@@ -8,6 +8,9 @@ from torch import Tensor
 from asnet.deblurring.photographed_area import USABLE_TRUST, PhotographedArea
 from asnet.imaging.pixels import network_input, quantised, unit_range
 
+#: The pixels of the smallest grey photograph that can be deblurred, 16 a side.
+FEWEST_VALUES = 16**2
+
 
 class Canvas:
     """A copy of a picture that receives restored parts of its photographed area.
@@ -71,11 +74,11 @@ class Canvas:
     def contrast_and_change(self) -> tuple[float, float]:
         """Return the variance of the photographed area and the mean square of its change.
 
-        Both are NaN if the area has no pixel.
+        Both are NaN if the area is smaller than any photograph that can be deblurred.
         """
         assert self._sums is not None
         count, total, squares, changes = self._sums.tolist()
-        if count == 0:
+        if count < FEWEST_VALUES:
             return math.nan, math.nan
         return squares / count - (total / count) ** 2, changes / count
 

@@ -323,7 +323,7 @@ class Deblurrer:
             canvas.put(*part)
         if is_unclear:
             contrast, change = canvas.contrast_and_change()
-            # Without a photographed pixel both are NaN.
+            # With hardly a photographed pixel both are NaN.
             if not change <= MUCH_CHANGE**2 * contrast:
                 return _left_alone(pixels, used)
         return canvas.image, (shown.cpu(), used.scale, "blurred")
