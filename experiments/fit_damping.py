@@ -8,39 +8,26 @@ minutes on one core.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from estimate_kernels import synthesis_config
 
-from asnet.data.batches import BatchSource
-from asnet.data.kernel_estimates import KernelEstimates
-from asnet.data.photograph_pool import Photographs
 from asnet.errors import AsnetError
 from asnet.networks import DeblurNetwork, load_networks, read_header, save_weights
 from asnet.training.run_weights import source_revision
 from asnet.training.schedule import LearningRate
 from asnet.training.stages import stage_losses
+from asnet.training.trainer import batch_source
 
 LEARNING_RATE = 2e-3
 
 
 def fit(network: DeblurNetwork, photographs: Path, estimates: Path, steps: int, seed: int) -> None:
     """Train the damping on batches of the recipe `compact`."""
-    config = synthesis_config(photographs)
-    source = BatchSource(
-        Photographs(photographs),
-        config.kernels,
-        config.degradation,
-        batch_size=config.batch_size,
-        crop=config.crop,
-        seed=seed,
-        halo=config.halo,
-        wrong_share=config.wrong_kernel_share,
-        estimates=KernelEstimates(str(estimates), canvas=config.kernels.canvas),
-        unblurred_share=config.unblurred_share,
-        grey_share=config.grey_share,
-    )
+    config = replace(synthesis_config(photographs), kernel_estimates=str(estimates), seed=seed)
+    source = batch_source(config)
     damping = network.synthesis.damping
     if damping is None:
         raise AsnetError("these weights have no last deconvolution")

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from asnet.deblurring.photographed_area import USABLE_TRUST, PhotographedArea
+from asnet.deblurring.resampling import SMALLEST_SIDE
 from asnet.imaging.pixels import network_input, quantised, unit_range
 
-#: The pixels of the smallest grey photograph that can be deblurred, 16 a side.
-FEWEST_VALUES = 16**2
+#: The pixels of the smallest grey photograph that can be deblurred.
+FEWEST_VALUES = SMALLEST_SIDE**2
 
 
 class Canvas:

@@ -52,6 +52,30 @@ SECONDS_BETWEEN_CHECKPOINTS = 600.0
 Outcome = Literal["finished", "stopped", "out of time"]
 
 
+def batch_source(
+    config: TrainingConfig, processes: Processes | None = None, device: torch.device | str = "cpu"
+) -> BatchSource:
+    """Return where the batches of a run come from, for this process among those of the run."""
+    processes = processes or Processes()
+    return BatchSource(
+        Photographs(config.data, device=device),
+        config.kernels,
+        config.degradation,
+        batch_size=config.batch_size,
+        crop=config.crop,
+        seed=config.seed,
+        halo=config.halo,
+        wrong_share=config.wrong_kernel_share,
+        estimates=KernelEstimates(config.kernel_estimates, canvas=config.kernels.canvas)
+        if config.kernel_estimates
+        else None,
+        unblurred_share=config.unblurred_share,
+        grey_share=config.grey_share,
+        rank=processes.rank,
+        world_size=processes.count,
+    )
+
+
 class Trainer:
     """One training run in its own folder.
 
@@ -101,23 +125,7 @@ class Trainer:
         self.source_revision = source_revision()
         if self.processes.leads and not resume:
             check_folder_is_free(folder)
-        self.source: BatchMaker = source or BatchSource(
-            Photographs(config.data, device=self.device),
-            config.kernels,
-            config.degradation,
-            batch_size=config.batch_size,
-            crop=config.crop,
-            seed=config.seed,
-            halo=config.halo,
-            wrong_share=config.wrong_kernel_share,
-            estimates=KernelEstimates(config.kernel_estimates, canvas=config.kernels.canvas)
-            if config.kernel_estimates
-            else None,
-            unblurred_share=config.unblurred_share,
-            grey_share=config.grey_share,
-            rank=self.processes.rank,
-            world_size=self.processes.count,
-        )
+        self.source: BatchMaker = source or batch_source(config, self.processes, self.device)
         self.examples: list[Example] = make_examples(config) if config.validation else []
         if config.deterministic:
             torch.use_deterministic_algorithms(True)

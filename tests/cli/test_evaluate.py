@@ -118,14 +118,14 @@ def test_kernels_may_be_given(tmp_path: Path, levin: Path, model: list[str], deb
             rotated = crooked_kernel(kernel).flip(0, 1)
             write_kernel(kernels / f"k_{kernel}_im_{image}_somebody.png", rotated)
     command = ["evaluate", "levin", "--data", str(levin), "--kernels", str(kernels), *model]
-    ratios = []
+    scores = []
     for options in ([], ["--rotate-kernels"]):
         out = tmp_path / f"scores{len(options)}"
         assert main([*command, "-o", str(out), *options]) == 0
-        ratios.append(json.loads((out / "scores.json").read_text())["summary"]["error_ratio"])
-    assert ratios[1] == pytest.approx(1, abs=1e-3)
+        scores.append(json.loads((out / "scores.json").read_text()))
+    assert scores[1]["summary"]["error_ratio"] == pytest.approx(1, abs=1e-3)
     # With an untrained network, wrong kernels give different results, not worse ones.
-    assert abs(ratios[0] - 1) > 0.05
+    assert all(abs(image["error_ratio"] - 1) > 0.1 for image in scores[0]["images"])
     assert deblurred == [True] * 16
     assert "**asnet small with the kernels of rotated**" in (tmp_path / "scores1" / "table.md").read_text()
 

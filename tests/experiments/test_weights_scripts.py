@@ -24,6 +24,8 @@ SCRIPTS = Path(__file__).parents[2] / "experiments"
 
 def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: Path) -> None:
     path = SCRIPTS / script
+    # As Python does for a script.
+    monkeypatch.syspath_prepend(str(SCRIPTS))
     monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
     runpy.run_path(str(path), run_name="__main__")
 
