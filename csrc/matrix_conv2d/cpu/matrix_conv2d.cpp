@@ -4,6 +4,7 @@
 // Maps are [N, H, W, C]. Every output pixel is computed in the same way in any block, so the bits of the result do not
 // depend on the number of threads.
 #include "common/cpu/conv2d_arguments.h"
+#include "common/cpu/tasks.h"
 #include "common/cpu/workspace.h"
 #include "common/integers.h"
 #include "common/tensor_pointers.h"
@@ -43,16 +44,17 @@ void run(const Conv2dArguments& arguments, const Tensor& out) {
   BFloat16* const to = pointer<BFloat16>(out);
   const Conv2dEpilogue epilogue = arguments.epilogue();
   const bool units = has_matrix_units();
-  torch::stable::parallel_for(0, arguments.x.size(0) * rows * columns, 1, [&](int64_t first, int64_t last) {
+  parallel_tasks(arguments.x.size(0) * rows * columns, [&](Tasks& blocks) {
     Workspace<BFloat16> workspace(ASNET_DISPATCH(matrix_workspace_size(shape, least(kBlockColumns, shape.width_out))));
-    for (int64_t index = first; index < last; ++index) {
-      const int64_t n = index / (rows * columns), row = index / columns % rows * at_once;
-      const int64_t column = index % columns * kBlockColumns;
-      const MatrixBlock block{row, column, least(at_once, shape.height_out - row),
-                              least(kBlockColumns, shape.width_out - column)};
-      ASNET_DISPATCH(convolve_matrix_block(shape, from + n * arguments.image(), packed.data(), epilogue, block, units,
-                                           workspace.data(), to + n * arguments.image_out()));
-    }
+    while (const TaskRange range = blocks.take())
+      for (int64_t index = range.begin; index < range.end; ++index) {
+        const int64_t n = index / (rows * columns), row = index / columns % rows * at_once;
+        const int64_t column = index % columns * kBlockColumns;
+        const MatrixBlock block{row, column, least(at_once, shape.height_out - row),
+                                least(kBlockColumns, shape.width_out - column)};
+        ASNET_DISPATCH(convolve_matrix_block(shape, from + n * arguments.image(), packed.data(), epilogue, block, units,
+                                             workspace.data(), to + n * arguments.image_out()));
+      }
   });
 }
 

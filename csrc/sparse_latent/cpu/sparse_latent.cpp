@@ -3,6 +3,7 @@
 // All steps of an image are fused here, so that every value is touched once between transforms. Tasks are independent and
 // their size depends only on the shape, so the bits of the result do not depend on the number of threads.
 #include "common/cpu/fft_planning.h"
+#include "common/cpu/tasks.h"
 #include "common/cpu/workspace.h"
 #include "common/integers.h"
 #include "sparse_latent/cpu/sparse_latent_kernels.h"
@@ -122,9 +123,9 @@ class Steps {
   // Calls function(scratch, begin, end).
   template <typename Function>
   void with_scratch(int64_t tasks, int64_t length, const Function& function) const {
-    torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+    parallel_tasks(tasks, [&](Tasks& ranges) {
       Workspace<T> scratch(4 * length * lanes_);
-      function(scratch.data(), begin, end);
+      while (const TaskRange range = ranges.take()) function(scratch.data(), range.begin, range.end);
     });
   }
   template <typename Function>

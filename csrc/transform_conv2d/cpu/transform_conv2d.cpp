@@ -4,6 +4,7 @@
 // Maps are [N, H, W, C]. Blocks of tiles are independent and their size depends only on the shape, so the bits of the
 // result do not depend on the number of threads.
 #include "common/cpu/conv2d_arguments.h"
+#include "common/cpu/tasks.h"
 #include "common/cpu/workspace.h"
 #include "common/integers.h"
 #include "common/tensor_pointers.h"
@@ -50,13 +51,15 @@ void convolve(const Conv2dArguments& arguments, const Tensor& out) {
   const T* const from = const_pointer<T>(arguments.x);
   T* const to = pointer<T>(out);
   const Conv2dEpilogue epilogue = arguments.epilogue();
-  torch::stable::parallel_for(0, out.size(0) * rows * columns, 1, [&](int64_t first, int64_t last) {
+  parallel_tasks(out.size(0) * rows * columns, [&](Tasks& blocks) {
     Workspace<float> workspace(ASNET_DISPATCH(workspace_size(shape)));
-    for (int64_t block = first; block < last; ++block) {
-      const int64_t n = block / (rows * columns), row = block / columns % rows, column = block % columns;
-      ASNET_DISPATCH(convolve_block<T>(shape, from + n * arguments.image(), packed.data(), epilogue, row * shape.block_rows,
-                                       column * shape.block_columns, workspace.data(), to + n * arguments.image_out()));
-    }
+    while (const TaskRange range = blocks.take())
+      for (int64_t block = range.begin; block < range.end; ++block) {
+        const int64_t n = block / (rows * columns), row = block / columns % rows, column = block % columns;
+        ASNET_DISPATCH(convolve_block<T>(shape, from + n * arguments.image(), packed.data(), epilogue,
+                                         row * shape.block_rows, column * shape.block_columns, workspace.data(),
+                                         to + n * arguments.image_out()));
+      }
   });
 }
 
