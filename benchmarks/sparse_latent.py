@@ -39,13 +39,14 @@ Solve = Callable[[BlurredScale, Tensor], tuple[Tensor, Tensor]]
 def by_asnet(scale: BlurredScale, kernel: Tensor) -> tuple[Tensor, Tensor]:
     """Solve by the operator that the analysis calls."""
     return sparse_latent(
-        scale.padded,
+        scale.limit,
         kernel,
         STRENGTH,
         beta=FIRST_BETA * STRENGTH,
         growth=2.0,
         steps=latent_steps(STRENGTH),
-        clipped=scale.clipped,
+        observed=scale.padded,
+        clipped=scale.unknown,
         brightest=BRIGHTEST,
     )
 
@@ -64,10 +65,9 @@ def by_torch(scale: BlurredScale, kernel: Tensor) -> tuple[Tensor, Tensor]:
         pull = torch.fft.rfft2(_sparse_divergence(latent, STRENGTH / beta))
         spectrum = pull.mul_(beta).add_(matched).div_(torch.add(power, prior, alpha=beta))
         latent = torch.fft.irfft2(spectrum, s=size)
-        if scale.clipped is not None:
-            predicted = torch.fft.irfft2(transfer * spectrum, s=size).clamp_(max=BRIGHTEST)
-            observed = torch.where(scale.clipped, torch.maximum(predicted, scale.padded), scale.padded)
-            matched = adjoint * torch.fft.rfft2(observed)
+        predicted = torch.fft.irfft2(transfer * spectrum, s=size).clamp_(max=BRIGHTEST)
+        observed = torch.where(scale.unknown, torch.maximum(predicted, scale.limit), scale.limit)
+        matched = adjoint * torch.fft.rfft2(observed)
         beta *= 2
     return latent, observed
 

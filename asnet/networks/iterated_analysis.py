@@ -10,7 +10,8 @@ At every scale the image is resized so that its blur kernel fits a grid of 5, 7,
 
 The iteration can go wrong at the coarse scales, where it costs little: there it is run on several courses,
 with other constants. The course whose latent image needs the fewest gradients wins, and the finest scales go
-on from its kernel.
+on from its kernel. At the finest of all, noise can spoil a large kernel: if the latent image then needs many
+more gradients, the kernel of the scale before is kept.
 
 Of next to no blur nothing is left at the coarse scales, and what they find is too large. So a small kernel
 is also looked for at the finest scales alone, from a narrow bell on a small grid; again the fewest gradients
@@ -20,6 +21,8 @@ A network on the kernel's grid, the learned part, refines the last solution wher
 (`kernel_refiner`).
 """
 
+import math
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import torch
@@ -27,7 +30,7 @@ from torch import Tensor, nn
 
 from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.edge_steepness import REACH, edge_steepness
-from asnet.networks.kernel_grids import centred, fit_grid, rms_radius, similarity
+from asnet.networks.kernel_grids import centred, enlarge, fit_grid, prune, rms_radius, similarity
 from asnet.networks.kernel_refiner import KernelRefiner
 from asnet.networks.kernel_rounds import Iteration, Photographs, bell, grown, run_rounds
 from asnet.networks.latent_image import gradient_count
@@ -38,17 +41,21 @@ from asnet.ops.threads import side_by_side, threads_for
 WHITE = 0.97
 
 #: The courses are compared at the scale that is this many times sqrt(2) smaller than the finest.
-COMPARED_SCALE = 3
+COMPARED_SCALE = 4
 
 #: lambda of the first round at the finest scales, and what divides it after each round.
 FINE_STRENGTH, STRENGTH_DECAY = 3e-3, 1.1
 
-#: Tikhonov weight that keeps noise and the blocks of JPEG out of a kernel.
-DAMPED = 100.0
+#: Tikhonov weight that keeps noise and the blocks of JPEG out of a kernel, and one that lets more detail in.
+DAMPED, LESS_DAMPED = 100.0, 30.0
+
+#: The finest scale's kernel is kept if the latent image needs at most this many times the gradients that it
+#: needs with the kernel of the scale before.
+LARGEST_INCREASE = 1.05
 
 #: The scale from which a small kernel is looked for, the side of its grid at the finest, and its Tikhonov
-#: weight: on a small grid noise does less harm.
-SMALL_SCALE, SMALL_GRID, SMALL_WEIGHT = 1, 17, 30.0
+#: weight, for on a small grid noise does less harm; and the rounds at each of these scales.
+SMALL_SCALE, SMALL_GRID, SMALL_WEIGHT, SMALL_ROUNDS = 1, 17, LESS_DAMPED, 3
 
 #: A small kernel may take the place of one of smaller RMS radius in pixels, or of one with which the latent
 #: image needs this many times the gradients that it needs without: that is no kernel at all. Lights at night
@@ -100,7 +107,7 @@ class Course(NamedTuple):
 
     strength: float = 8e-3  # lambda of the first round
     decay: float = STRENGTH_DECAY  # what divides lambda after each round
-    rounds: int = 3  # at each scale
+    rounds: int = 5  # at each scale
     weight: float = 2.0  # Tikhonov weight of the normal equations, for intensities in [0, 1]
     extra_scales: int = 0  # beyond the one at which the largest kernel fits a grid of 5 pixels
     avoids_clipped: bool = False  # leave gradients near clipped pixels out, instead of completing them
@@ -109,11 +116,12 @@ class Course(NamedTuple):
 COURSES = (
     Course(),
     Course(weight=DAMPED),
-    Course(rounds=5, weight=DAMPED),
-    Course(rounds=5, decay=1.06),
-    Course(rounds=5, strength=16e-3, weight=DAMPED),
-    Course(extra_scales=1, weight=DAMPED),
+    Course(strength=16e-3, weight=DAMPED),
+    Course(rounds=8, weight=LESS_DAMPED),
+    Course(rounds=8, weight=LESS_DAMPED, extra_scales=1),
+    Course(weight=LESS_DAMPED, extra_scales=2),
     Course(avoids_clipped=True, weight=DAMPED),
+    Course(rounds=8, strength=4e-3, weight=LESS_DAMPED),
 )
 
 
@@ -253,7 +261,10 @@ class IteratedAnalysisNetwork(nn.Module):
         avoids = torch.tensor([course.avoids_clipped for course in COURSES], device=best.device)[best]
         finest = Course(FINE_STRENGTH, rounds=config.finest_rounds, weight=DAMPED)
         for number, scale in enumerate(range(compared - 1, -1, -1)):
-            iteration = run(scale, iteration, finest, number * finest.rounds, avoids)
+            before = iteration
+            iteration = run(scale, before, finest, number * finest.rounds, avoids)
+            if scale == 0:
+                iteration = _unless_spoiled(photographs, before, iteration)
         return self._or_smaller(iteration, pyramid), agreement
 
     def _or_smaller(self, found: Iteration, pyramid: list[Photographs]) -> Iteration:
@@ -269,7 +280,7 @@ class IteratedAnalysisNetwork(nn.Module):
             return found
         avoids = torch.zeros_like(replaceable)
         iteration = None
-        rounds = config.finest_rounds
+        rounds = SMALL_ROUNDS
         for scale in range(SMALL_SCALE, -1, -1):
             first = (SMALL_SCALE - scale) * rounds
             iteration = run_rounds(
@@ -337,6 +348,14 @@ def _clear_of_lights(photographs: Photographs, distance: int) -> Tensor | None:
 
 def _needed_gradients(photographs: Photographs, kernel: Tensor) -> Tensor:
     return gradient_count(photographs.luma, kernel, photographs.usable)
+
+
+def _unless_spoiled(photographs: Photographs, before: Iteration, found: Iteration) -> Iteration:
+    """Return for each image the result of the finest scale, or of the scale before if that is better."""
+    coarse = fit_grid(prune(enlarge(before.kernel, math.sqrt(2))), found.kernel.shape[-1])
+    needed, needed_before = (_needed_gradients(photographs, kernel) for kernel in (found.kernel, coarse))
+    spoiled = needed > LARGEST_INCREASE * needed_before
+    return replace(found, kernel=torch.where(spoiled[:, None, None], coarse, found.kernel))
 
 
 def _chosen(iterations: list[Iteration], best: Tensor, size: int) -> Iteration:

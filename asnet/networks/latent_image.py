@@ -13,7 +13,8 @@ either 0 or grad x, pulled towards grad x by a weight beta that doubles from ste
 with capital letters for Fourier transforms and D for first differences. Weak edges and noise vanish and
 strong edges become steps; this distinguishes a kernel from its 180 degree flip.
 
-Where the photograph is clipped, y is only a lower limit: there it is raised to k * x after every step.
+Where the photograph is clipped, y is only a lower limit: there it is raised to k * x after every step. Beyond
+the photograph's edges nothing is known but that light is not negative: there the lower limit is 0.
 """
 
 import math
@@ -77,25 +78,29 @@ class BlurredScale:
     ----------
     image : Tensor
         (N, 1, h, w), the blurred images.
+    limit : Tensor
+        (N, 1, H, W), the same in a periodic frame at least a kernel's size larger; 0 beyond the right and
+        lower edges.
+    unknown : Tensor
+        (N, 1, H, W) bool, where `limit` is only a lower limit: beyond the edges and where it is clipped.
     padded : Tensor
-        (N, 1, H, W), the same in a periodic frame at least a kernel's size larger; beyond the right and lower
-        edges the values fade into those of the opposite edges.
-    clipped : Tensor or None
-        (N, 1, H, W) bool, where `padded` is only a lower limit; None if nowhere.
+        (N, 1, H, W), where the iteration starts: like `limit`, but beyond the edges the values fade into
+        those of the opposite edges.
     """
 
     image: Tensor
+    limit: Tensor
+    unknown: Tensor
     padded: Tensor
-    clipped: Tensor | None
 
     @classmethod
     def from_image(cls, image: Tensor, size: int, clipped: Tensor | None = None) -> "BlurredScale":
         """Pad images (N, 1, h, w), and the masks of clipped pixels, for kernels of `size` pixels."""
         height, width = image.shape[-2:]
         frame = fast_fft_length(height + size - 1), fast_fft_length(width + size - 1)
-        if clipped is not None:
-            clipped = F.pad(clipped, (0, frame[1] - width, 0, frame[0] - height))
-        return cls(image, _continued(image, *frame), clipped)
+        beyond = (0, frame[1] - width, 0, frame[0] - height)
+        known = torch.ones_like(image, dtype=torch.bool) if clipped is None else ~clipped
+        return cls(image, F.pad(image, beyond), ~F.pad(known, beyond), _continued(image, *frame))
 
 
 def _continued(image: Tensor, height: int, width: int) -> Tensor:
@@ -136,18 +141,18 @@ def sparse_latent(
     latent : Tensor
         (N, 1, h, w).
     observed : Tensor
-        (N, 1, H, W): the padded blurred images, with clipped pixels raised to what latent image and kernel
+        (N, 1, H, W): the padded blurred images, with unknown pixels raised to what latent image and kernel
         predict.
     """
     latent, observed = ops.sparse_latent(
-        scale.padded,
+        scale.limit,
         kernel,
         strength,
         beta=FIRST_BETA * strength,
         growth=BETA_GROWTH,
         steps=latent_steps(strength),
-        observed=observed,
-        clipped=scale.clipped,
+        observed=scale.padded if observed is None else observed,
+        clipped=scale.unknown,
         brightest=BRIGHTEST,
     )
     height, width = scale.image.shape[-2:]

@@ -24,11 +24,11 @@ class IteratedAnalysisConfig:
     Examples
     --------
     >>> IteratedAnalysisConfig(kernel_size=31).finest_rounds
-    3
+    5
     """
 
     kernel_size: int = 101
-    finest_rounds: int = 3
+    finest_rounds: int = 5
     refiner_channels: int = 32
     conjugate_gradient_steps: int = 20
 
