@@ -59,8 +59,8 @@ SMALL_SCALE, SMALL_GRID, SMALL_WEIGHT, SMALL_ROUNDS = 1, 17, LESS_DAMPED, 3
 
 #: A small kernel may take the place of one of smaller RMS radius in pixels, or of one with which the latent
 #: image needs this many times the gradients that it needs without: that is no kernel at all. Lights at night
-#: need up to 1.43 times as many with good kernels.
-LARGEST_REPLACED, SENSELESS_SHARE = 4.0, 1.45
+#: need up to 1.31 times as many with good kernels.
+LARGEST_REPLACED, SENSELESS_SHARE = 4.0, 1.4
 
 #: A small kernel takes the place of another if the latent image needs less than this share of its gradients;
 #: beside one of smaller RMS radius than the first number, less than the second.

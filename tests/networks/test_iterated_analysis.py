@@ -101,6 +101,19 @@ def test_the_size_of_the_blur_is_found_on_one_grid(length: int) -> None:
     assert kernel_similarity(estimate, kernel) > 0.6
 
 
+def test_a_large_kernel_is_found_although_much_of_the_photograph_depends_on_what_is_beyond_its_edges() -> (
+    None
+):
+    kernel = torch.zeros(1, 81, 81)
+    along = torch.arange(60)
+    kernel[0, 10 + along // 2, along] = 1
+    kernel[0, 40:64, 59] = 1
+    kernel /= kernel.sum()
+    estimate = analysis(101)(blur(photograph(), kernel))
+    # 0.42 with a made-up continuation of the photograph.
+    assert kernel_similarity(estimate, kernel) > 0.6
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_few_soft_edges_do_not_make_a_large_kernel(seed: int) -> None:
     """Coarse scales hold almost nothing of a small blur: their estimate must give way to a small kernel."""

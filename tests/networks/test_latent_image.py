@@ -2,9 +2,16 @@
 
 import torch
 
+from asnet import ops
 from asnet.data.degradation import blur
 from asnet.networks.kernel_grids import fit_grid
-from asnet.networks.latent_image import BlurredScale, gradient_count, image_gradients, sparse_latent
+from asnet.networks.latent_image import (
+    BlurredScale,
+    gradient_count,
+    image_gradients,
+    latent_steps,
+    sparse_latent,
+)
 
 
 def patches(seed: int = 3, side: int = 12, cells: int = 10) -> torch.Tensor:
@@ -67,6 +74,28 @@ def test_clipped_lights_are_raised_to_what_the_blur_explains() -> None:
     # Raised part of the way to the light before clipping, and not beyond it.
     assert (raised[clipped] <= light[clipped] + 0.1).all()
     assert (raised - light)[clipped].abs().mean() < 0.95 * (1 - light)[clipped].abs().mean()
+
+
+def test_the_photograph_stays_and_beyond_its_edges_follows_what_the_blur_explains() -> None:
+    sharp = patches(cells=14)
+    kernel = torch.nn.functional.interpolate(bent_line()[:, None], size=(33, 33), mode="nearest")[:, 0]
+    kernel = kernel / kernel.sum()
+    blurred = blur(sharp, kernel)
+    scale = BlurredScale.from_image(blurred, 33)
+    latent, observed = sparse_latent(scale, kernel, 1e-3)
+    height, width = blurred.shape[2:]
+    torch.testing.assert_close(observed[..., :height, :width], blurred)
+    assert (observed >= 0).all()
+    assert not torch.equal(observed, scale.padded)
+    # A made-up continuation that the blur cannot explain spoils a band as wide as the kernel.
+    made_up, _ = ops.sparse_latent(
+        scale.padded, kernel, 1e-3, beta=2e-3, growth=2.0, steps=latent_steps(1e-3)
+    )
+    truth = sharp[..., 16:-16, 16:-16]
+    at_edges = torch.ones_like(truth, dtype=torch.bool)
+    at_edges[..., 16:-16, 16:-16] = False
+    errors = [(image[..., :height, :width] - truth)[at_edges].square().mean() for image in (latent, made_up)]
+    assert errors[0] < 0.9 * errors[1]
 
 
 def test_frames_fade_from_edge_to_opposite_edge() -> None:
