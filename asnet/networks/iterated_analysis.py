@@ -190,7 +190,8 @@ class IteratedAnalysisNetwork(nn.Module):
             kernel = self._refined(last)
             small = rms_radius(kernel) < SHARP_RADIUS
             # Of large kernels the share says little: lights that are clipped need gradients all the same.
-            explained = _share_of_gradients(photographs, kernel, photographs.usable)
+            needed = _needed_gradients(photographs, kernel)
+            explained = _share_of_gradients(photographs, needed, photographs.usable)
             explains = explained <= LARGEST_SHARE
             return KernelEstimate(
                 kernel,
@@ -274,33 +275,33 @@ class IteratedAnalysisNetwork(nn.Module):
         clear = _clear_of_lights(photographs, SMALL_GRID)
         radius = rms_radius(kernel)
         replaceable = radius < LARGEST_REPLACED
-        replaceable |= _share_of_gradients(photographs, kernel, clear) > SENSELESS_SHARE
+        needed = gradient_count(photographs.luma, kernel, clear)
+        replaceable |= _share_of_gradients(photographs, needed, clear) > SENSELESS_SHARE
         # On a GPU the host does not wait for the answer.
         if not (kernel.is_cuda or bool(replaceable.any())):
             return found
         avoids = torch.zeros_like(replaceable)
         iteration = None
-        rounds = SMALL_ROUNDS
         for scale in range(SMALL_SCALE, -1, -1):
-            first = (SMALL_SCALE - scale) * rounds
+            first = (SMALL_SCALE - scale) * SMALL_ROUNDS
             iteration = run_rounds(
                 pyramid[scale],
                 min(config.grid_size(scale), SMALL_GRID),
                 iteration or bell(pyramid[scale]),
                 [
                     max(FINE_STRENGTH / STRENGTH_DECAY ** (first + number), SMALLEST_STRENGTH)
-                    for number in range(rounds)
+                    for number in range(SMALL_ROUNDS)
                 ],
                 SMALL_WEIGHT * _damping(photographs),
                 avoids,
                 config.conjugate_gradient_steps,
                 keeps_evidence=scale == 0,
             )
-        both = [found, cast(Iteration, iteration)]
-        needed = [gradient_count(photographs.luma, i.kernel, clear) for i in both]
+        small = cast(Iteration, iteration)
+        needed_by_small = gradient_count(photographs.luma, small.kernel, clear)
         share = torch.where(radius < TINY, REPLACING_SHARE_OF_TINY, REPLACING_SHARE)
-        smaller = replaceable & (needed[1] < share * needed[0])
-        return _chosen(both, smaller.long(), config.grid_size(0))
+        smaller = replaceable & (needed_by_small < share * needed)
+        return _chosen([found, small], smaller.long(), config.grid_size(0))
 
 
 def _photographs(image: Tensor, usable: Tensor | None) -> Photographs:
@@ -331,10 +332,9 @@ def _looks_sharp(photographs: Photographs, small: Tensor, explained: Tensor) -> 
     return small & ((steepness > SHARP_STEEPNESS) | ((steepness > DOUBTFUL_STEEPNESS) & (explained >= 1.0)))
 
 
-def _share_of_gradients(photographs: Photographs, kernel: Tensor, usable: Tensor | None) -> Tensor:
-    """Return (N,) how many gradients the latent image needs with the kernel, divided by those without."""
-    single = kernel.new_ones(len(kernel), 1, 1)
-    needed, without_blur = (gradient_count(photographs.luma, k, usable) for k in (kernel, single))
+def _share_of_gradients(photographs: Photographs, needed: Tensor, usable: Tensor | None) -> Tensor:
+    """Return (N,) how many gradients the latent image needs with a kernel, divided by those without."""
+    without_blur = gradient_count(photographs.luma, needed.new_ones(len(needed), 1, 1), usable)
     return needed / without_blur.clamp(min=torch.finfo(needed.dtype).tiny)
 
 

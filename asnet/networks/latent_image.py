@@ -99,8 +99,10 @@ class BlurredScale:
         height, width = image.shape[-2:]
         frame = fast_fft_length(height + size - 1), fast_fft_length(width + size - 1)
         beyond = (0, frame[1] - width, 0, frame[0] - height)
-        known = torch.ones_like(image, dtype=torch.bool) if clipped is None else ~clipped
-        return cls(image, F.pad(image, beyond), ~F.pad(known, beyond), _continued(image, *frame))
+        if clipped is None:
+            clipped = torch.zeros_like(image, dtype=torch.bool)
+        unknown = F.pad(clipped, beyond, value=True)
+        return cls(image, F.pad(image, beyond), unknown, _continued(image, *frame))
 
 
 def _continued(image: Tensor, height: int, width: int) -> Tensor:

@@ -24,15 +24,6 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Runs function(scratch, begin, end) on all tasks; every thread has scratch memory of its own.
-template <typename T, typename Function>
-void parallel_with_scratch(int64_t tasks, int64_t scratch_size, const Function& function) {
-  parallel_tasks(tasks, [&](Tasks& ranges) {
-    Workspace<T> scratch(scratch_size);
-    while (const TaskRange range = ranges.take()) function(scratch.data(), range.begin, range.end);
-  });
-}
-
 // Copies the maps [channels][height][width] with margins of the largest lags: zeros, or the opposite side if circular.
 template <typename T>
 void pad_maps(const CrossCorrelationSizes& sizes, const T* features, int64_t row, T* padded) {
@@ -62,9 +53,8 @@ void direct(const CrossCorrelationSizes& sizes, const T* features, T* out) {
   for (int64_t n = 0; n < sizes.count; ++n) {
     pad_maps(sizes, features + n * sizes.channels * map_size, row, padded.data());
     const DirectArguments<T> arguments{sizes, row, padded.data(), nullptr, out + n * sizes.pairs() * window_size};
-    parallel_tasks(ASNET_DISPATCH(direct_tasks<T>(sizes)), [&](Tasks& tasks) {
-      while (const TaskRange range = tasks.take()) ASNET_DISPATCH(direct_forward<T>(arguments, range.begin, range.end));
-    });
+    parallel_tasks(ASNET_DISPATCH(direct_tasks<T>(sizes)),
+                   [&](int64_t begin, int64_t end) { ASNET_DISPATCH(direct_forward<T>(arguments, begin, end)); });
   }
 }
 
@@ -92,9 +82,8 @@ void direct_backward(const CrossCorrelationSizes& sizes, const T* gradient, cons
     pad_maps(sizes, features + n * maps_size, row, padded.data());
     expand_weights(sizes, gradient + n * sizes.pairs() * window_size, weights.data());
     const DirectArguments<T> arguments{sizes, row, padded.data(), weights.data(), out + n * maps_size};
-    parallel_tasks(ASNET_DISPATCH(direct_gradient_tasks<T>(sizes)), [&](Tasks& tasks) {
-      while (const TaskRange range = tasks.take()) ASNET_DISPATCH(direct_gradient<T>(arguments, range.begin, range.end));
-    });
+    parallel_tasks(ASNET_DISPATCH(direct_gradient_tasks<T>(sizes)),
+                   [&](int64_t begin, int64_t end) { ASNET_DISPATCH(direct_gradient<T>(arguments, begin, end)); });
   }
 }
 
@@ -134,9 +123,8 @@ class Spectral {
       transform_columns();
       for (int64_t block = 0; block < blocks_; ++block) {
         transform_tiles(block);
-        parallel_tasks(arguments_.spectral.size_x, [&](Tasks& tasks) {
-          while (const TaskRange range = tasks.take()) ASNET_DISPATCH(pair_products<T>(arguments_, range.begin, range.end));
-        });
+        parallel_tasks(arguments_.spectral.size_x,
+                       [&](int64_t begin, int64_t end) { ASNET_DISPATCH(pair_products<T>(arguments_, begin, end)); });
         parallel_with_scratch<T>(sizes_.pairs(), scratch_x(), [&](T* scratch, int64_t begin, int64_t end) {
           ASNET_DISPATCH(pairs_to_lags<T>(arguments_, block, scratch, begin, end));
         });

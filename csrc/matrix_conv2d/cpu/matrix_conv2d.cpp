@@ -44,18 +44,18 @@ void run(const Conv2dArguments& arguments, const Tensor& out) {
   BFloat16* const to = pointer<BFloat16>(out);
   const Conv2dEpilogue epilogue = arguments.epilogue();
   const bool units = has_matrix_units();
-  parallel_tasks(arguments.x.size(0) * rows * columns, [&](Tasks& blocks) {
-    Workspace<BFloat16> workspace(ASNET_DISPATCH(matrix_workspace_size(shape, least(kBlockColumns, shape.width_out))));
-    while (const TaskRange range = blocks.take())
-      for (int64_t index = range.begin; index < range.end; ++index) {
-        const int64_t n = index / (rows * columns), row = index / columns % rows * at_once;
-        const int64_t column = index % columns * kBlockColumns;
-        const MatrixBlock block{row, column, least(at_once, shape.height_out - row),
-                                least(kBlockColumns, shape.width_out - column)};
-        ASNET_DISPATCH(convolve_matrix_block(shape, from + n * arguments.image(), packed.data(), epilogue, block, units,
-                                             workspace.data(), to + n * arguments.image_out()));
-      }
-  });
+  const int64_t workspace_size = ASNET_DISPATCH(matrix_workspace_size(shape, least(kBlockColumns, shape.width_out)));
+  const auto convolve = [&](BFloat16* workspace, int64_t first, int64_t last) {
+    for (int64_t index = first; index < last; ++index) {
+      const int64_t n = index / (rows * columns), row = index / columns % rows * at_once;
+      const int64_t column = index % columns * kBlockColumns;
+      const MatrixBlock block{row, column, least(at_once, shape.height_out - row),
+                              least(kBlockColumns, shape.width_out - column)};
+      ASNET_DISPATCH(convolve_matrix_block(shape, from + n * arguments.image(), packed.data(), epilogue, block, units,
+                                           workspace, to + n * arguments.image_out()));
+    }
+  };
+  parallel_with_scratch<BFloat16>(arguments.x.size(0) * rows * columns, workspace_size, convolve);
 }
 
 Tensor matrix_conv2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, int64_t top, int64_t left,

@@ -123,10 +123,7 @@ class Steps {
   // Calls function(scratch, begin, end).
   template <typename Function>
   void with_scratch(int64_t tasks, int64_t length, const Function& function) const {
-    parallel_tasks(tasks, [&](Tasks& ranges) {
-      Workspace<T> scratch(4 * length * lanes_);
-      while (const TaskRange range = ranges.take()) function(scratch.data(), range.begin, range.end);
-    });
+    parallel_with_scratch<T>(tasks, 4 * length * lanes_, function);
   }
   template <typename Function>
   void along_columns(const Function& function) const {

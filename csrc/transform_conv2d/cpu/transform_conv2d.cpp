@@ -51,16 +51,14 @@ void convolve(const Conv2dArguments& arguments, const Tensor& out) {
   const T* const from = const_pointer<T>(arguments.x);
   T* const to = pointer<T>(out);
   const Conv2dEpilogue epilogue = arguments.epilogue();
-  parallel_tasks(out.size(0) * rows * columns, [&](Tasks& blocks) {
-    Workspace<float> workspace(ASNET_DISPATCH(workspace_size(shape)));
-    while (const TaskRange range = blocks.take())
-      for (int64_t block = range.begin; block < range.end; ++block) {
-        const int64_t n = block / (rows * columns), row = block / columns % rows, column = block % columns;
-        ASNET_DISPATCH(convolve_block<T>(shape, from + n * arguments.image(), packed.data(), epilogue,
-                                         row * shape.block_rows, column * shape.block_columns, workspace.data(),
-                                         to + n * arguments.image_out()));
-      }
-  });
+  const auto convolve_blocks = [&](float* workspace, int64_t first, int64_t last) {
+    for (int64_t block = first; block < last; ++block) {
+      const int64_t n = block / (rows * columns), row = block / columns % rows, column = block % columns;
+      ASNET_DISPATCH(convolve_block<T>(shape, from + n * arguments.image(), packed.data(), epilogue, row * shape.block_rows,
+                                       column * shape.block_columns, workspace, to + n * arguments.image_out()));
+    }
+  };
+  parallel_with_scratch<float>(out.size(0) * rows * columns, ASNET_DISPATCH(workspace_size(shape)), convolve_blocks);
 }
 
 void run(const Conv2dArguments& arguments, const Tensor& out) {
