@@ -33,7 +33,7 @@ from asnet.networks.edge_steepness import REACH, edge_steepness
 from asnet.networks.kernel_grids import centred, enlarge, fit_grid, prune, rms_radius, similarity
 from asnet.networks.kernel_refiner import KernelRefiner
 from asnet.networks.kernel_rounds import Iteration, Photographs, bell, grown, run_rounds
-from asnet.networks.latent_image import gradient_count
+from asnet.networks.latent_image import gradient_count, needed_gradients, share_of_pixels
 from asnet.networks.layers import luma
 from asnet.ops.threads import side_by_side, threads_for
 
@@ -260,22 +260,30 @@ class IteratedAnalysisNetwork(nn.Module):
         iteration = _chosen(iterations, best, config.grid_size(compared))
         agreement = torch.stack([similarity(other.kernel, iteration.kernel) for other in iterations]).mean(0)
         avoids = torch.tensor([course.avoids_clipped for course in COURSES], device=best.device)[best]
+        gradients = None
         finest = Course(FINE_STRENGTH, rounds=config.finest_rounds, weight=DAMPED)
         for number, scale in enumerate(range(compared - 1, -1, -1)):
             before = iteration
             iteration = run(scale, before, finest, number * finest.rounds, avoids)
             if scale == 0:
-                iteration = _unless_spoiled(photographs, before, iteration)
-        return self._or_smaller(iteration, pyramid), agreement
+                iteration, gradients = _unless_spoiled(photographs, before, iteration)
+        return self._or_smaller(iteration, gradients, pyramid), agreement
 
-    def _or_smaller(self, found: Iteration, pyramid: list[Photographs]) -> Iteration:
-        """Return for each image a small kernel where that explains it better than the one found."""
+    def _or_smaller(
+        self, found: Iteration, gradients: Tensor | None, pyramid: list[Photographs]
+    ) -> Iteration:
+        """Return for each image a small kernel where that explains it better than the one found.
+
+        `gradients` are the `needed_gradients` of the kernel that was found, None if they are not known.
+        """
         photographs, config = pyramid[0], self.config
         kernel = found.kernel
         clear = _clear_of_lights(photographs, SMALL_GRID)
         radius = rms_radius(kernel)
         replaceable = radius < LARGEST_REPLACED
-        needed = gradient_count(photographs.luma, kernel, clear)
+        if gradients is None:
+            gradients = needed_gradients(photographs.luma, kernel)
+        needed = share_of_pixels(gradients, clear)
         replaceable |= _share_of_gradients(photographs, needed, clear) > SENSELESS_SHARE
         # On a GPU the host does not wait for the answer.
         if not (kernel.is_cuda or bool(replaceable.any())):
@@ -334,7 +342,7 @@ def _looks_sharp(photographs: Photographs, small: Tensor, explained: Tensor) -> 
 
 def _share_of_gradients(photographs: Photographs, needed: Tensor, usable: Tensor | None) -> Tensor:
     """Return (N,) how many gradients the latent image needs with a kernel, divided by those without."""
-    without_blur = gradient_count(photographs.luma, needed.new_ones(len(needed), 1, 1), usable)
+    without_blur = share_of_pixels(photographs.gradients_without_blur, usable)
     return needed / without_blur.clamp(min=torch.finfo(needed.dtype).tiny)
 
 
@@ -350,12 +358,25 @@ def _needed_gradients(photographs: Photographs, kernel: Tensor) -> Tensor:
     return gradient_count(photographs.luma, kernel, photographs.usable)
 
 
-def _unless_spoiled(photographs: Photographs, before: Iteration, found: Iteration) -> Iteration:
-    """Return for each image the result of the finest scale, or of the scale before if that is better."""
+def _unless_spoiled(
+    photographs: Photographs, before: Iteration, found: Iteration
+) -> tuple[Iteration, Tensor]:
+    """Return for each image the result of the finest scale, or of the scale before if that is better.
+
+    The second result is the `needed_gradients` of the kernel.
+    """
     coarse = fit_grid(prune(enlarge(before.kernel, math.sqrt(2))), found.kernel.shape[-1])
-    needed, needed_before = (_needed_gradients(photographs, kernel) for kernel in (found.kernel, coarse))
-    spoiled = needed > LARGEST_INCREASE * needed_before
-    return replace(found, kernel=torch.where(spoiled[:, None, None], coarse, found.kernel))
+    gradients, gradients_before = (
+        needed_gradients(photographs.luma, kernel) for kernel in (found.kernel, coarse)
+    )
+    needed, needed_before = (
+        share_of_pixels(mask, photographs.usable) for mask in (gradients, gradients_before)
+    )
+    spoiled = (needed > LARGEST_INCREASE * needed_before)[:, None, None]
+    return (
+        replace(found, kernel=torch.where(spoiled, coarse, found.kernel)),
+        torch.where(spoiled[:, None], gradients_before, gradients),
+    )
 
 
 def _chosen(iterations: list[Iteration], best: Tensor, size: int) -> Iteration:

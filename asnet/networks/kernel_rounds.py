@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from asnet.networks.kernel_grids import (
     prune,
     shifted,
 )
-from asnet.networks.latent_image import BlurredScale, image_gradients, sparse_latent
+from asnet.networks.latent_image import BlurredScale, image_gradients, needed_gradients, sparse_latent
 from asnet.ops import toeplitz_solve
 from asnet.ops.threads import threads_for
 
@@ -64,6 +65,11 @@ class Photographs:
     luma: Tensor
     clipped: Tensor | None = None
     usable: Tensor | None = None
+
+    @cached_property
+    def gradients_without_blur(self) -> Tensor:
+        """The `needed_gradients` (N, 1, H, W) of kernels of a single pixel."""
+        return needed_gradients(self.luma, self.luma.new_ones(len(self.luma), 1, 1))
 
     def downscaled(self, scale: int) -> "Photographs":
         """Return the photographs sqrt(2)^scale times smaller, never below 16 pixels a side."""

@@ -48,10 +48,8 @@ def image_gradients(image: Tensor) -> Tensor:
     return torch.cat([horizontal, vertical], dim=1)
 
 
-def gradient_count(image: Tensor, kernel: Tensor, usable: Tensor | None = None) -> Tensor:
-    """Return the share (N,) of pixels at which the latent image needs a gradient to explain the blurred one.
-
-    The true kernel needs fewer than others.
+def needed_gradients(image: Tensor, kernel: Tensor) -> Tensor:
+    """Return at which pixels (N, 1, h, w) the latent image needs a gradient to explain the blurred one.
 
     Parameters
     ----------
@@ -59,15 +57,32 @@ def gradient_count(image: Tensor, kernel: Tensor, usable: Tensor | None = None) 
         (N, 1, h, w), blurred, range [0, 1].
     kernel : Tensor
         (N, s, s), each of sum 1.
-    usable : Tensor, optional
-        (N, 1, h, w) bool: pixels that count; by default all.
     """
     scale = BlurredScale.from_image(image, kernel.shape[-1])
     latent, _ = sparse_latent(scale, kernel, COUNTED_STRENGTH)
-    needed = image_gradients(latent).square().sum(1, keepdim=True) > 2 * COUNTED_STRENGTH / LAST_BETA
+    return image_gradients(latent).square().sum(1, keepdim=True) > 2 * COUNTED_STRENGTH / LAST_BETA
+
+
+def share_of_pixels(mask: Tensor, usable: Tensor | None = None) -> Tensor:
+    """Return the share (N,) of the pixels, or of the usable ones, that masks (N, 1, h, w) contain."""
     if usable is None:
-        return needed.float().mean((1, 2, 3))
-    return (needed & usable).float().sum((1, 2, 3)) / usable.float().sum((1, 2, 3)).clamp(min=1)
+        return mask.float().mean((1, 2, 3))
+    return (mask & usable).float().sum((1, 2, 3)) / usable.float().sum((1, 2, 3)).clamp(min=1)
+
+
+def gradient_count(image: Tensor, kernel: Tensor, usable: Tensor | None = None) -> Tensor:
+    """Return the share (N,) of pixels at which the latent image needs a gradient to explain the blurred one.
+
+    The true kernel needs fewer than others.
+
+    Parameters
+    ----------
+    image, kernel : Tensor
+        As in `needed_gradients`.
+    usable : Tensor, optional
+        (N, 1, h, w) bool: pixels that count; by default all.
+    """
+    return share_of_pixels(needed_gradients(image, kernel), usable)
 
 
 @dataclass
