@@ -54,25 +54,22 @@ class Steps {
         lanes_(ASNET_DISPATCH(latent_lanes<T>())),
         frequencies_(height / 2 + 1),
         blocks_(ceil_divide(frequencies_, lanes_)),
-        columns_(ceil_divide(width, 2 * lanes_) * 2 * lanes_),
-        // An odd number of registers: successive rows then use different cache sets.
-        row_(lanes_ * (columns_ / lanes_ + 3)),
+        tiles_(ceil_divide(width, 2 * lanes_)),
         fft_y_(height),
         fft_x_(width),
         prior_y_(difference_power<T>(height, frequencies_, blocks_ * lanes_)),
         prior_x_(difference_power<T>(width, width, width)),
-        memory_((clips ? 3 : 1) * height * row_ + 3 * blocks_ * columns_ * 2 * lanes_) {
+        limited_(clips ? tiles_ * height : 0),
+        memory_((clips ? 3 : 1) * plane(height) + 3 * spectra()) {
     // One block of memory, because only large blocks use large pages.
-    const int64_t spectra = blocks_ * columns_ * 2 * lanes_;
     T* const transfer = memory_.data();
-    image_ = transfer + 3 * spectra + lanes_;
-    lowest_ = clips ? image_ + height * row_ : nullptr;
-    highest_ = clips ? lowest_ + height * row_ : nullptr;
+    image_ = transfer + 3 * spectra() + lanes_;
+    lowest_ = clips ? image_ + plane(height) : nullptr;
+    highest_ = clips ? lowest_ + plane(height) : nullptr;
     a_ = {height,
           width,
-          columns_,
-          row_,
-          columns_ * 2 * lanes_,
+          tiles_,
+          spectra() / blocks_,
           fft_y_.fft(),
           fft_x_.fft(),
           prior_y_.data(),
@@ -80,9 +77,10 @@ class Steps {
           image_,
           lowest_,
           highest_,
+          limited_.data(),
           transfer,
-          transfer + spectra,
-          transfer + 2 * spectra};
+          transfer + spectra(),
+          transfer + 2 * spectra()};
   }
 
   void run(const Image<T>& image) {
@@ -91,7 +89,7 @@ class Steps {
     along_rows(
         [&](T* scratch, int64_t begin, int64_t end) { ASNET_DISPATCH(transfer_spectra<T>(a_, scratch, begin, end)); });
     if (image.clipped) place_limits(image);
-    place(image_, [&](int64_t at) { return image.observed[at]; });
+    place(image_, image.observed);
     to_columns(a_.observed);
 
     double beta = splitting_.beta;
@@ -109,7 +107,7 @@ class Steps {
       along_columns(
           [&](T* scratch, int64_t begin, int64_t end) { ASNET_DISPATCH(columns_to_image<T>(a_, scratch, begin, end)); });
       if (step + 1 == splitting_.steps) break;
-      wrap(image_);
+      continue_tile(image_, tiles_ - 1);
       if (image.clipped) raise_observed(false);
     }
     copy_image(image.latent);
@@ -127,44 +125,73 @@ class Steps {
   }
   template <typename Function>
   void along_columns(const Function& function) const {
-    with_scratch(columns_ / (2 * lanes_), a_.height, function);
+    with_scratch(tiles_, a_.height, function);
   }
   template <typename Function>
   void along_rows(const Function& function) const {
     with_scratch(blocks_, a_.width, function);
   }
 
-  void wrap(T* plane) const { ASNET_DISPATCH(wrap_rows<T>(a_, plane, 0, a_.height)); }
+  // Sizes in memory.
+  int64_t plane(int64_t height) const { return (tiles_ * height + 1) * 2 * lanes_; }
+  int64_t spectra() const { return blocks_ * tiles_ * 4 * lanes_ * lanes_; }
 
-  // Fills a plane with value(y * width + x).
+  int64_t tile_columns(int64_t tile) const { return std::min(2 * lanes_, a_.width - tile * 2 * lanes_); }
+  int64_t position(int64_t y, int64_t x) const {
+    return (x / (2 * lanes_) * a_.height + y) * 2 * lanes_ + x % (2 * lanes_);
+  }
+
+  // Fills the columns of a tile beyond the width.
   template <typename Value>
-  void place(T* plane, const Value& value) const {
-    for (int64_t y = 0; y < a_.height; ++y)
-      for (int64_t x = 0; x < a_.width; ++x) plane[y * row_ + x] = value(y * a_.width + x);
-    wrap(plane);
+  void continue_tile(Value* plane, int64_t tile) const {
+    for (int64_t column = tile_columns(tile); column < 2 * lanes_; ++column)
+      for (int64_t y = 0, x = tile * 2 * lanes_ + column; y < a_.height; ++y)
+        plane[position(y, x)] = plane[position(y, x % a_.width)];
+  }
+
+  // Calls function(row of a plane, offset in the image, number of pixels) for the rows of all tiles.
+  template <typename Function>
+  void for_rows_of_tiles(const Function& function) const {
+    parallel_tasks(tiles_, [&](int64_t begin, int64_t end) {
+      for (int64_t tile = begin; tile < end; ++tile)
+        for (int64_t y = 0, x = tile * 2 * lanes_; y < a_.height; ++y)
+          function(position(y, x), y * a_.width + x, tile_columns(tile));
+    });
+  }
+
+  void place(T* plane, const T* image) const {
+    for_rows_of_tiles([&](int64_t to, int64_t from, int64_t count) { std::copy_n(image + from, count, plane + to); });
+    continue_tile(plane, tiles_ - 1);
   }
 
   // The kernel as an image with its centre at the origin.
   void place_kernel(const T* kernel) {
-    T* const image = image_;
-    for (int64_t y = 0; y < a_.height; ++y) std::fill_n(image + y * row_, a_.width, T(0));
+    std::fill_n(image_, tiles_ * a_.height * 2 * lanes_, T(0));
     const int64_t centre = kernel_size_ / 2;
     for (int64_t y = 0; y < kernel_size_; ++y)
       for (int64_t x = 0; x < kernel_size_; ++x)
-        image[(y - centre + a_.height) % a_.height * row_ + (x - centre + a_.width) % a_.width] =
+        image_[position((y - centre + a_.height) % a_.height, (x - centre + a_.width) % a_.width)] =
             kernel[y * kernel_size_ + x];
-    wrap(image);
+    continue_tile(image_, tiles_ - 1);
   }
 
   void place_limits(const Image<T>& image) {
     const T brightest = static_cast<T>(splitting_.brightest);
-    place(lowest_, [&](int64_t at) { return image.padded[at]; });
-    place(highest_, [&](int64_t at) { return image.clipped[at] ? brightest : image.padded[at]; });
+    place(lowest_, image.padded);
+    for_rows_of_tiles([&](int64_t to, int64_t from, int64_t count) {
+      bool limited = false;
+      for (int64_t x = 0; x < count; ++x) {
+        limited |= image.clipped[from + x];
+        highest_[to + x] = image.clipped[from + x] ? brightest : image.padded[from + x];
+      }
+      limited_.data()[to / (2 * lanes_)] = limited;
+    });
+    continue_tile(highest_, tiles_ - 1);
   }
 
   void to_columns(T* spectra) {
     along_columns([&](T* scratch, int64_t begin, int64_t end) {
-      ASNET_DISPATCH(plane_to_columns<T>(a_, image_, spectra, scratch, begin, end));
+      ASNET_DISPATCH(image_to_columns<T>(a_, spectra, scratch, begin, end));
     });
   }
 
@@ -174,14 +201,15 @@ class Steps {
     });
   }
 
-  void copy_image(T* to) const {
-    for (int64_t y = 0; y < a_.height; ++y) std::copy_n(a_.image + y * row_, a_.width, to + y * a_.width);
+  void copy_image(T* image) const {
+    for_rows_of_tiles([&](int64_t from, int64_t to, int64_t count) { std::copy_n(image_ + from, count, image + to); });
   }
 
   Splitting splitting_;
-  int64_t kernel_size_, lanes_, frequencies_, blocks_, columns_, row_;
+  int64_t kernel_size_, lanes_, frequencies_, blocks_, tiles_;
   FftPlan<T> fft_y_, fft_x_;
   std::vector<T> prior_y_, prior_x_;
+  Workspace<bool> limited_;
   Workspace<T> memory_;
   T *image_, *lowest_, *highest_;
   LatentArguments<T> a_;

@@ -38,23 +38,58 @@ struct KeptGradient {
   }
 };
 
-// conj(D) g of columns x .. x + lanes, as one part (real or imaginary) of the values at `to`.
+// A register of pixels and of those below it, their differences to the pixels on the left and on the right included.
 template <typename T>
-void divergence(const LatentArguments<T>& a, Vector<T> threshold, int64_t x, T* to) {
-  const T* row = a.image + x;
-  const T* above = row + (a.height - 1) * a.row;
-  Vector<T> here = load(row), left = load(row - 1);
-  Vector<T> kept_above = KeptGradient<T>(load(above), load(above + 1), here, threshold).vertical;
+struct Pixels {
+  Vector<T> here, left, right;
+};
+
+// The first and the second register of a row of a tile. In memory, the last column of the tile on the left and the first of
+// the tile on the right are elsewhere.
+template <typename T>
+inline void load_row(const T* from, T left, T right, Pixels<T> (&row)[2]) {
+  typedef decltype(Vector<T>{} < Vector<T>{}) Mask;
+  Mask first{}, last{};
+  first[0] = -1;
+  last[lanes<T> - 1] = -1;
+  row[0] = {load(from), first ? broadcast(left) : load(from - 1), load(from + 1)};
+  row[1] = {load(from + lanes<T>), load(from + lanes<T> - 1), last ? broadcast(right) : load(from + lanes<T> + 1)};
+}
+
+// conj(D) g of a tile; returns false if all of it is 0.
+template <typename T>
+bool divergence(const LatentArguments<T>& a, Vector<T> threshold, int64_t tile, T* to) {
+  const int64_t size = a.height * complex_size<T>, first = tile * complex_size<T>, end = first + complex_size<T>;
+  const auto column = [&](int64_t x) { return a.image + x / complex_size<T> * size + x % complex_size<T>; };
+  const T* const image = column(first);
+  const T* const left = column(first > 0 ? first - 1 : a.width - 1);
+  const T* const right = column(end < a.width ? end : end % a.width);
+  const auto row = [&](int64_t y, Pixels<T>(&pixels)[2]) {
+    const int64_t at = y * complex_size<T>;
+    load_row(image + at, left[at], right[at], pixels);
+  };
+  Pixels<T> here[2], below[2];
+  Vector<T> kept_above[2];
+  decltype(Vector<T>{} != Vector<T>{}) any{};
+  row(a.height - 1, below);
+  row(0, here);
+  for (int half = 0; half < 2; ++half)
+    kept_above[half] = KeptGradient<T>(below[half].here, below[half].right, here[half].here, threshold).vertical;
   for (int64_t y = 0; y < a.height; ++y, to += complex_size<T>) {
-    const T* below_row = y + 1 < a.height ? row + a.row : a.image + x;
-    const Vector<T> below = load(below_row), below_left = load(below_row - 1);
-    const KeptGradient<T> kept(here, load(row + 1), below, threshold), kept_left(left, here, below_left, threshold);
-    store(to, kept_left.horizontal - kept.horizontal + kept_above - kept.vertical);
-    kept_above = kept.vertical;
-    here = below;
-    left = below_left;
-    row = below_row;
+    row(y + 1 < a.height ? y + 1 : 0, below);
+    for (int half = 0; half < 2; ++half) {
+      const KeptGradient<T> kept(here[half].here, here[half].right, below[half].here, threshold);
+      const KeptGradient<T> kept_left(here[half].left, here[half].here, below[half].left, threshold);
+      const Vector<T> sum = kept_left.horizontal - kept.horizontal + kept_above[half] - kept.vertical;
+      store(to + half * lanes<T>, sum);
+      any |= sum != Vector<T>{};
+      kept_above[half] = kept.vertical;
+      here[half] = below[half];
+    }
   }
+  for (int64_t lane = 0; lane < lanes<T>; ++lane)
+    if (any[lane]) return true;
+  return false;
 }
 
 }  // namespace
@@ -65,69 +100,55 @@ int64_t latent_lanes() {
 }
 
 template <typename T>
-void plane_to_columns(const LatentArguments<T>& a, const T* plane, T* spectra, T* scratch, int64_t begin, int64_t end) {
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t x = task * 2 * lanes<T>;
-    for (int64_t y = 0; y < a.height; ++y) {
-      const T* from = plane + y * a.row + x;
-      store_complex(scratch + y * complex_size<T>, Complex<T>{load(from), load(from + lanes<T>)});
-    }
-    columns_to_spectra(a.fft_y, scratch, spectra + x * complex_size<T>, a.block);
+void image_to_columns(const LatentArguments<T>& a, T* spectra, T* scratch, int64_t begin, int64_t end) {
+  const int64_t size = a.height * complex_size<T>;
+  for (int64_t tile = begin; tile < end; ++tile) {
+    __builtin_memcpy(scratch, a.image + tile * size, size * sizeof(T));
+    columns_to_spectra(a.fft_y, scratch, spectra + tile * 2 * lanes<T> * complex_size<T>, a.block);
   }
 }
 
 template <typename T>
 void divergence_to_columns(const LatentArguments<T>& a, T threshold, T* scratch, int64_t begin, int64_t end) {
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t x = task * 2 * lanes<T>;
-    divergence(a, broadcast(threshold), x, scratch);
-    divergence(a, broadcast(threshold), x + lanes<T>, scratch + lanes<T>);
-    columns_to_spectra(a.fft_y, scratch, a.gradients + x * complex_size<T>, a.block);
+  for (int64_t tile = begin; tile < end; ++tile) {
+    T* const to = a.gradients + tile * 2 * lanes<T> * complex_size<T>;
+    // Few gradients are kept in the first steps.
+    if (divergence(a, broadcast(threshold), tile, scratch))
+      columns_to_spectra(a.fft_y, scratch, to, a.block);
+    else
+      for (int64_t first = 0, at = 0; first <= a.height / 2; first += lanes<T>, at += a.block)
+        __builtin_memset(to + at, 0, 2 * lanes<T> * complex_size<T> * sizeof(T));
   }
 }
 
 template <typename T>
 void columns_to_image(const LatentArguments<T>& a, T* scratch, int64_t begin, int64_t end) {
   const T scale = inverse_scale(a);
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t x = task * 2 * lanes<T>;
-    const T* z = spectra_to_columns(a.fft_y, a.gradients + x * complex_size<T>, a.block, scratch);
-    for (int64_t y = 0; y < a.height; ++y) {
-      const Complex<T> pixels = load_complex(z + y * complex_size<T>) * scale;
-      T* to = a.image + y * a.row + x;
-      store(to, pixels.re);
-      store(to + lanes<T>, pixels.im);
-    }
+  const int64_t size = a.height * complex_size<T>;
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const T* z = spectra_to_columns(a.fft_y, a.gradients + tile * 2 * lanes<T> * complex_size<T>, a.block, scratch);
+    T* const to = a.image + tile * size;
+    for (int64_t at = 0; at < size; at += lanes<T>) store(to + at, load(z + at) * scale);
   }
 }
 
 template <typename T>
 void predicted_to_observed(const LatentArguments<T>& a, bool at_the_end, T* scratch, int64_t begin, int64_t end) {
   const T scale = inverse_scale(a);
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t x = task * 2 * lanes<T>;
-    const T* z = spectra_to_columns(a.fft_y, a.observed + x * complex_size<T>, a.block, scratch);
-    for (int64_t y = 0; y < a.height; ++y) {
-      const int64_t at = y * a.row + x;
-      const Complex<T> predicted = load_complex(z + y * complex_size<T>) * scale;
-      Vector<T> parts[2] = {predicted.re, predicted.im};
-      for (int64_t part = 0; part < 2; ++part)
-        parts[part] = larger<T>(smaller<T>(parts[part], load(a.highest + at + part * lanes<T>)),
-                                load(a.lowest + at + part * lanes<T>));
-      T* to = at_the_end ? a.image + at : scratch + y * complex_size<T>;
-      store(to, parts[0]);
-      store(to + lanes<T>, parts[1]);
-    }
-    if (!at_the_end) columns_to_spectra(a.fft_y, scratch, a.observed + x * complex_size<T>, a.block);
-  }
-}
-
-template <typename T>
-void wrap_rows(const LatentArguments<T>& a, T* plane, int64_t begin, int64_t end) {
-  for (int64_t y = begin; y < end; ++y) {
-    T* row = plane + y * a.row;
-    row[-1] = row[a.width - 1];
-    for (int64_t x = a.width; x <= a.columns; ++x) row[x] = row[x - a.width];
+  const int64_t size = a.height * complex_size<T>;
+  for (int64_t tile = begin; tile < end; ++tile) {
+    T* const spectra = a.observed + tile * 2 * lanes<T> * complex_size<T>;
+    const T* z = spectra_to_columns(a.fft_y, spectra, a.block, scratch);
+    const T *lowest = a.lowest + tile * size, *highest = a.highest + tile * size;
+    const bool* limited = a.limited + tile * a.height;
+    T* const to = at_the_end ? a.image + tile * size : scratch;
+    for (int64_t y = 0; y < a.height; ++y)
+      for (int64_t at = y * complex_size<T>; at < (y + 1) * complex_size<T>; at += lanes<T>) {
+        Vector<T> pixels = load(lowest + at);
+        if (limited[y]) pixels = larger<T>(smaller<T>(load(z + at) * scale, load(highest + at)), pixels);
+        store(to + at, pixels);
+      }
+    if (!at_the_end) columns_to_spectra(a.fft_y, scratch, spectra, a.block);
   }
 }
 
@@ -187,14 +208,13 @@ void latent_spectra(const LatentArguments<T>& a, T beta, Observed observed, T* s
   }
 }
 
-#define ASNET_INSTANTIATE(T)                                                                        \
-  template int64_t latent_lanes<T>();                                                               \
-  template void plane_to_columns<T>(const LatentArguments<T>&, const T*, T*, T*, int64_t, int64_t); \
-  template void divergence_to_columns<T>(const LatentArguments<T>&, T, T*, int64_t, int64_t);       \
-  template void columns_to_image<T>(const LatentArguments<T>&, T*, int64_t, int64_t);               \
-  template void predicted_to_observed<T>(const LatentArguments<T>&, bool, T*, int64_t, int64_t);    \
-  template void wrap_rows<T>(const LatentArguments<T>&, T*, int64_t, int64_t);                      \
-  template void transfer_spectra<T>(const LatentArguments<T>&, T*, int64_t, int64_t);               \
+#define ASNET_INSTANTIATE(T)                                                                     \
+  template int64_t latent_lanes<T>();                                                            \
+  template void image_to_columns<T>(const LatentArguments<T>&, T*, T*, int64_t, int64_t);        \
+  template void divergence_to_columns<T>(const LatentArguments<T>&, T, T*, int64_t, int64_t);    \
+  template void columns_to_image<T>(const LatentArguments<T>&, T*, int64_t, int64_t);            \
+  template void predicted_to_observed<T>(const LatentArguments<T>&, bool, T*, int64_t, int64_t); \
+  template void transfer_spectra<T>(const LatentArguments<T>&, T*, int64_t, int64_t);            \
   template void latent_spectra<T>(const LatentArguments<T>&, T, Observed, T*, int64_t, int64_t);
 ASNET_INSTANTIATE(float)
 ASNET_INSTANTIATE(double)

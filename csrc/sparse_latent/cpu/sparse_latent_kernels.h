@@ -16,21 +16,22 @@
 
 namespace asnet {
 
-// A plane is an image in memory with rows `row` values apart. It is continued periodically by one column to the left and,
-// to the right, to one column beyond `columns`.
+// A plane is an image in tiles of two registers of columns: [tile][row][two registers]. Columns beyond the width continue it
+// periodically. There are `lanes` values more in memory before and after it.
 //
 // Spectra are those of cpu/fft_pairs.h, with pixels or horizontal frequencies along a row. All but that of the kernel are
 // twice the true spectrum.
 template <typename T>
 struct LatentArguments {
   int64_t height, width;
-  int64_t columns;  // the width rounded up to pairs of registers
-  int64_t row, block;
+  int64_t tiles;
+  int64_t block;
   Fft<T> fft_y, fft_x;
   const T *prior_y, *prior_x;  // |D|^2 = prior_y[ky] + prior_x[kx]; prior_y is padded with 1 to whole blocks
 
   T* image;                   // plane: the latent image
   const T *lowest, *highest;  // planes: limits of y; null if nothing is clipped
+  const bool* limited;        // [tile][row]: whether the limits of any pixel differ
   T* transfer;                // spectra of k
   T* gradients;               // spectra of conj(D) g, then of x
   T* observed;                // spectra of y, or of conj(K) Y if y never changes
@@ -49,9 +50,9 @@ ASNET_DECLARE_KERNELS(
     // Number of values in a register; sizes of the buffers depend on it.
     template <typename T> int64_t latent_lanes();
 
-    // Tasks along columns: pairs of registers of columns. Scratch: 4 * height * lanes values.
-    template <typename T> void plane_to_columns(const LatentArguments<T>& arguments, const T* plane, T* spectra, T* scratch,
-                                                int64_t begin, int64_t end);
+    // Tasks along columns: tiles. Scratch: 4 * height * lanes values.
+    template <typename T>
+    void image_to_columns(const LatentArguments<T>& arguments, T* spectra, T* scratch, int64_t begin, int64_t end);
     template <typename T>
     void divergence_to_columns(const LatentArguments<T>& arguments, T threshold, T* scratch, int64_t begin, int64_t end);
     template <typename T>
@@ -59,8 +60,6 @@ ASNET_DECLARE_KERNELS(
     // From k * x to y: its transform along columns or, at the end, y itself in place of the image.
     template <typename T> void predicted_to_observed(const LatentArguments<T>& arguments, bool at_the_end, T* scratch,
                                                      int64_t begin, int64_t end);
-    // Tasks: rows. Continues the image beyond its width.
-    template <typename T> void wrap_rows(const LatentArguments<T>& arguments, T* plane, int64_t begin, int64_t end);
 
     // Tasks along rows: blocks. Scratch: 4 * width * lanes values.
     template <typename T>
