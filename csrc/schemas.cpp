@@ -35,6 +35,7 @@ ASNET_SCHEMAS(ASNET_LIBRARY, m) {
   m.def(
       "sparse_latent(Tensor padded, Tensor observed, Tensor? clipped, Tensor kernel, float strength, float beta, "
       "float growth, int steps, float brightest) -> (Tensor, Tensor)");
+  m.def("label_parts(Tensor mask) -> Tensor");
   m.def("toeplitz_solve(Tensor lags, Tensor right, Tensor? support, float weight, int steps) -> Tensor");
   m.def("open_reused_memory() -> ()");
   m.def("close_reused_memory() -> ()");

@@ -39,6 +39,7 @@ inference = ("test_schema", "test_faketensor", "test_autograd_registration")
 checked |= torch.library.opcheck(torch.ops.asnet.sparse_latent.default, latent, test_utils=inference)
 system = (torch.ones(1, 5, 5), kernel, kernel > 0, 1.0, 2)
 checked |= torch.library.opcheck(torch.ops.asnet.toeplitz_solve.default, system, test_utils=inference)
+checked |= torch.library.opcheck(torch.ops.asnet.label_parts.default, (kernel > 0,), test_utils=inference)
 assert set(checked.values()) == {"SUCCESS"}, checked
 print(torch.__version__)
 """

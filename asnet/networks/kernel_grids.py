@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from asnet.ops import label_parts
+
 #: Keeps divisions finite; far below the smallest weight that matters.
 EPSILON = 1e-6
 
@@ -58,39 +60,6 @@ def fit_grid(kernel: Tensor, size: int) -> Tensor:
     """Crop or pad kernels (..., s, s) around their centre to (..., size, size)."""
     margin = (size - kernel.shape[-1]) // 2
     return F.pad(kernel, (margin,) * 4)
-
-
-def label_parts(mask: Tensor) -> Tensor:
-    """Label the 8-connected parts of masks.
-
-    Parameters
-    ----------
-    mask : Tensor
-        (N, s, s) bool.
-
-    Returns
-    -------
-    Tensor
-        (N, s, s) int64: 0 outside of the mask, else a number that is the same within a part and differs
-        between parts (the largest index, from 1 on, among its pixels).
-    """
-    index = torch.arange(1, mask[0].numel() + 1, device=mask.device).view(mask.shape[1:])
-    labels = torch.where(mask, index, 0)
-    # The target of each label: itself, or a larger label of the same part.
-    leads = F.pad(index.flatten(), (1, 0)).repeat(len(mask), 1)
-    # In each round parts that touch are joined, and labels lead twice as far as in the one before. The masks
-    # that wind the most need fewer rounds than these.
-    for _ in range(mask[0].numel().bit_length()):
-        before = labels
-        # Indices up to 2^24 are exact in float32.
-        largest = F.max_pool2d(labels[:, None].float(), 3, stride=1, padding=1)[:, 0].long()
-        largest = torch.where(mask, largest, 0)
-        leads = leads.scatter_reduce_(1, labels.flatten(1), largest.flatten(1), "amax")
-        leads = leads.gather(1, leads)
-        labels = leads.gather(1, labels.flatten(1)).view_as(labels)
-        if labels.is_cpu and torch.equal(labels, before):
-            break
-    return labels
 
 
 def prune(kernel: Tensor) -> Tensor:

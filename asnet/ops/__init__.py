@@ -3,6 +3,7 @@
 from asnet.ops.cross_correlation import append_flipped_pairs, cross_correlation
 from asnet.ops.guided_conv import guided_conv2d, guided_pointwise_conv2d
 from asnet.ops.guided_modulation import guided_modulation
+from asnet.ops.label_parts import label_parts
 from asnet.ops.modules import CrossCorrelation2d, GuidedConv2d
 from asnet.ops.reused_memory import empty_maps, reused_memory
 from asnet.ops.sparse_latent import sparse_latent
@@ -19,6 +20,7 @@ __all__ = [
     "guided_conv2d",
     "guided_modulation",
     "guided_pointwise_conv2d",
+    "label_parts",
     "reused_memory",
     "sparse_latent",
     "toeplitz_solve",

@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import torch
-from skimage.measure import label
 
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
 from asnet.networks.kernel_grids import (
@@ -14,7 +13,6 @@ from asnet.networks.kernel_grids import (
     enlarge,
     extent,
     fit_grid,
-    label_parts,
     prune,
     rms_radius,
     similarity,
@@ -24,28 +22,6 @@ from asnet.networks.kernel_grids import (
 def kernels(count: int, canvas: int = 31, smallest: int = 15) -> torch.Tensor:
     config = BlurKernelConfig(canvas=canvas, minimum_size=smallest)
     return sample_blur_kernels(count, config, generator=torch.Generator().manual_seed(6))
-
-
-@pytest.mark.parametrize("size", [1, 5, 37])
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.35, 1.0])
-def test_parts_are_those_that_a_library_finds(size: int, share: float) -> None:
-    mask = torch.rand(3, size, size, generator=torch.Generator().manual_seed(1)) < share
-    for ours, one in zip(label_parts(mask), mask, strict=True):
-        theirs, count = label(one.numpy(), connectivity=2, return_num=True)
-        pairs = set(zip(ours.flatten().tolist(), theirs.flatten().tolist(), strict=True)) - {(0, 0)}
-        assert len(pairs) == count
-        assert len({a for a, _ in pairs}) == count
-
-
-@pytest.mark.parametrize("size", [3, 5, 7, 9, 13, 19, 37, 101])
-@pytest.mark.parametrize("turns", range(4))
-def test_a_path_that_winds_through_the_whole_grid_is_one_part(size: int, turns: int) -> None:
-    mask = torch.zeros(1, size, size, dtype=torch.bool)
-    mask[0, ::2] = True
-    mask[0, 1::4, -1] = True
-    mask[0, 3::4, 0] = True
-    mask = mask.rot90(turns, (1, 2))
-    assert label_parts(mask).unique().tolist() == [0, int(mask[0].flatten().nonzero().max()) + 1]
 
 
 def test_pruning_drops_small_weights_and_small_parts_and_keeps_the_rest() -> None:
