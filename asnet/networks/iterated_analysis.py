@@ -10,8 +10,9 @@ At every scale the image is resized so that its blur kernel fits a grid of 5, 7,
 
 The iteration can go wrong at the coarse scales, where it costs little: there it is run on several courses,
 with other constants. The course whose latent image needs the fewest gradients wins, and the finest scales go
-on from its kernel. At the finest of all, noise can spoil a large kernel: if the latent image then needs many
-more gradients, the kernel of the scale before is kept.
+on from its kernel, on two schedules of lambda (`courses`); again the fewest gradients win. At the finest of
+all, noise can spoil a large kernel: if the latent image then needs more gradients, the kernel of the scale
+before is kept.
 
 Of next to no blur nothing is left at the coarse scales, and what they find is too large. So a small kernel
 is also looked for at the finest scales alone, from a narrow bell on a small grid; again the fewest gradients
@@ -29,7 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from asnet.networks.config import IteratedAnalysisConfig
-from asnet.networks.edge_steepness import REACH, edge_steepness
+from asnet.networks.courses import COURSES, DAMPED, FINE_STRENGTH, LESS_DAMPED, Course, fine_schedules
+from asnet.networks.edge_steepness import REACH, edge_steepness, noise_deviation
 from asnet.networks.kernel_grids import centred, enlarge, fit_grid, prune, rms_radius, similarity
 from asnet.networks.kernel_refiner import KernelRefiner
 from asnet.networks.kernel_rounds import Iteration, Photographs, bell, grown, run_rounds
@@ -43,15 +45,12 @@ WHITE = 0.97
 #: The courses are compared at the scale that is this many times sqrt(2) smaller than the finest.
 COMPARED_SCALE = 4
 
-#: lambda of the first round at the finest scales, and what divides it after each round.
-FINE_STRENGTH, STRENGTH_DECAY = 3e-3, 1.1
-
-#: Tikhonov weight that keeps noise and the blocks of JPEG out of a kernel, and one that lets more detail in.
-DAMPED, LESS_DAMPED = 100.0, 30.0
+#: The schedule that follows the noise wins if the latent image needs less than this share of the gradients.
+WINNING_SHARE = 0.98
 
 #: The finest scale's kernel is kept if the latent image needs at most this many times the gradients that it
 #: needs with the kernel of the scale before.
-LARGEST_INCREASE = 1.05
+LARGEST_INCREASE = 1.02
 
 #: The scale from which a small kernel is looked for, the side of its grid at the finest, and its Tikhonov
 #: weight, for on a small grid noise does less harm; and the rounds at each of these scales.
@@ -70,9 +69,6 @@ TINY, REPLACING_SHARE_OF_TINY = 2.5, 1.01
 #: The refiner is applied to kernels of smaller RMS radius in pixels. There the similarity to the truth gains
 #: 0.05 to 0.08; of larger kernels it takes faint tails away, which photographs show as ghosts.
 REFINED_RADIUS = 2.0
-
-#: lambda does not fall below this.
-SMALLEST_STRENGTH = 1e-4
 
 #: Tikhonov weights are those of photographs of this many pixels or more; of fewer they are smaller in
 #: proportion, as the sums of the normal equations are, down to this share.
@@ -102,27 +98,8 @@ SHARP_RADIUS = 5.0
 LEAST_AGREEMENT = 0.6
 
 
-class Course(NamedTuple):
-    """How the coarse scales are gone through."""
-
-    strength: float = 8e-3  # lambda of the first round
-    decay: float = STRENGTH_DECAY  # what divides lambda after each round
-    rounds: int = 5  # at each scale
-    weight: float = 2.0  # Tikhonov weight of the normal equations, for intensities in [0, 1]
-    extra_scales: int = 0  # beyond the one at which the largest kernel fits a grid of 5 pixels
-    avoids_clipped: bool = False  # leave gradients near clipped pixels out, instead of completing them
-
-
-COURSES = (
-    Course(),
-    Course(weight=DAMPED),
-    Course(strength=16e-3, weight=DAMPED),
-    Course(rounds=8, weight=LESS_DAMPED),
-    Course(rounds=8, weight=LESS_DAMPED, extra_scales=1),
-    Course(weight=LESS_DAMPED, extra_scales=2),
-    Course(avoids_clipped=True, weight=DAMPED),
-    Course(rounds=8, strength=4e-3, weight=LESS_DAMPED),
-)
+#: Share of one sum of squared gradients in another below which it is 0 but for rounding.
+NO_ENERGY = 1e-6
 
 
 class KernelEstimate(NamedTuple):
@@ -186,7 +163,9 @@ class IteratedAnalysisNetwork(nn.Module):
         with torch.autocast(image.device.type, enabled=False), threads_for(image[:, :1]):
             photographs = _photographs(image, usable)
             last, agreement = self._iterate(photographs)
-            nothing_seen = _evidence(last)[:, 3].amax((-2, -1)) <= 0
+            # Energies of the latent and the blurred gradients; the correlations are exact up to rounding.
+            least, most = _evidence(last)[:, 3:].amax((-2, -1)).sort(dim=1).values.unbind(1)
+            nothing_seen = least <= NO_ENERGY * most
             kernel = self._refined(last)
             small = rms_radius(kernel) < SHARP_RADIUS
             # Of large kernels the share says little: lights that are clipped need gradients all the same.
@@ -219,6 +198,13 @@ class IteratedAnalysisNetwork(nn.Module):
     @torch.no_grad()
     def _iterate(self, photographs: Photographs) -> tuple[Iteration, Tensor]:
         """Go through all scales; return where they end, and how well the courses agree (N,), 0 to 1."""
+        # One by one, for lambda follows the noise of each.
+        ends = [self._iterate_one(photograph) for photograph in photographs.one_by_one()]
+        last, agreement = zip(*ends, strict=True)
+        return Iteration.joined(last, self.config.grid_size(0)), torch.cat(agreement)
+
+    def _iterate_one(self, photographs: Photographs) -> tuple[Iteration, Tensor]:
+        """Go through all scales with a batch of one."""
         config = self.config
         last_scale = config.scale_count - 1
         compared = min(COMPARED_SCALE, last_scale // 2)
@@ -226,19 +212,23 @@ class IteratedAnalysisNetwork(nn.Module):
         pyramid = [photographs.downscaled(scale) for scale in range(last_scale + extra + 1)]
 
         def run(
-            scale: int, before: Iteration | None, course: Course, first: int, avoids: Tensor
+            scale: int,
+            before: Iteration | None,
+            strengths: list[float],
+            weight: float,
+            avoids: Tensor,
+            *,
+            looks_beyond: bool = False,
         ) -> Iteration:
-            strengths = [
-                course.strength / course.decay ** (first + number) for number in range(course.rounds)
-            ]
             return run_rounds(
                 pyramid[scale],
                 config.grid_size(scale),
                 before,
-                [max(strength, SMALLEST_STRENGTH) for strength in strengths],
-                course.weight * _damping(photographs),
+                strengths,
+                weight * _damping(photographs),
                 avoids,
                 config.conjugate_gradient_steps,
+                looks_beyond=looks_beyond,
                 keeps_evidence=scale == 0,
             )
 
@@ -250,9 +240,16 @@ class IteratedAnalysisNetwork(nn.Module):
             iteration = None
             scales = range(last_scale + course.extra_scales, compared - 1, -1)
             for number, scale in enumerate(scales):
-                iteration = run(scale, iteration, course, number * course.rounds, avoids)
+                iteration = run(scale, iteration, course.strengths(number), course.weight, avoids)
             assert iteration is not None
             return iteration, _needed_gradients(pyramid[compared], iteration.kernel)
+
+        def refine(schedule: list[list[float]]) -> tuple[Iteration, float]:
+            """Return where the scales before the finest end, and how many gradients are needed there."""
+            refined = iteration
+            for scale in range(compared - 1, 0, -1):
+                refined = run(scale, refined, schedule[scale], DAMPED, avoids, looks_beyond=True)
+            return refined, float(_needed_gradients(pyramid[1], refined.kernel))
 
         ends = side_by_side(follow, COURSES, pyramid[compared].luma)
         iterations = [iteration for iteration, _ in ends]
@@ -261,12 +258,14 @@ class IteratedAnalysisNetwork(nn.Module):
         agreement = torch.stack([similarity(other.kernel, iteration.kernel) for other in iterations]).mean(0)
         avoids = torch.tensor([course.avoids_clipped for course in COURSES], device=best.device)[best]
         gradients = None
-        finest = Course(FINE_STRENGTH, rounds=config.finest_rounds, weight=DAMPED)
-        for number, scale in enumerate(range(compared - 1, -1, -1)):
-            before = iteration
-            iteration = run(scale, before, finest, number * finest.rounds, avoids)
-            if scale == 0:
-                iteration, gradients = _unless_spoiled(photographs, before, iteration)
+        if compared > 0:
+            noise = float(noise_deviation(photographs.luma))
+            schedules = fine_schedules(noise, compared, config.finest_rounds)
+            ends_of_schedules = [refine(schedule) for schedule in schedules]
+            follows = ends_of_schedules[1][1] < WINNING_SHARE * ends_of_schedules[0][1]
+            before = ends_of_schedules[follows][0]
+            iteration = run(0, before, schedules[follows][0], DAMPED, avoids, looks_beyond=True)
+            iteration, gradients = _unless_spoiled(photographs, before, iteration)
         return self._or_smaller(iteration, gradients, pyramid), agreement
 
     def _or_smaller(
@@ -289,17 +288,14 @@ class IteratedAnalysisNetwork(nn.Module):
         if not (kernel.is_cuda or bool(replaceable.any())):
             return found
         avoids = torch.zeros_like(replaceable)
+        course = Course(FINE_STRENGTH, rounds=SMALL_ROUNDS)
         iteration = None
         for scale in range(SMALL_SCALE, -1, -1):
-            first = (SMALL_SCALE - scale) * SMALL_ROUNDS
             iteration = run_rounds(
                 pyramid[scale],
                 min(config.grid_size(scale), SMALL_GRID),
                 iteration or bell(pyramid[scale]),
-                [
-                    max(FINE_STRENGTH / STRENGTH_DECAY ** (first + number), SMALLEST_STRENGTH)
-                    for number in range(SMALL_ROUNDS)
-                ],
+                course.strengths(SMALL_SCALE - scale),
                 SMALL_WEIGHT * _damping(photographs),
                 avoids,
                 config.conjugate_gradient_steps,

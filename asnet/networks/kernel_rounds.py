@@ -71,6 +71,17 @@ class Photographs:
         """The `needed_gradients` (N, 1, H, W) of kernels of a single pixel."""
         return needed_gradients(self.luma, self.luma.new_ones(len(self.luma), 1, 1))
 
+    def one_by_one(self) -> list["Photographs"]:
+        """Return a batch of one for each of the photographs."""
+        if len(self.luma) == 1:
+            return [self]
+
+        def parts(values: Tensor | None) -> Sequence[Tensor | None]:
+            return [None] * len(self.luma) if values is None else torch.split(values, 1)
+
+        triples = zip(torch.split(self.luma, 1), parts(self.clipped), parts(self.usable), strict=True)
+        return [Photographs(*triple) for triple in triples]
+
     def downscaled(self, scale: int) -> "Photographs":
         """Return the photographs sqrt(2)^scale times smaller, never below 16 pixels a side."""
 
@@ -107,6 +118,16 @@ class Iteration:
     threshold: Tensor
     evidence: Tensor | None
 
+    @classmethod
+    def joined(cls, iterations: Sequence["Iteration"], size: int) -> "Iteration":
+        """Return a batch of the images of all `iterations`, on a grid of `size` pixels."""
+        evidence = [fit_grid(i.evidence, size) for i in iterations if i.evidence is not None]
+        return cls(
+            torch.cat([fit_grid(i.kernel, size) for i in iterations]),
+            torch.cat([i.threshold for i in iterations]),
+            torch.cat(evidence) if evidence else None,
+        )
+
 
 def bell(photographs: Photographs) -> Iteration:
     """Return the start of an iteration for small kernels: a narrow Gaussian, nearly a single pixel."""
@@ -125,6 +146,7 @@ def run_rounds(
     avoids_clipped: Tensor,
     steps: int,
     *,
+    looks_beyond: bool = False,
     keeps_evidence: bool,
 ) -> Iteration:
     """Run the rounds of one scale.
@@ -145,6 +167,9 @@ def run_rounds(
         (N,) bool: whether gradients near clipped pixels are left out instead of completed.
     steps : int
         Steps of conjugate gradients.
+    looks_beyond : bool
+        Whether the latent image beyond the photographs' edges, from where light is blurred into them, takes
+        part in the kernel's equations.
     keeps_evidence : bool
         Whether the result includes its evidence, which takes two more solutions.
 
@@ -156,20 +181,22 @@ def run_rounds(
     luma = photographs.luma
     kernel, support = _starting_kernel(len(luma), largest, before, luma)
     size = kernel.shape[-1]
+    border = size // 2 if looks_beyond else 0
     clipped = None if photographs.clipped is None else grown(photographs.clipped, 1)
     # The frame is that of the largest kernel, so that an image's result does not depend on its batch.
     scale = BlurredScale.from_image(luma, largest, clipped)
     threshold = gradient_threshold(image_gradients(luma), size) if before is None else before.threshold
     with threads_for(scale.padded):
-        masks = _taking_part(photographs, avoids_clipped, size)
+        masks = _taking_part(photographs, avoids_clipped, size, border)
         observed = None
         for strength in strengths:
-            latent, observed = sparse_latent(scale, kernel, strength, observed)
+            latent, observed = sparse_latent(scale, kernel, strength, observed, border=border)
             threshold = threshold / THRESHOLD_DECAY
             predicted = strong_gradients(image_gradients(latent), threshold)
             blurred = image_gradients(observed[..., : luma.shape[2], : luma.shape[3]])
             if masks is not None:
                 blurred, predicted = blurred * masks[0], predicted * masks[1]
+            blurred = F.pad(blurred, (border,) * 4)
             correlations = correlate_gradients(predicted, blurred, size)
             kernel = prune(toeplitz_solve(correlations.predicted, correlations.mixed, weight, steps, support))
     shift = -centroid(kernel).round().long()
@@ -209,9 +236,12 @@ def _starting_kernel(
     return normalised(fit_grid(kernel, grid)), centred_square(side, grid)
 
 
-def _taking_part(photographs: Photographs, avoids_clipped: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
-    """Return the usable gradients (N, 1, h, w) of the blurred and of the latent image; None if all are.
+def _taking_part(
+    photographs: Photographs, avoids_clipped: Tensor, size: int, border: int
+) -> tuple[Tensor, Tensor] | None:
+    """Return the usable gradients of the blurred (N, 1, h, w) and of the latent image; None if all are.
 
+    The latent image extends `border` pixels beyond the edges, where all of its gradients are.
     A gradient of the latent image spreads over the kernel: near lights, all of that area must be known.
     Callers fill unusable pixels smoothly, so that little spreads from there.
     """
@@ -225,7 +255,7 @@ def _taking_part(photographs: Photographs, avoids_clipped: Tensor, size: int) ->
     if photographs.usable is not None:
         known = ~grown(~photographs.usable, 1)
         masks = [mask & known for mask in masks]
-    return masks[0], masks[1]
+    return masks[0], F.pad(masks[1], (border,) * 4, value=True)
 
 
 def grown(mask: Tensor, radius: int) -> Tensor:

@@ -138,7 +138,7 @@ def latent_steps(largest_lambda: float) -> int:
 
 
 def sparse_latent(
-    scale: BlurredScale, kernel: Tensor, strength: float, observed: Tensor | None = None
+    scale: BlurredScale, kernel: Tensor, strength: float, observed: Tensor | None = None, *, border: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Return the latent images of a scale for given kernels.
 
@@ -152,11 +152,14 @@ def sparse_latent(
         lambda > 0: the cost of a gradient that is not 0, for intensities in [0, 1].
     observed : Tensor, optional
         The observed images that the last call returned, to continue from.
+    border : int
+        Pixels beyond the edges that the latent images extend, at most half of the size that the scale is
+        padded for.
 
     Returns
     -------
     latent : Tensor
-        (N, 1, h, w).
+        (N, 1, h + 2 border, w + 2 border).
     observed : Tensor
         (N, 1, H, W): the padded blurred images, with unknown pixels raised to what latent image and kernel
         predict.
@@ -173,4 +176,5 @@ def sparse_latent(
         brightest=BRIGHTEST,
     )
     height, width = scale.image.shape[-2:]
-    return latent[..., :height, :width], observed
+    latent = latent.roll((border, border), (2, 3))
+    return latent[..., : height + 2 * border, : width + 2 * border], observed

@@ -98,6 +98,19 @@ def test_the_photograph_stays_and_beyond_its_edges_follows_what_the_blur_explain
     assert errors[0] < 0.9 * errors[1]
 
 
+def test_the_latent_image_extends_beyond_the_photograph_on_all_sides() -> None:
+    kernel = bent_line()
+    blurred = blur(patches(), kernel)
+    scale = BlurredScale.from_image(blurred, 9)
+    latent, wide = (sparse_latent(scale, kernel, 1e-3, border=border)[0] for border in (0, 4))
+    assert torch.equal(wide[..., 4:-4, 4:-4], latent)
+    # With what it shows beyond the edges it explains the photograph up to them.
+    error = (blur(wide, kernel) - blurred).square()
+    at_edges = torch.ones_like(blurred, dtype=torch.bool)
+    at_edges[..., 4:-4, 4:-4] = False
+    assert error[at_edges].mean() < 0.01 * blurred.var()
+
+
 def test_frames_fade_from_edge_to_opposite_edge() -> None:
     image = torch.rand(2, 1, 20, 33, generator=torch.Generator().manual_seed(0))
     padded = BlurredScale.from_image(image, 9).padded
