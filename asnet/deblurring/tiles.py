@@ -18,7 +18,7 @@ TILE_MEMORY = 512 * 2**20
 
 #: Largest photograph that is deconvolved whole, and size of the blocks of a larger one, which itself takes
 #: memory, in pixels; with tiles of `affordable_side`. A deconvolution takes about 110 bytes per pixel.
-WHOLE_PIXELS, BLOCK_PIXELS = 12_600_000, 10_000_000
+WHOLE_PIXELS, BLOCK_PIXELS = 9_000_000, 10_000_000
 
 #: Pixels of a whole photograph that are processed at once.
 STRIP_PIXELS = 2**20
