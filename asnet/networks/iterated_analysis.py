@@ -260,11 +260,14 @@ class IteratedAnalysisNetwork(nn.Module):
         gradients = None
         if compared > 0:
             noise = float(noise_deviation(photographs.luma))
-            schedules = fine_schedules(noise, compared, config.finest_rounds)
-            ends_of_schedules = [refine(schedule) for schedule in schedules]
-            follows = ends_of_schedules[1][1] < WINNING_SHARE * ends_of_schedules[0][1]
-            before = ends_of_schedules[follows][0]
-            iteration = run(0, before, schedules[follows][0], DAMPED, avoids, looks_beyond=True)
+            falling, following = fine_schedules(noise, compared, config.finest_rounds)
+            (before, needed), (other, needed_by_other) = side_by_side(
+                refine, [falling, following], pyramid[1].luma
+            )
+            schedule = falling
+            if needed_by_other < WINNING_SHARE * needed:
+                before, schedule = other, following
+            iteration = run(0, before, schedule[0], DAMPED, avoids, looks_beyond=True)
             iteration, gradients = _unless_spoiled(photographs, before, iteration)
         return self._or_smaller(iteration, gradients, pyramid), agreement
 
