@@ -50,7 +50,7 @@ WINNING_SHARE = 0.98
 
 #: The finest scale's kernel is kept if the latent image needs at most this many times the gradients that it
 #: needs with the kernel of the scale before.
-LARGEST_INCREASE = 1.02
+LARGEST_INCREASE = 1.05
 
 #: The scale from which a small kernel is looked for, the side of its grid at the finest, and its Tikhonov
 #: weight, for on a small grid noise does less harm; and the rounds at each of these scales.
