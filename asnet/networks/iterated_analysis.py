@@ -97,7 +97,6 @@ SHARP_RADIUS = 5.0
 #: for a large kernel that explains much.
 LEAST_AGREEMENT = 0.6
 
-
 #: Share of one sum of squared gradients in another below which it is 0 but for rounding.
 NO_ENERGY = 1e-6
 
@@ -244,6 +243,13 @@ class IteratedAnalysisNetwork(nn.Module):
             assert iteration is not None
             return iteration, _needed_gradients(pyramid[compared], iteration.kernel)
 
+        ends = side_by_side(follow, COURSES, pyramid[compared].luma)
+        iterations = [iteration for iteration, _ in ends]
+        best = torch.stack([needed for _, needed in ends]).argmin(0)
+        iteration = _chosen(iterations, best, config.grid_size(compared))
+        agreement = torch.stack([similarity(other.kernel, iteration.kernel) for other in iterations]).mean(0)
+        avoids = torch.tensor([course.avoids_clipped for course in COURSES], device=best.device)[best]
+
         def refine(schedule: list[list[float]]) -> tuple[Iteration, float]:
             """Return where the scales before the finest end, and how many gradients are needed there."""
             refined = iteration
@@ -251,13 +257,6 @@ class IteratedAnalysisNetwork(nn.Module):
                 refined = run(scale, refined, schedule[scale], DAMPED, avoids, looks_beyond=True)
             return refined, float(_needed_gradients(pyramid[1], refined.kernel))
 
-        ends = side_by_side(follow, COURSES, pyramid[compared].luma)
-        iterations = [iteration for iteration, _ in ends]
-        best = torch.stack([needed for _, needed in ends]).argmin(0)
-        iteration = _chosen(iterations, best, config.grid_size(compared))
-        agreement = torch.stack([similarity(other.kernel, iteration.kernel) for other in iterations]).mean(0)
-        avoids = torch.tensor([course.avoids_clipped for course in COURSES], device=best.device)[best]
-        gradients = None
         if compared > 0:
             noise = float(noise_deviation(photographs.luma))
             falling, following = fine_schedules(noise, compared, config.finest_rounds)
@@ -267,24 +266,22 @@ class IteratedAnalysisNetwork(nn.Module):
             schedule = falling
             if needed_by_other < WINNING_SHARE * needed:
                 before, schedule = other, following
-            iteration = run(0, before, schedule[0], DAMPED, avoids, looks_beyond=True)
-            iteration, gradients = _unless_spoiled(photographs, before, iteration)
-        return self._or_smaller(iteration, gradients, pyramid), agreement
+            found = run(0, before, schedule[0], DAMPED, avoids, looks_beyond=True)
+            found, gradients = _unless_spoiled(photographs, before, found)
+        else:
+            found, gradients = iteration, needed_gradients(photographs.luma, iteration.kernel)
+        return self._or_smaller(found, gradients, pyramid), agreement
 
-    def _or_smaller(
-        self, found: Iteration, gradients: Tensor | None, pyramid: list[Photographs]
-    ) -> Iteration:
-        """Return for each image a small kernel where that explains it better than the one found.
+    def _or_smaller(self, found: Iteration, gradients: Tensor, pyramid: list[Photographs]) -> Iteration:
+        """Return a small kernel if that explains the image better than the one found.
 
-        `gradients` are the `needed_gradients` of the kernel that was found, None if they are not known.
+        `gradients` are the `needed_gradients` of the kernel that was found.
         """
         photographs, config = pyramid[0], self.config
         kernel = found.kernel
         clear = _clear_of_lights(photographs, SMALL_GRID)
         radius = rms_radius(kernel)
         replaceable = radius < LARGEST_REPLACED
-        if gradients is None:
-            gradients = needed_gradients(photographs.luma, kernel)
         needed = share_of_pixels(gradients, clear)
         replaceable |= _share_of_gradients(photographs, needed, clear) > SENSELESS_SHARE
         # On a GPU the host does not wait for the answer.
@@ -379,15 +376,7 @@ def _unless_spoiled(
 
 
 def _chosen(iterations: list[Iteration], best: Tensor, size: int) -> Iteration:
-    """Return for each image the iteration that `best` (N,) names, on a common grid."""
-
-    def choose(values: list[Tensor]) -> Tensor:
-        stacked = torch.stack(values)
-        return stacked[best, torch.arange(len(best), device=best.device)]
-
-    evidence = [fit_grid(i.evidence, size) for i in iterations if i.evidence is not None]
-    return Iteration(
-        choose([fit_grid(i.kernel, size) for i in iterations]),
-        choose([i.threshold for i in iterations]),
-        choose(evidence) if evidence else None,
-    )
+    """Return the iteration of one image that `best` (1,) names, on a grid of `size` pixels."""
+    joined = Iteration.joined(iterations, size)
+    evidence = None if joined.evidence is None else joined.evidence[best]
+    return Iteration(joined.kernel[best], joined.threshold[best], evidence)

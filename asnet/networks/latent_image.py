@@ -176,5 +176,6 @@ def sparse_latent(
         brightest=BRIGHTEST,
     )
     height, width = scale.image.shape[-2:]
-    latent = latent.roll((border, border), (2, 3))
+    if border:
+        latent = latent.roll((border, border), (2, 3))
     return latent[..., : height + 2 * border, : width + 2 * border], observed

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from asnet.errors import InputError
+from asnet.ops import reference
 from asnet.ops._extension import devices_with_kernel
 
 _DEVICES_WITH_KERNEL = devices_with_kernel("label_parts")
@@ -43,27 +43,8 @@ def label_parts(mask: Tensor) -> Tensor:
             f"mask must have dtype bool and the shape (N, H, W), got {mask.dtype} and {tuple(mask.shape)}"
         )
     if mask.device.type not in _DEVICES_WITH_KERNEL:
-        return _by_maxima(mask)
+        return reference.label_parts(mask)
     labels: Tensor = torch.ops.asnet.label_parts(mask)
-    return labels
-
-
-def _by_maxima(mask: Tensor) -> Tensor:
-    """Fallback for devices without a kernel: maxima of 3x3 pixels, and pointers that double their reach."""
-    pixels = mask.shape[1] * mask.shape[2]
-    index = torch.arange(1, pixels + 1, device=mask.device).view(mask.shape[1:])
-    labels = torch.where(mask, index, 0)
-    # The target of each label: itself, or a larger label of the same part.
-    leads = F.pad(index.flatten(), (1, 0)).repeat(len(mask), 1)
-    # In each round parts that touch are joined, and labels lead twice as far as in the one before. The masks
-    # that wind the most need fewer rounds than these.
-    for _ in range(pixels.bit_length()):
-        # Indices up to 2^24 are exact in float32.
-        largest = F.max_pool2d(labels[:, None].float(), 3, stride=1, padding=1)[:, 0].long()
-        largest = torch.where(mask, largest, 0)
-        leads = leads.scatter_reduce_(1, labels.flatten(1), largest.flatten(1), "amax")
-        leads = leads.gather(1, leads)
-        labels = leads.gather(1, labels.flatten(1)).view_as(labels)
     return labels
 
 

@@ -107,7 +107,7 @@ class Steps {
       along_columns(
           [&](T* scratch, int64_t begin, int64_t end) { ASNET_DISPATCH(columns_to_image<T>(a_, scratch, begin, end)); });
       if (step + 1 == splitting_.steps) break;
-      continue_tile(image_, tiles_ - 1);
+      continue_plane(image_);
       if (image.clipped) raise_observed(false);
     }
     copy_image(image.latent);
@@ -141,12 +141,10 @@ class Steps {
     return (x / (2 * lanes_) * a_.height + y) * 2 * lanes_ + x % (2 * lanes_);
   }
 
-  // Fills the columns of a tile beyond the width.
-  template <typename Value>
-  void continue_tile(Value* plane, int64_t tile) const {
-    for (int64_t column = tile_columns(tile); column < 2 * lanes_; ++column)
-      for (int64_t y = 0, x = tile * 2 * lanes_ + column; y < a_.height; ++y)
-        plane[position(y, x)] = plane[position(y, x % a_.width)];
+  // Fills the columns of the last tile beyond the width.
+  void continue_plane(T* plane) const {
+    for (int64_t x = a_.width; x < tiles_ * 2 * lanes_; ++x)
+      for (int64_t y = 0; y < a_.height; ++y) plane[position(y, x)] = plane[position(y, x % a_.width)];
   }
 
   // Calls function(row of a plane, offset in the image, number of pixels) for the rows of all tiles.
@@ -161,7 +159,7 @@ class Steps {
 
   void place(T* plane, const T* image) const {
     for_rows_of_tiles([&](int64_t to, int64_t from, int64_t count) { std::copy_n(image + from, count, plane + to); });
-    continue_tile(plane, tiles_ - 1);
+    continue_plane(plane);
   }
 
   // The kernel as an image with its centre at the origin.
@@ -172,7 +170,7 @@ class Steps {
       for (int64_t x = 0; x < kernel_size_; ++x)
         image_[position((y - centre + a_.height) % a_.height, (x - centre + a_.width) % a_.width)] =
             kernel[y * kernel_size_ + x];
-    continue_tile(image_, tiles_ - 1);
+    continue_plane(image_);
   }
 
   void place_limits(const Image<T>& image) {
@@ -186,7 +184,7 @@ class Steps {
       }
       limited_.data()[to / (2 * lanes_)] = limited;
     });
-    continue_tile(highest_, tiles_ - 1);
+    continue_plane(highest_);
   }
 
   void to_columns(T* spectra) {

@@ -38,7 +38,7 @@ struct KeptGradient {
   }
 };
 
-// A register of pixels and of those below it, their differences to the pixels on the left and on the right included.
+// A register of pixels, and of their neighbours on the left and on the right.
 template <typename T>
 struct Pixels {
   Vector<T> here, left, right;
