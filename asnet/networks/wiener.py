@@ -1,4 +1,4 @@
-"""Wiener and sparse deconvolution with tapered edges, for the synthesis of `compact`.
+"""Wiener and sparse deconvolution with continued edges, for the synthesis of `compact`.
 
 The frequency response is conj(K) / (|K|^2 + s (|D|^2 + e)), with K the transfer function of the blur kernel,
 s the regularisation strength and |D|^2 the power response of the first differences, so that high frequencies,
@@ -11,13 +11,14 @@ image is the one whose differences are closest to these and whose blur is closes
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.errors import InputError
+from asnet.networks.edge_continuation import Padding, continued
 
 #: Added to |D|^2 so that the mean of the image is slightly regularised as well.
 DIFFERENCE_FLOOR = 0.02
@@ -33,9 +34,9 @@ NOISE_SELECTIVITY = 1000.0
 
 
 @lru_cache(maxsize=256)
-def fast_fft_length(minimum: int) -> int:
-    """Return the smallest even length >= `minimum` whose only prime factors are 2, 3 and 5."""
-    length = minimum + minimum % 2
+def fast_fft_length(minimum: int, multiple: int = 2) -> int:
+    """Return the smallest multiple of `multiple` >= `minimum` whose only prime factors are 2, 3 and 5."""
+    length = -(-minimum // multiple) * multiple
     while True:
         remainder = length
         for prime in (2, 3, 5):
@@ -43,7 +44,7 @@ def fast_fft_length(minimum: int) -> int:
                 remainder //= prime
         if remainder == 1:
             return length
-        length += 2
+        length += multiple
 
 
 def transfer_function(kernel: Tensor, height: int, width: int) -> Tensor:
@@ -74,35 +75,16 @@ def difference_power(height: int, width: int, device: torch.device, dtype: torch
     return 4 - 2 * torch.cos(2 * torch.pi * vertical) - 2 * torch.cos(2 * torch.pi * horizontal)
 
 
-def edge_window(length: int, ramp: int, like: Tensor) -> Tensor:
-    """Return a window (length,): raised cosines of `ramp` samples at both ends, one between.
-
-    Its device and dtype are those of `like`.
-    """
-    phase = torch.arange(1, ramp + 1, device=like.device, dtype=like.dtype) / (ramp + 1)
-    rise = 0.5 - 0.5 * torch.cos(torch.pi * phase)
-    return torch.cat([rise, rise.new_ones(length - 2 * ramp), rise.flip(0)])
-
-
 def periodic_differences(image: Tensor) -> tuple[Tensor, Tensor]:
     """Return the horizontal and vertical first differences of periodic images (..., H, W)."""
     return image.roll(-1, -1) - image, image.roll(-1, -2) - image
 
 
-class _Padding(NamedTuple):
-    """Pixels of the periodic image beyond the photograph on each side."""
-
-    left: int
-    right: int
-    top: int
-    bottom: int
-
-
 class Deconvolution:
     """Deconvolves images by their blur kernels; shared intermediate results are computed once.
 
-    Images are extended beyond their edges by at least one kernel's size in total along either axis. The
-    resulting periodic images are called padded.
+    Images are continued beyond their edges by at least one kernel's size on either side, see
+    `edge_continuation`. The resulting periodic images are called padded.
 
     Parameters
     ----------
@@ -129,10 +111,10 @@ class Deconvolution:
         dtype = torch.float64 if blurred.dtype == torch.float64 else torch.float32
         blurred, kernel = blurred.to(dtype), kernel.to(dtype)
         self._size = blurred.shape[-2:]
-        padded = [fast_fft_length(length + 2 * size) for length in self._size]
+        padded = [fast_fft_length(length + 2 * size, 4) for length in self._size]
         self._padded_size = (padded[0], padded[1])
         extra_height, extra_width = (long - short for long, short in zip(padded, self._size, strict=True))
-        self._padding = _Padding(
+        self._padding = Padding(
             extra_width // 2,
             extra_width - extra_width // 2,
             extra_height // 2,
@@ -147,7 +129,9 @@ class Deconvolution:
         powers: list[Tensor] = []
 
         def matched(part: slice) -> Tensor:
-            spectrum = torch.fft.rfft2(self._tapered(blurred[:, part], response))
+            spectrum = torch.fft.rfft2(
+                continued(blurred[:, part], self._padding, response, self._difference_power)
+            )
             powers.append((spectrum.real.square() + spectrum.imag.square()).sum(1))
             return cast(Tensor, spectrum * response.conj()[:, None])
 
@@ -165,21 +149,6 @@ class Deconvolution:
         for part in self._parts[1:]:
             whole[:, part] = compute(part)
         return whole
-
-    def _tapered(self, blurred: Tensor, response: Tensor) -> Tensor:
-        """Extend the image (N, C, H, W) beyond its edges so that its periodic continuation has no step.
-
-        The border repeats the edge pixels and fades into the circularly blurred image, which a periodic scene
-        would show there.
-        """
-        left, right, top, bottom = self._padding
-        continued = F.pad(blurred, self._padding, mode="replicate")
-        height, width = self._padded_size
-        window = edge_window(height, min(top, bottom), blurred)[:, None] * edge_window(
-            width, min(left, right), blurred
-        )
-        reblurred = torch.fft.irfft2(torch.fft.rfft2(continued) * response[:, None], s=(height, width))
-        return torch.lerp(reblurred, continued, window)
 
     def noise_level(self) -> Tensor:
         """Return the standard deviation (N,) of the noise, measured where the blur leaves almost no signal.

@@ -1,0 +1,137 @@
+"""Photographs continued beyond their edges, so that a Fourier transform may deconvolve them.
+
+A photograph is a part of a larger blurred scene. Deconvolved as if it were periodic, it rings far into the
+picture. What lies beyond its edges is unknown, but not arbitrary: it is the blur of the scene that explains
+the photograph best. That scene minimises
+
+    |M (k * x - y)|^2 + s |D x|^2
+
+with M 1 within the photograph y and 0 beyond, and D the first differences. A few steps of conjugate
+gradients find it at half the resolution, preconditioned by the solution for a periodic photograph, and one
+step of deconvolving and blurring again adds the detail. The start is a photograph whose edges fade into the
+circularly blurred one.
+"""
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+#: Weight s of the differences, and what is added to |D|^2 so that the scene far outside keeps its mean.
+CONTINUATION_STRENGTH, CONTINUATION_FLOOR = 0.016, 0.02
+
+#: Steps of conjugate gradients. Large kernels gain 0.38 dB from 2 steps, 0.48 dB from 5, 0.49 dB from 15.
+CONTINUATION_STEPS = 5
+
+
+class Padding(NamedTuple):
+    """Pixels of the periodic image beyond the photograph on each side."""
+
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+
+def edge_window(length: int, ramp: int, like: Tensor) -> Tensor:
+    """Return a window (length,): raised cosines of `ramp` samples at both ends, one between.
+
+    Its device and dtype are those of `like`.
+    """
+    phase = torch.arange(1, ramp + 1, device=like.device, dtype=like.dtype) / (ramp + 1)
+    rise = 0.5 - 0.5 * torch.cos(torch.pi * phase)
+    return torch.cat([rise, rise.new_ones(length - 2 * ramp), rise.flip(0)])
+
+
+def continued(photograph: Tensor, padding: Padding, response: Tensor, difference_power: Tensor) -> Tensor:
+    """Continue photographs beyond their edges as the blur of a scene, periodically.
+
+    Parameters
+    ----------
+    photograph : Tensor
+        (N, C, h, w), float32 or float64; its channels do not depend on each other.
+    padding : Padding
+        Pixels to add, in total at least one kernel's size along either axis.
+    response : Tensor
+        (N, H, W // 2 + 1): transfer function of the blur kernel; H and W are the sides of the result,
+        multiples of 4.
+    difference_power : Tensor
+        (H, W // 2 + 1): |D|^2.
+
+    Returns
+    -------
+    Tensor
+        (N, C, H, W): the photographs, and around them what was found.
+    """
+    left, right, top, bottom = padding
+    response = response[:, None]
+    power = response.real.square() + response.imag.square()
+    prior = CONTINUATION_STRENGTH * (difference_power + CONTINUATION_FLOOR)
+    mean = photograph.mean((-2, -1), keepdim=True)
+    photograph = photograph - mean
+    padded = _faded(photograph, padding, response)
+    height, width = padded.shape[-2:]
+    inside = (..., slice(top, height - bottom), slice(left, width - right))
+
+    mask = padded.new_zeros(1, 1, height, width)
+    mask[inside] = 1
+    half = [_half_spectrum(spectrum) for spectrum in (response, power, prior)]
+    scene = _reblurred(F.avg_pool2d(padded, 2), (F.avg_pool2d(mask, 2) == 1).to(padded), *half)
+    # Doubled in size around the corners: it is periodic.
+    scene = F.interpolate(F.pad(scene, (1, 1, 1, 1), mode="circular"), scale_factor=2.0, mode="bilinear")
+    scene = scene[..., 2:-2, 2:-2].clone()
+    scene[inside] = photograph
+    spectrum = torch.fft.rfft2(scene) * (power / (power + prior))
+    scene = cast(Tensor, torch.fft.irfft2(spectrum, s=(height, width)))
+    scene[inside] = photograph
+    return scene + mean
+
+
+def _faded(photograph: Tensor, padding: Padding, response: Tensor) -> Tensor:
+    """Repeat edge pixels, and fade into the circular blur of that, which a periodic scene would show."""
+    left, right, top, bottom = padding
+    repeated = F.pad(photograph, padding, mode="replicate")
+    height, width = repeated.shape[-2:]
+    window = edge_window(height, min(top, bottom), photograph)[:, None] * edge_window(
+        width, min(left, right), photograph
+    )
+    blurred = torch.fft.irfft2(torch.fft.rfft2(repeated) * response, s=(height, width))
+    return torch.lerp(blurred, repeated, window)
+
+
+def _half_spectrum(spectrum: Tensor) -> Tensor:
+    """Return the frequencies (..., H / 2, W / 4 + 1) of half the resolution of (..., H, W / 2 + 1)."""
+    height, width = spectrum.shape[-2], spectrum.shape[-1] - 1
+    columns = spectrum[..., : width // 2 + 1]
+    return torch.cat([columns[..., : height // 4, :], columns[..., height - height // 4 :, :]], -2)
+
+
+def _reblurred(padded: Tensor, mask: Tensor, response: Tensor, power: Tensor, prior: Tensor) -> Tensor:
+    """Return the blur (N, C, H, W) of the scene that explains what `mask` shows of periodic images."""
+    adjoint = response.conj()
+    inverse = (power + prior).reciprocal()
+
+    def blurred(scene: Tensor) -> Tensor:
+        return cast(Tensor, torch.fft.irfft2(response * scene, s=padded.shape[-2:]))
+
+    def product(one: Tensor, other: Tensor) -> Tensor:
+        """Scalar product of images (N, C, 1, 1), up to a factor: all but two columns stand for two."""
+        each = one.real * other.real + one.imag * other.imag
+        ends = each[..., :1].sum((-2, -1), keepdim=True) + each[..., -1:].sum((-2, -1), keepdim=True)
+        return 2 * each.sum((-2, -1), keepdim=True) - ends
+
+    # Scenes, residuals and directions are spectra.
+    scene = adjoint * torch.fft.rfft2(padded) * inverse
+    residual = adjoint * torch.fft.rfft2(mask * (padded - blurred(scene))) - prior * scene
+    least = torch.finfo(padded.dtype).tiny
+    direction, size = torch.zeros_like(scene), torch.ones_like(mask[..., :1, :1])
+    for _ in range(CONTINUATION_STEPS):
+        step = inverse * residual
+        before, size = size, product(residual, step)
+        direction = step + size / before.clamp_min(least) * direction
+        image = adjoint * torch.fft.rfft2(mask * blurred(direction)) + prior * direction
+        length = size / product(direction, image).clamp_min(least)
+        scene = scene + length * direction
+        residual = residual - length * image
+    return blurred(scene)
