@@ -8,7 +8,7 @@ printed for each photograph. Scores are PSNR in dB over the whole photograph:
 blurred          the blurred photograph
 wiener           Wiener deconvolution with the best strength for each photograph
 total_variation  total-variation deconvolution with the best weight for each photograph, by half-quadratic
-                 splitting with the same edge tapering as the network; only with strong noise
+                 splitting with the same continuation beyond the edges as the network; only with strong noise
 network          the synthesis network
 
 "ring" is the error in flat areas near strong edges. In the case "wrong", sharp photographs with noise are

@@ -69,8 +69,7 @@ def continued(photograph: Tensor, padding: Padding, response: Tensor, difference
     power = response.real.square() + response.imag.square()
     prior = CONTINUATION_STRENGTH * (difference_power + CONTINUATION_FLOOR)
     mean = photograph.mean((-2, -1), keepdim=True)
-    photograph = photograph - mean
-    padded = _faded(photograph, padding, response)
+    padded = _faded(photograph - mean, padding, response)
     height, width = padded.shape[-2:]
     inside = (..., slice(top, height - bottom), slice(left, width - right))
 
@@ -81,11 +80,11 @@ def continued(photograph: Tensor, padding: Padding, response: Tensor, difference
     # Doubled in size around the corners: it is periodic.
     scene = F.interpolate(F.pad(scene, (1, 1, 1, 1), mode="circular"), scale_factor=2.0, mode="bilinear")
     scene = scene[..., 2:-2, 2:-2].clone()
-    scene[inside] = photograph
+    scene[inside] = padded[inside]
     spectrum = torch.fft.rfft2(scene) * (power / (power + prior))
-    scene = cast(Tensor, torch.fft.irfft2(spectrum, s=(height, width)))
-    scene[inside] = photograph
-    return scene + mean
+    result = mean + torch.fft.irfft2(spectrum, s=(height, width))
+    result[inside] = photograph
+    return result
 
 
 def _faded(photograph: Tensor, padding: Padding, response: Tensor) -> Tensor:

@@ -183,8 +183,7 @@ def run_rounds(
     size = kernel.shape[-1]
     border = size // 2 if looks_beyond else 0
     clipped = None if photographs.clipped is None else grown(photographs.clipped, 1)
-    # The frame is that of the largest kernel, so that an image's result does not depend on its batch.
-    scale = BlurredScale.from_image(luma, largest, clipped)
+    scale = BlurredScale.from_image(luma, size, clipped)
     threshold = gradient_threshold(image_gradients(luma), size) if before is None else before.threshold
     with threads_for(scale.padded):
         masks = _taking_part(photographs, avoids_clipped, size, border)

@@ -83,8 +83,8 @@ def periodic_differences(image: Tensor) -> tuple[Tensor, Tensor]:
 class Deconvolution:
     """Deconvolves images by their blur kernels; shared intermediate results are computed once.
 
-    Images are continued beyond their edges by at least one kernel's size on either side, see
-    `edge_continuation`. The resulting periodic images are called padded.
+    Images are continued beyond their edges (`edge_continuation`), by at least one and a half times the
+    kernel's size in total along either axis. The resulting periodic images are called padded.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Deconvolution:
         dtype = torch.float64 if blurred.dtype == torch.float64 else torch.float32
         blurred, kernel = blurred.to(dtype), kernel.to(dtype)
         self._size = blurred.shape[-2:]
-        padded = [fast_fft_length(length + 2 * size, 4) for length in self._size]
+        padded = [fast_fft_length(length + 3 * size // 2, 4) for length in self._size]
         self._padded_size = (padded[0], padded[1])
         extra_height, extra_width = (long - short for long, short in zip(padded, self._size, strict=True))
         self._padding = Padding(
