@@ -122,10 +122,10 @@ class KernelSearch:
         device = next(self._network.parameters()).device
         window, usable = network_input(window, device), None if usable is None else usable.to(device)
         pair = 0 if isinstance(self._network, DeblurNetwork) else self._network.classify(window)
-        analysis = self.pairs[pair].analysis
-        if not isinstance(analysis, IteratedAnalysisNetwork):
-            return PlacedKernel(analysis(window)[0].float(), pair, factor)
-        kernel, sharp, contradictory = (values[0] for values in analysis.estimate(window, usable))
+        networks = self.pairs[pair]
+        if not isinstance(networks.analysis, IteratedAnalysisNetwork):
+            return PlacedKernel(networks.analysis(window)[0].float(), pair, factor)
+        kernel, sharp, contradictory = (values[0] for values in networks.estimate(window, usable))
         # Downscaling makes edges steep.
         status: Status = "sharp" if factor == 1 and sharp else "unclear" if contradictory else "blurred"
         return PlacedKernel(kernel.float(), pair, factor, status)

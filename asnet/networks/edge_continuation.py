@@ -82,7 +82,7 @@ def continued(photograph: Tensor, padding: Padding, response: Tensor, difference
     scene = scene[..., 2:-2, 2:-2].clone()
     scene[inside] = padded[inside]
     spectrum = torch.fft.rfft2(scene) * (power / (power + prior))
-    result = mean + torch.fft.irfft2(spectrum, s=(height, width))
+    result: Tensor = mean + torch.fft.irfft2(spectrum, s=(height, width))
     result[inside] = photograph
     return result
 

@@ -144,7 +144,7 @@ class IteratedAnalysisNetwork(nn.Module):
             Blur kernels (N, K, K), not negative, each summing to 1.
         """
         with torch.autocast(image.device.type, enabled=False):
-            last, _ = self._iterate(_photographs(image, None))
+            last, _ = self._iterate(photographs_of(image, None))
             return self._refined(last)
 
     @torch.no_grad()
@@ -160,7 +160,7 @@ class IteratedAnalysisNetwork(nn.Module):
             The others had better be filled smoothly: they still count as blurred by the kernel.
         """
         with torch.autocast(image.device.type, enabled=False), threads_for(image[:, :1]):
-            photographs = _photographs(image, usable)
+            photographs = photographs_of(image, usable)
             last, agreement = self._iterate(photographs)
             # Energies of the latent and the blurred gradients; the correlations are exact up to rounding.
             least, most = _evidence(last)[:, 3:].amax((-2, -1)).sort(dim=1).values.unbind(1)
@@ -182,7 +182,7 @@ class IteratedAnalysisNetwork(nn.Module):
     @torch.no_grad()
     def last_iteration(self, image: Tensor) -> Iteration:
         """Return where the rounds end for images as in `forward`: what the refiner is given."""
-        return self._iterate(_photographs(image, None))[0]
+        return self._iterate(photographs_of(image, None))[0]
 
     def _refined(self, last: Iteration) -> Tensor:
         if self.training:
@@ -224,7 +224,7 @@ class IteratedAnalysisNetwork(nn.Module):
                 config.grid_size(scale),
                 before,
                 strengths,
-                weight * _damping(photographs),
+                weight * damping(photographs),
                 avoids,
                 config.conjugate_gradient_steps,
                 looks_beyond=looks_beyond,
@@ -296,7 +296,7 @@ class IteratedAnalysisNetwork(nn.Module):
                 min(config.grid_size(scale), SMALL_GRID),
                 iteration or bell(pyramid[scale]),
                 course.strengths(SMALL_SCALE - scale),
-                SMALL_WEIGHT * _damping(photographs),
+                SMALL_WEIGHT * damping(photographs),
                 avoids,
                 config.conjugate_gradient_steps,
                 keeps_evidence=scale == 0,
@@ -308,7 +308,7 @@ class IteratedAnalysisNetwork(nn.Module):
         return _chosen([found, small], smaller.long(), config.grid_size(0))
 
 
-def _photographs(image: Tensor, usable: Tensor | None) -> Photographs:
+def photographs_of(image: Tensor, usable: Tensor | None) -> Photographs:
     """Return luma in float32 or float64, and where it is clipped, of RGB images or luma."""
     clipped = image.amax(1, keepdim=True) >= WHITE
     image = luma(image)
@@ -319,7 +319,7 @@ def _photographs(image: Tensor, usable: Tensor | None) -> Photographs:
     )
 
 
-def _damping(photographs: Photographs) -> float:
+def damping(photographs: Photographs) -> float:
     height, width = photographs.luma.shape[-2:]
     return min(1.0, max(LEAST_DAMPING, height * width / FULLY_DAMPED_PIXELS))
 

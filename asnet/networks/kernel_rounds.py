@@ -186,7 +186,7 @@ def run_rounds(
     scale = BlurredScale.from_image(luma, size, clipped)
     threshold = gradient_threshold(image_gradients(luma), size) if before is None else before.threshold
     with threads_for(scale.padded):
-        masks = _taking_part(photographs, avoids_clipped, size, border)
+        masks = taking_part(photographs, avoids_clipped, size, border)
         observed = None
         for strength in strengths:
             latent, observed = sparse_latent(scale, kernel, strength, observed, border=border)
@@ -235,7 +235,7 @@ def _starting_kernel(
     return normalised(fit_grid(kernel, grid)), centred_square(side, grid)
 
 
-def _taking_part(
+def taking_part(
     photographs: Photographs, avoids_clipped: Tensor, size: int, border: int
 ) -> tuple[Tensor, Tensor] | None:
     """Return the usable gradients of the blurred (N, 1, h, w) and of the latent image; None if all are.

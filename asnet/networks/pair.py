@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from asnet.errors import InputError
 from asnet.networks.analysis import AnalysisNetwork
 from asnet.networks.config import AnalysisConfig, ASNetConfig, IteratedAnalysisConfig
-from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
+from asnet.networks.iterated_analysis import IteratedAnalysisNetwork, KernelEstimate, photographs_of
 from asnet.networks.kernel_grids import rms_radius
+from asnet.networks.layers import luma
+from asnet.networks.second_estimate import grid_of_second_estimate, second_estimate
 from asnet.networks.synthesis import SynthesisNetwork
 
 #: Estimates with a smaller RMS radius in pixels count as known kernels. They are good if there is any blur,
@@ -124,5 +126,44 @@ class DeblurNetwork(nn.Module):
         if kernel is None:
             _check_dtype(self.analysis)
             kernel = self.analysis(blurred)
+            if isinstance(self.analysis, IteratedAnalysisNetwork) and not self.training:
+                kernel = self._estimated_again(blurred, kernel)
             estimated = is_doubtful(kernel)
         return DeblurResult(self.synthesis(blurred, kernel, estimated=estimated), kernel)
+
+    @torch.no_grad()
+    def estimate(self, blurred: Tensor, usable: Tensor | None = None) -> KernelEstimate:
+        """Estimate blur kernels by the iterated analysis, and large ones again by the synthesis.
+
+        Parameters
+        ----------
+        blurred : Tensor
+            RGB images (N, 3, H, W), range [0, 1], H and W at least 16.
+        usable : Tensor, optional
+            (N, 1, H, W) bool, True for pixels that may take part; see `IteratedAnalysisNetwork.estimate`.
+
+        Raises
+        ------
+        InputError
+            If the network has no iterated analysis, or it was converted to a type of 16 bits.
+        """
+        if not isinstance(self.analysis, IteratedAnalysisNetwork):
+            raise InputError("only an iterated analysis can tell how reliable its estimates are")
+        _check_dtype(self.analysis)
+        estimate = self.analysis.estimate(blurred, usable)
+        return estimate._replace(kernel=self._estimated_again(blurred, estimate.kernel, usable))
+
+    @torch.no_grad()
+    def _estimated_again(self, blurred: Tensor, kernel: Tensor, usable: Tensor | None = None) -> Tensor:
+        """Return the `second_estimate` of kernels (N, K, K) that are large enough."""
+        kernels = []
+        for index, first in enumerate(torch.split(kernel, 1)):
+            image = blurred[index : index + 1]
+            grid = grid_of_second_estimate(first, *image.shape[2:])
+            if grid is not None:
+                restored = self.synthesis(image, first, estimated=is_doubtful(first))
+                with torch.autocast(image.device.type, enabled=False):
+                    photograph = photographs_of(image, None if usable is None else usable[index : index + 1])
+                    first = second_estimate(photograph, first, luma(restored.to(photograph.luma)), grid)
+            kernels.append(first)
+        return torch.cat(kernels) if kernels else kernel

@@ -1,0 +1,94 @@
+"""A large kernel estimated again, from what the synthesis restores by the first estimate.
+
+The analysis imagines a latent image with few gradients. The synthesis, which has seen photographs, restores
+more of the true one even by a kernel that is a little wrong. The normal equations of the kernel
+(`kernel_equations`) with its strong gradients give another kernel, and the mean of both is better than
+either: their errors differ. This also moves the centroid to where it belongs.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from asnet.networks.iterated_analysis import damping
+from asnet.networks.kernel_equations import correlate_gradients, gradient_threshold, strong_gradients
+from asnet.networks.kernel_grids import centred, centroid, extent, fit_grid, prune, shifted
+from asnet.networks.kernel_rounds import Photographs, taking_part
+from asnet.networks.latent_image import gradient_count, image_gradients
+from asnet.ops import toeplitz_solve
+
+#: Kernels of smaller extent in pixels are not estimated again: they are right, and the second estimate of
+#: real photographs is no better.
+SMALLEST_EXTENT = 33
+
+#: The grid is larger than the first estimate by this many pixels, and a photograph's shorter side must be at
+#: least this many times as long as the grid's.
+MARGIN, LEAST_SIDES = 4, 3
+
+#: Tikhonov weight of the normal equations, for intensities in [0, 1], and their steps of conjugate gradients.
+WEIGHT, STEPS = 300.0, 30
+
+#: Share of the squared `gradient_threshold` from which on gradients of the restored image count.
+THRESHOLD_SHARE = 0.25
+
+#: The first estimate is kept if the latent image then needs more than this many times its gradients.
+LARGEST_INCREASE = 1.08
+
+
+def grid_of_second_estimate(kernel: Tensor, height: int, width: int) -> int | None:
+    """Return the side of the grid on which to estimate a kernel (1, K, K) again; None to keep the first.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        The first estimate.
+    height, width : int
+        Size of the photograph in pixels.
+    """
+    side = int(extent(kernel)[0])
+    grid = min(side + MARGIN, kernel.shape[-1])
+    return grid if side >= SMALLEST_EXTENT and min(height, width) >= LEAST_SIDES * grid else None
+
+
+def second_estimate(photograph: Photographs, kernel: Tensor, restored: Tensor, grid: int) -> Tensor:
+    """Estimate a kernel again.
+
+    Parameters
+    ----------
+    photograph : Photographs
+        A batch of one, at full size.
+    kernel : Tensor
+        The first estimate (1, K, K), not negative, of sum 1.
+    restored : Tensor
+        (1, 1, H, W): luma of the image that was restored by it.
+    grid : int
+        From `grid_of_second_estimate`.
+
+    Returns
+    -------
+    Tensor
+        (1, K, K): mean of both estimates, or the first one if that explains the photograph better.
+    """
+    first = fit_grid(kernel, grid)
+    border = grid // 2
+    predicted, blurred = image_gradients(restored), image_gradients(photograph.luma)
+    predicted = strong_gradients(predicted, THRESHOLD_SHARE * gradient_threshold(predicted, grid))
+    # Near the edges, light comes from beyond them.
+    inside = F.pad(torch.ones_like(blurred[:, :1, border:-border, border:-border]), (border,) * 4)
+    masks = taking_part(photograph, torch.ones(1, dtype=torch.bool, device=kernel.device), grid, 0)
+    seen, used = (inside, inside) if masks is None else (inside * masks[0], inside * masks[1])
+    correlations = correlate_gradients(predicted * used, blurred * seen, grid)
+    solution = toeplitz_solve(
+        correlations.predicted,
+        correlations.mixed,
+        WEIGHT * damping(photograph),
+        STEPS,
+        torch.ones_like(first, dtype=torch.bool),
+    )
+    mean = prune((prune(solution) + first) / 2)
+    needed, needed_before = (
+        gradient_count(photograph.luma, each, photograph.usable) for each in (mean, first)
+    )
+    if needed > LARGEST_INCREASE * needed_before:
+        return kernel
+    return centred(fit_grid(shifted(mean, -centroid(mean).round().long()), kernel.shape[-1]))
