@@ -50,9 +50,10 @@ def deconvolution_halo(config: SynthesisConfig, kernel_size: int) -> int:
     The response never quite ends, especially at frequencies that the kernel removes. For kernels of 25 to 31
     pixels and a noise of 0.01, four hundred pixels leave an error of less than half a grey level of 255 (root
     mean square) in the least regularised deconvolution of a network that adapts to the noise. Larger kernels
-    would need more than is worth the time, and leave up to five levels.
+    would need more than is worth the time, and leave up to five levels. It is even, so that all tiles are
+    continued beyond their edges on the same coarser pixels.
     """
-    return min(13 * kernel_size, LARGEST_HALO) if config.wiener_strengths else 0
+    return min(13 * kernel_size, LARGEST_HALO) // 2 * 2 if config.wiener_strengths else 0
 
 
 def extend_span(begin: int, end: int, length: int, halo: int) -> tuple[int, int]:

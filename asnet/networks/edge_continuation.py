@@ -6,10 +6,11 @@ the photograph best. That scene minimises
 
     |M (k * x - y)|^2 + s |D x|^2
 
-with M 1 within the photograph y and 0 beyond, and D the first differences. A few steps of conjugate
-gradients find it at half the resolution, preconditioned by the solution for a periodic photograph, and one
-step of deconvolving and blurring again adds the detail. The start is a photograph whose edges fade into the
-circularly blurred one.
+with M 1 within the photograph y and 0 beyond, and D the first differences. A few steps of the
+Chebyshev iteration find it at half the resolution, preconditioned by the solution for a periodic photograph,
+and one step of deconvolving and blurring again adds the detail. The start is a photograph whose edges fade
+into the circularly blurred one. No step depends on sums over the photograph: far from where photographs
+differ, their continuations agree.
 """
 
 from typing import NamedTuple, cast
@@ -21,8 +22,9 @@ from torch.nn import functional as F
 #: Weight s of the differences, and what is added to |D|^2 so that the scene far outside keeps its mean.
 CONTINUATION_STRENGTH, CONTINUATION_FLOOR = 0.016, 0.02
 
-#: Steps of conjugate gradients. Large kernels gain 0.38 dB from 2 steps, 0.48 dB from 5, 0.49 dB from 15.
-CONTINUATION_STEPS = 5
+#: Steps of the iteration, and the smallest eigenvalue that it is made for; below, it converges more slowly.
+#: Deconvolution with kernels of 63 to 101 pixels gains 0.66 dB from 6 steps, 0.66 dB from 8 with 0.1.
+CONTINUATION_STEPS, SMALLEST_EIGENVALUE = 6, 0.05
 
 
 class Padding(NamedTuple):
@@ -114,23 +116,13 @@ def _reblurred(padded: Tensor, mask: Tensor, response: Tensor, power: Tensor, pr
     def blurred(scene: Tensor) -> Tensor:
         return cast(Tensor, torch.fft.irfft2(response * scene, s=padded.shape[-2:]))
 
-    def product(one: Tensor, other: Tensor) -> Tensor:
-        """Scalar product of images (N, C, 1, 1), up to a factor: all but two columns stand for two."""
-        each = one.real * other.real + one.imag * other.imag
-        ends = each[..., :1].sum((-2, -1), keepdim=True) + each[..., -1:].sum((-2, -1), keepdim=True)
-        return 2 * each.sum((-2, -1), keepdim=True) - ends
-
-    # Scenes, residuals and directions are spectra.
+    # The scene is a spectrum; `left` is what its equation, with eigenvalues of at most 1, still lacks.
     scene = adjoint * torch.fft.rfft2(padded) * inverse
-    residual = adjoint * torch.fft.rfft2(mask * (padded - blurred(scene))) - prior * scene
-    least = torch.finfo(padded.dtype).tiny
-    direction, size = torch.zeros_like(scene), torch.ones_like(mask[..., :1, :1])
-    for _ in range(CONTINUATION_STEPS):
-        step = inverse * residual
-        before, size = size, product(residual, step)
-        direction = step + size / before.clamp_min(least) * direction
-        image = adjoint * torch.fft.rfft2(mask * blurred(direction)) + prior * direction
-        length = size / product(direction, image).clamp_min(least)
-        scene = scene + length * direction
-        residual = residual - length * image
+    middle, radius = (1 + SMALLEST_EIGENVALUE) / 2, (1 - SMALLEST_EIGENVALUE) / 2
+    step, factor = torch.zeros_like(scene), 1 / middle
+    for number in range(CONTINUATION_STEPS):
+        left = adjoint * torch.fft.rfft2(mask * (padded - blurred(scene))) - prior * scene
+        step = factor * inverse * left + (middle * factor - 1) * step
+        scene = scene + step
+        factor = 1 / (middle - radius**2 * factor / (4 if number else 2))
     return blurred(scene)

@@ -83,8 +83,8 @@ def periodic_differences(image: Tensor) -> tuple[Tensor, Tensor]:
 class Deconvolution:
     """Deconvolves images by their blur kernels; shared intermediate results are computed once.
 
-    Images are continued beyond their edges (`edge_continuation`), by at least one and a half times the
-    kernel's size in total along either axis. The resulting periodic images are called padded.
+    Images are continued beyond their edges (`edge_continuation`) by more than the kernel's size in total
+    along either axis. The resulting periodic images are called padded.
 
     Parameters
     ----------
@@ -111,15 +111,13 @@ class Deconvolution:
         dtype = torch.float64 if blurred.dtype == torch.float64 else torch.float32
         blurred, kernel = blurred.to(dtype), kernel.to(dtype)
         self._size = blurred.shape[-2:]
-        padded = [fast_fft_length(length + 3 * size // 2, 4) for length in self._size]
+        # Somewhat more than the kernel reaches, or the opposite edges would depend on each other.
+        padded = [fast_fft_length(length + max(3 * size // 2, size + 24), 4) for length in self._size]
         self._padded_size = (padded[0], padded[1])
         extra_height, extra_width = (long - short for long, short in zip(padded, self._size, strict=True))
-        self._padding = Padding(
-            extra_width // 2,
-            extra_width - extra_width // 2,
-            extra_height // 2,
-            extra_height - extra_height // 2,
-        )
+        # Even, so that parts of a photograph are continued alike.
+        left, top = extra_width // 4 * 2, extra_height // 4 * 2
+        self._padding = Padding(left, extra_width - left, top, extra_height - top)
         response = transfer_function(kernel, *padded)
         self._power = response.real.square() + response.imag.square()
         self._difference_power = difference_power(*self._padded_size, blurred.device, dtype)
