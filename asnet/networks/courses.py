@@ -47,7 +47,7 @@ COURSES = (
 )
 
 
-def fine_schedules(noise: float, scales: int, rounds: int) -> tuple[list[list[float]], list[list[float]]]:
+def fine_schedules(noise: float, scales: int, rounds: int) -> list[list[list[float]]]:
     """Return two schedules of the finest scales: lambda of the rounds at each scale, finest first.
 
     On the first, lambda falls from scale to scale and round to round, as on the courses, but not below what
@@ -68,4 +68,4 @@ def fine_schedules(noise: float, scales: int, rounds: int) -> tuple[list[list[fl
         [max(strength, least) for strength in falls.strengths(scales - 1 - scale)]
         for scale, least in enumerate(demanded)
     ]
-    return falling, [[max(least, LEAST_NOISE_STRENGTH)] * rounds for least in demanded]
+    return [falling, [[max(least, LEAST_NOISE_STRENGTH)] * rounds for least in demanded]]

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.courses import COURSES, DAMPED, FINE_STRENGTH, LESS_DAMPED, Course, fine_schedules
 from asnet.networks.edge_steepness import REACH, edge_steepness, noise_deviation
-from asnet.networks.kernel_grids import centred, enlarge, fit_grid, prune, rms_radius, similarity
+from asnet.networks.kernel_grids import centred, enlarge, extent, fit_grid, prune, rms_radius, similarity
 from asnet.networks.kernel_refiner import KernelRefiner
 from asnet.networks.kernel_rounds import Iteration, Photographs, bell, grown, run_rounds
 from asnet.networks.latent_image import gradient_count, needed_gradients, share_of_pixels
@@ -45,8 +45,10 @@ WHITE = 0.97
 #: The courses are compared at the scale that is this many times sqrt(2) smaller than the finest.
 COMPARED_SCALE = 4
 
-#: The schedule that follows the noise wins if the latent image needs less than this share of the gradients.
-WINNING_SHARE = 0.98
+#: The schedule that follows the noise is gone through if the kernel of the compared scale, enlarged, has this
+#: extent in pixels or more; with smaller kernels it never won. It wins if the latent image needs less than
+#: this share of the gradients.
+LARGE_EXTENT, WINNING_SHARE = 53, 0.98
 
 #: The finest scale's kernel is kept if the latent image needs at most this many times the gradients that it
 #: needs with the kernel of the scale before.
@@ -259,14 +261,13 @@ class IteratedAnalysisNetwork(nn.Module):
 
         if compared > 0:
             noise = float(noise_deviation(photographs.luma))
-            falling, following = fine_schedules(noise, compared, config.finest_rounds)
-            (before, needed), (other, needed_by_other) = side_by_side(
-                refine, [falling, following], pyramid[1].luma
-            )
-            schedule = falling
-            if needed_by_other < WINNING_SHARE * needed:
-                before, schedule = other, following
-            found = run(0, before, schedule[0], DAMPED, avoids, looks_beyond=True)
+            schedules = fine_schedules(noise, compared, config.finest_rounds)
+            if float(extent(iteration.kernel)) * 2 ** (compared / 2) < LARGE_EXTENT:
+                schedules = schedules[:1]
+            refined = side_by_side(refine, schedules, pyramid[1].luma)
+            chosen = int(len(refined) > 1 and refined[1][1] < WINNING_SHARE * refined[0][1])
+            before = refined[chosen][0]
+            found = run(0, before, schedules[chosen][0], DAMPED, avoids, looks_beyond=True)
             found, gradients = _unless_spoiled(photographs, before, found)
         else:
             found, gradients = iteration, needed_gradients(photographs.luma, iteration.kernel)
