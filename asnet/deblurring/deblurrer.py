@@ -28,7 +28,7 @@ from asnet.deblurring.inputs import (
 from asnet.deblurring.kernel_search import KernelSearch, PlacedKernel, Scale, Status
 from asnet.deblurring.photographed_area import photographed_area
 from asnet.deblurring.resampling import downscale, resized_rows, scale_kernel
-from asnet.deblurring.tiled_synthesis import Part, TiledSynthesis, joined
+from asnet.deblurring.tiled_synthesis import Part, joined
 from asnet.deblurring.tiles import row_strips
 from asnet.devices import resolve_device
 from asnet.errors import ConfigurationError, InputError, WeightsError
@@ -132,10 +132,10 @@ class Deblurrer:
         # The given networks may be in training mode, or in a type that only the synthesis supports.
         network = copy.deepcopy(network).eval().to(self.device, torch.float32)
         self.network = network
-        self._search = KernelSearch(network)
-        self._syntheses = [
-            TiledSynthesis(pair.synthesis.to(self.dtype), tile_size) for pair in self._search.pairs
-        ]
+        self._search = KernelSearch(network, tile_size)
+        self._syntheses = self._search.syntheses
+        for synthesis in self._syntheses:
+            synthesis.network.to(self.dtype)
         self.kernel_size = self._search.kernel_size
         self.tile_size = max(synthesis.tile_size for synthesis in self._syntheses)
 

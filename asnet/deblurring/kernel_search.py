@@ -14,11 +14,13 @@ from torch import Tensor
 from asnet.deblurring.photographed_area import PhotographedArea, photographed_area
 from asnet.deblurring.regions import region_slices
 from asnet.deblurring.resampling import SMALLEST_SIDE, downscale, kernel_extent, scale_kernel
+from asnet.deblurring.tiled_synthesis import TiledSynthesis
 from asnet.deblurring.tiles import most_structured_window
 from asnet.errors import InputError
 from asnet.imaging.pixels import network_input
 from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
+from asnet.networks.pair import is_doubtful
 
 #: Downscaling factors that "auto" tries in turn.
 SCALES = (1, 2, 4)
@@ -58,9 +60,11 @@ class KernelSearch:
     ----------
     network : DeblurNetwork or ScaleOptimisedNetworks
         On the device on which to compute.
+    tile_size : int, optional
+        Of the synthesis; see `TiledSynthesis`.
     """
 
-    def __init__(self, network: DeblurNetwork | ScaleOptimisedNetworks) -> None:
+    def __init__(self, network: DeblurNetwork | ScaleOptimisedNetworks, tile_size: int | None = None) -> None:
         self._network = network
         if isinstance(network, DeblurNetwork):
             self.pairs = [network]
@@ -68,6 +72,7 @@ class KernelSearch:
         else:
             self.pairs = [network.pair(index) for index in range(len(network.pairs))]
             self._largest_sizes = network.config.classifier.class_sizes
+        self.syntheses = [TiledSynthesis(pair.synthesis, tile_size) for pair in self.pairs]
         # Given kernels may be larger than any that the analysis finds.
         self._given_sizes = (*self._largest_sizes[:-1], self.pairs[-1].config.synthesis.kernel_size)
 
@@ -125,7 +130,12 @@ class KernelSearch:
         networks = self.pairs[pair]
         if not isinstance(networks.analysis, IteratedAnalysisNetwork):
             return PlacedKernel(networks.analysis(window)[0].float(), pair, factor)
-        kernel, sharp, contradictory = (values[0] for values in networks.estimate(window, usable))
+
+        def restore(image: Tensor, kernel: Tensor) -> Tensor:
+            return self.syntheses[pair](image, kernel[0], estimated=bool(is_doubtful(kernel)))
+
+        estimate = networks.estimate(window, usable, restore)
+        kernel, sharp, contradictory = (values[0] for values in estimate)
         # Downscaling makes edges steep.
         status: Status = "sharp" if factor == 1 and sharp else "unclear" if contradictory else "blurred"
         return PlacedKernel(kernel.float(), pair, factor, status)

@@ -4,13 +4,13 @@ A photograph is a part of a larger blurred scene. Deconvolved as if it were peri
 picture. What lies beyond its edges is unknown, but not arbitrary: it is the blur of the scene that explains
 the photograph best. That scene minimises
 
-    |M (k * x - y)|^2 + s |D x|^2
+    |M (k * x - y)|^2 + s (|D x|^2 + e |x|^2)
 
-with M 1 within the photograph y and 0 beyond, and D the first differences. A few steps of the
-Chebyshev iteration find it at half the resolution, preconditioned by the solution for a periodic photograph,
-and one step of deconvolving and blurring again adds the detail. The start is a photograph whose edges fade
-into the circularly blurred one. No step depends on sums over the photograph: far from where photographs
-differ, their continuations agree.
+with y the photograph less its mean, M 1 within it and 0 beyond, and D the first differences. A few steps of
+the Chebyshev iteration find it at half the resolution, preconditioned by the solution for a periodic
+photograph, and one step of deconvolving and blurring again adds the detail. The start is a photograph whose
+edges fade into the circularly blurred one. Steps of conjugate gradients would depend on sums over the
+photograph; so do these only by its mean, and parts of a photograph are continued nearly as the whole.
 """
 
 from typing import NamedTuple, cast
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Weight s of the differences, and what is added to |D|^2 so that the scene far outside keeps its mean.
-CONTINUATION_STRENGTH, CONTINUATION_FLOOR = 0.016, 0.02
+#: Weight s.
+CONTINUATION_STRENGTH = 0.016
 
 #: Steps of the iteration, and the smallest eigenvalue that it is made for; below, it converges more slowly.
 #: Deconvolution with kernels of 63 to 101 pixels gains 0.66 dB from 6 steps, 0.66 dB from 8 with 0.1.
@@ -46,7 +46,7 @@ def edge_window(length: int, ramp: int, like: Tensor) -> Tensor:
     return torch.cat([rise, rise.new_ones(length - 2 * ramp), rise.flip(0)])
 
 
-def continued(photograph: Tensor, padding: Padding, response: Tensor, difference_power: Tensor) -> Tensor:
+def continued(photograph: Tensor, padding: Padding, response: Tensor, prior: Tensor) -> Tensor:
     """Continue photographs beyond their edges as the blur of a scene, periodically.
 
     Parameters
@@ -58,8 +58,8 @@ def continued(photograph: Tensor, padding: Padding, response: Tensor, difference
     response : Tensor
         (N, H, W // 2 + 1): transfer function of the blur kernel; H and W are the sides of the result,
         multiples of 4.
-    difference_power : Tensor
-        (H, W // 2 + 1): |D|^2.
+    prior : Tensor
+        (H, W // 2 + 1): |D|^2 + e.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def continued(photograph: Tensor, padding: Padding, response: Tensor, difference
     left, right, top, bottom = padding
     response = response[:, None]
     power = response.real.square() + response.imag.square()
-    prior = CONTINUATION_STRENGTH * (difference_power + CONTINUATION_FLOOR)
+    prior = CONTINUATION_STRENGTH * prior
     mean = photograph.mean((-2, -1), keepdim=True)
     padded = _faded(photograph - mean, padding, response)
     height, width = padded.shape[-2:]
@@ -116,13 +116,13 @@ def _reblurred(padded: Tensor, mask: Tensor, response: Tensor, power: Tensor, pr
     def blurred(scene: Tensor) -> Tensor:
         return cast(Tensor, torch.fft.irfft2(response * scene, s=padded.shape[-2:]))
 
-    # The scene is a spectrum; `left` is what its equation, with eigenvalues of at most 1, still lacks.
+    # The scene is a spectrum; `missing` is what its equation, with eigenvalues of at most 1, still lacks.
     scene = adjoint * torch.fft.rfft2(padded) * inverse
     middle, radius = (1 + SMALLEST_EIGENVALUE) / 2, (1 - SMALLEST_EIGENVALUE) / 2
     step, factor = torch.zeros_like(scene), 1 / middle
     for number in range(CONTINUATION_STEPS):
-        left = adjoint * torch.fft.rfft2(mask * (padded - blurred(scene))) - prior * scene
-        step = factor * inverse * left + (middle * factor - 1) * step
+        missing = adjoint * torch.fft.rfft2(mask * (padded - blurred(scene))) - prior * scene
+        step = factor * inverse * missing + (middle * factor - 1) * step
         scene = scene + step
         factor = 1 / (middle - radius**2 * factor / (4 if number else 2))
     return blurred(scene)

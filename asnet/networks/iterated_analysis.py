@@ -45,10 +45,10 @@ WHITE = 0.97
 #: The courses are compared at the scale that is this many times sqrt(2) smaller than the finest.
 COMPARED_SCALE = 4
 
-#: The schedule that follows the noise is gone through if the kernel of the compared scale, enlarged, has this
-#: extent in pixels or more; with smaller kernels it never won. It wins if the latent image needs less than
-#: this share of the gradients.
-LARGE_EXTENT, WINNING_SHARE = 53, 0.98
+#: The schedule that follows the noise is gone through if the kernel of the compared scale, enlarged fourfold,
+#: has this extent in pixels or more; with smaller kernels it never won. It wins if the latent image needs
+#: less than this share of the gradients.
+LARGE_EXTENT, WINNING_SHARE = 60, 0.98
 
 #: The finest scale's kernel is kept if the latent image needs at most this many times the gradients that it
 #: needs with the kernel of the scale before.
@@ -252,12 +252,12 @@ class IteratedAnalysisNetwork(nn.Module):
         agreement = torch.stack([similarity(other.kernel, iteration.kernel) for other in iterations]).mean(0)
         avoids = torch.tensor([course.avoids_clipped for course in COURSES], device=best.device)[best]
 
-        def refine(schedule: list[list[float]]) -> tuple[Iteration, float]:
-            """Return where the scales before the finest end, and how many gradients are needed there."""
+        def refine(schedule: list[list[float]]) -> Iteration:
+            """Return where the scales before the finest end."""
             refined = iteration
             for scale in range(compared - 1, 0, -1):
                 refined = run(scale, refined, schedule[scale], DAMPED, avoids, looks_beyond=True)
-            return refined, float(_needed_gradients(pyramid[1], refined.kernel))
+            return refined
 
         if compared > 0:
             noise = float(noise_deviation(photographs.luma))
@@ -265,8 +265,11 @@ class IteratedAnalysisNetwork(nn.Module):
             if float(extent(iteration.kernel)) * 2 ** (compared / 2) < LARGE_EXTENT:
                 schedules = schedules[:1]
             refined = side_by_side(refine, schedules, pyramid[1].luma)
-            chosen = int(len(refined) > 1 and refined[1][1] < WINNING_SHARE * refined[0][1])
-            before = refined[chosen][0]
+            chosen = 0
+            if len(refined) > 1:
+                needed, needed_by_other = (_needed_gradients(pyramid[1], each.kernel) for each in refined)
+                chosen = int(needed_by_other < WINNING_SHARE * needed)
+            before = refined[chosen]
             found = run(0, before, schedules[chosen][0], DAMPED, avoids, looks_beyond=True)
             found, gradients = _unless_spoiled(photographs, before, found)
         else:

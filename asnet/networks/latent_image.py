@@ -117,10 +117,10 @@ class BlurredScale:
         if clipped is None:
             clipped = torch.zeros_like(image, dtype=torch.bool)
         unknown = F.pad(clipped, beyond, value=True)
-        return cls(image, F.pad(image, beyond), unknown, _continued(image, *frame))
+        return cls(image, F.pad(image, beyond), unknown, _bridged(image, *frame))
 
 
-def _continued(image: Tensor, height: int, width: int) -> Tensor:
+def _bridged(image: Tensor, height: int, width: int) -> Tensor:
     """Extend images (N, 1, h, w) to the right and below, linearly from each edge to the opposite one."""
     for dim, length in ((3, width), (2, height)):
         count = length - image.shape[dim]

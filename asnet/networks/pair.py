@@ -1,5 +1,6 @@
 """The pair: analysis finds the blur kernel, synthesis removes the blur (section 3)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,10 @@ from asnet.networks.synthesis import SynthesisNetwork
 #: Estimates with a smaller RMS radius in pixels count as known kernels. They are good if there is any blur,
 #: and networks that distrust them would treat a slightly blurred photograph as sharp.
 TRUSTED_RADIUS = 2.0
+
+
+#: Restores an RGB image (1, 3, H, W) by a blur kernel (1, K, K).
+Restore = Callable[[Tensor, Tensor], Tensor]
 
 
 class DeblurResult(NamedTuple):
@@ -111,6 +116,7 @@ class DeblurNetwork(nn.Module):
             RGB images (N, 3, H, W), range [0, 1], H and W at least 16.
         kernel : Tensor, optional
             Known blur kernels (N, K, K) or (1, K, K); without them the analysis network estimates them.
+            Except in training, large kernels of an iterated analysis are estimated again; see `estimate`.
 
         Returns
         -------
@@ -127,43 +133,65 @@ class DeblurNetwork(nn.Module):
             _check_dtype(self.analysis)
             kernel = self.analysis(blurred)
             if isinstance(self.analysis, IteratedAnalysisNetwork) and not self.training:
-                kernel = self._estimated_again(blurred, kernel)
+                kernel = self._estimated_again(blurred, kernel, None, self._restored)
             estimated = is_doubtful(kernel)
         return DeblurResult(self.synthesis(blurred, kernel, estimated=estimated), kernel)
 
     @torch.no_grad()
-    def estimate(self, blurred: Tensor, usable: Tensor | None = None) -> KernelEstimate:
+    def estimate(
+        self, blurred: Tensor, usable: Tensor | None = None, restore: Restore | None = None
+    ) -> KernelEstimate:
         """Estimate blur kernels by the iterated analysis, and large ones again by the synthesis.
 
         Parameters
         ----------
         blurred : Tensor
-            RGB images (N, 3, H, W), range [0, 1], H and W at least 16.
+            RGB images (N, 3, H, W) or luma (N, 1, H, W), range [0, 1], H and W at least 16.
         usable : Tensor, optional
             (N, 1, H, W) bool, True for pixels that may take part; see `IteratedAnalysisNetwork.estimate`.
+        restore : callable, optional
+            Restores an RGB image (1, 3, H, W) by a kernel (1, K, K), for instance in tiles; by default the
+            synthesis network does it at once.
+
+        Returns
+        -------
+        KernelEstimate
+            Kernels (N, K, K) on the grid of the analysis, and what it says against their use.
 
         Raises
         ------
         InputError
             If the network has no iterated analysis, or it was converted to a type of 16 bits.
+
+        Examples
+        --------
+        >>> import asnet
+        >>> asnet.load("compact").estimate(torch.rand(1, 3, 48, 64)).kernel.shape
+        torch.Size([1, 101, 101])
         """
         if not isinstance(self.analysis, IteratedAnalysisNetwork):
             raise InputError("only an iterated analysis can tell how reliable its estimates are")
         _check_dtype(self.analysis)
         estimate = self.analysis.estimate(blurred, usable)
-        return estimate._replace(kernel=self._estimated_again(blurred, estimate.kernel, usable))
+        kernel = self._estimated_again(blurred, estimate.kernel, usable, restore or self._restored)
+        return estimate._replace(kernel=kernel)
 
-    @torch.no_grad()
-    def _estimated_again(self, blurred: Tensor, kernel: Tensor, usable: Tensor | None = None) -> Tensor:
-        """Return the `second_estimate` of kernels (N, K, K) that are large enough."""
-        kernels = []
-        for index, first in enumerate(torch.split(kernel, 1)):
+    def _restored(self, blurred: Tensor, kernel: Tensor) -> Tensor:
+        restored: Tensor = self.synthesis(blurred, kernel, estimated=is_doubtful(kernel))
+        return restored
+
+    def _estimated_again(
+        self, blurred: Tensor, kernel: Tensor, usable: Tensor | None, restore: Restore
+    ) -> Tensor:
+        """Replace the large ones of kernels (N, K, K) by a `second_estimate`, which has no gradient."""
+        kernels = list(torch.split(kernel, 1))
+        for index, first in enumerate(kernels):
             image = blurred[index : index + 1]
             grid = grid_of_second_estimate(first, *image.shape[2:])
-            if grid is not None:
-                restored = self.synthesis(image, first, estimated=is_doubtful(first))
-                with torch.autocast(image.device.type, enabled=False):
-                    photograph = photographs_of(image, None if usable is None else usable[index : index + 1])
-                    first = second_estimate(photograph, first, luma(restored.to(photograph.luma)), grid)
-            kernels.append(first)
-        return torch.cat(kernels) if kernels else kernel
+            if grid is None:
+                continue
+            with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+                photograph = photographs_of(image, None if usable is None else usable[index : index + 1])
+                restored = luma(restore(image.expand(-1, 3, -1, -1), first).to(photograph.luma))
+                kernels[index] = second_estimate(photograph, first, restored, grid)
+        return torch.cat(kernels)

@@ -3,7 +3,7 @@
 The analysis imagines a latent image with few gradients. The synthesis, which has seen photographs, restores
 more of the true one even by a kernel that is a little wrong. The normal equations of the kernel
 (`kernel_equations`) with its strong gradients give another kernel, and the mean of both is better than
-either: their errors differ. This also moves the centroid to where it belongs.
+either: their errors differ. Its centroid, to which it is moved, is also nearer to the true one.
 """
 
 import torch
@@ -26,13 +26,13 @@ SMALLEST_EXTENT = 33
 MARGIN, LEAST_SIDES = 4, 3
 
 #: Tikhonov weight of the normal equations, for intensities in [0, 1], and their steps of conjugate gradients.
-WEIGHT, STEPS = 300.0, 30
+TIKHONOV_WEIGHT, STEPS = 300.0, 30
 
 #: Share of the squared `gradient_threshold` from which on gradients of the restored image count.
 THRESHOLD_SHARE = 0.25
 
-#: The first estimate is kept if the latent image then needs more than this many times its gradients.
-LARGEST_INCREASE = 1.08
+#: The first estimate is kept if the latent image needs more than this many times its gradients with the mean.
+LARGEST_SHARE = 1.08
 
 
 def grid_of_second_estimate(kernel: Tensor, height: int, width: int) -> int | None:
@@ -67,7 +67,7 @@ def second_estimate(photograph: Photographs, kernel: Tensor, restored: Tensor, g
     Returns
     -------
     Tensor
-        (1, K, K): mean of both estimates, or the first one if that explains the photograph better.
+        (1, K, K): mean of both estimates, or the first one if the mean explains the photograph much worse.
     """
     first = fit_grid(kernel, grid)
     border = grid // 2
@@ -81,7 +81,7 @@ def second_estimate(photograph: Photographs, kernel: Tensor, restored: Tensor, g
     solution = toeplitz_solve(
         correlations.predicted,
         correlations.mixed,
-        WEIGHT * damping(photograph),
+        TIKHONOV_WEIGHT * damping(photograph),
         STEPS,
         torch.ones_like(first, dtype=torch.bool),
     )
@@ -89,6 +89,7 @@ def second_estimate(photograph: Photographs, kernel: Tensor, restored: Tensor, g
     needed, needed_before = (
         gradient_count(photograph.luma, each, photograph.usable) for each in (mean, first)
     )
-    if needed > LARGEST_INCREASE * needed_before:
+    nothing_seen = solution.amax((1, 2)) <= 0
+    if nothing_seen | (needed > LARGEST_SHARE * needed_before):
         return kernel
     return centred(fit_grid(shifted(mean, -centroid(mean).round().long()), kernel.shape[-1]))

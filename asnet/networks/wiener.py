@@ -121,15 +121,14 @@ class Deconvolution:
         response = transfer_function(kernel, *padded)
         self._power = response.real.square() + response.imag.square()
         self._difference_power = difference_power(*self._padded_size, blurred.device, dtype)
+        prior = self._difference_power + DIFFERENCE_FLOOR
         channels = blurred.shape[1]
         channelwise = padded[0] * padded[1] >= CHANNELWISE_PIXELS and not torch.is_grad_enabled()
         self._parts = [slice(c, c + 1) for c in range(channels)] if channelwise else [slice(0, channels)]
         powers: list[Tensor] = []
 
         def matched(part: slice) -> Tensor:
-            spectrum = torch.fft.rfft2(
-                continued(blurred[:, part], self._padding, response, self._difference_power)
-            )
+            spectrum = torch.fft.rfft2(continued(blurred[:, part], self._padding, response, prior))
             powers.append((spectrum.real.square() + spectrum.imag.square()).sum(1))
             return cast(Tensor, spectrum * response.conj()[:, None])
 

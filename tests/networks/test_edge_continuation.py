@@ -6,7 +6,7 @@ import torch
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
 from asnet.data.degradation import blur
 from asnet.networks.edge_continuation import Padding, continued
-from asnet.networks.wiener import difference_power, fast_fft_length, transfer_function
+from asnet.networks.wiener import DIFFERENCE_FLOOR, difference_power, fast_fft_length, transfer_function
 from tests.networks.test_wiener import mean_squared_error, smooth_image
 
 
@@ -15,8 +15,8 @@ def continuation(photograph: torch.Tensor, kernel: torch.Tensor, pixels: int) ->
     height, width = (fast_fft_length(side + 2 * pixels, 4) for side in photograph.shape[-2:])
     below, beside = height - photograph.shape[-2] - pixels, width - photograph.shape[-1] - pixels
     response = transfer_function(kernel, height, width)
-    power = difference_power(height, width, photograph.device, photograph.dtype)
-    return continued(photograph, Padding(pixels, beside, pixels, below), response, power)
+    prior = difference_power(height, width, photograph.device, photograph.dtype) + DIFFERENCE_FLOOR
+    return continued(photograph, Padding(pixels, beside, pixels, below), response, prior)
 
 
 def deconvolved(padded: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
@@ -79,3 +79,16 @@ def test_the_continuation_has_no_step_where_its_ends_meet() -> None:
     across = (result[..., 0] - result[..., -1]).abs().amax()
     assert across <= largest
     assert across < 0.2
+
+
+def test_far_ends_of_a_photograph_do_not_matter() -> None:
+    generator = torch.Generator().manual_seed(4)
+    kernel = sample_blur_kernels(1, BlurKernelConfig(canvas=9, minimum_size=9), generator=generator)
+    photograph = smooth_image(40, 400, channels=1)
+    changed = photograph.clone()
+    # The mean stays.
+    changed[..., 360:380] += 0.2
+    changed[..., 380:400] -= 0.2
+    first, second = (continuation(image, kernel, 48) for image in (photograph, changed))
+    # Between the left edge and the middle, above and below.
+    torch.testing.assert_close(first[..., 48:248], second[..., 48:248], atol=1e-4, rtol=0)

@@ -54,6 +54,13 @@ def test_a_wrong_image_changes_nothing() -> None:
     assert torch.equal(second, kernel)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_without_any_structure_the_first_estimate_is_kept(value: float) -> None:
+    flat = torch.full((1, 1, 160, 160), value)
+    first = fit_grid(torch.full((1, 35, 35), 1 / 35**2), SIZE)
+    assert torch.equal(second_estimate(photographs_of(flat, None), first, flat, SIZE), first)
+
+
 def test_unusable_pixels_do_no_harm() -> None:
     blurred, sharp, kernel = blurred_and_sharp()
     first = mistaken(kernel)
@@ -89,19 +96,53 @@ def large_pair(kernel_size: int) -> DeblurNetwork:
     ).eval()
 
 
+def horizontal_blur(side: int) -> torch.Tensor:
+    """Return a part of the example photograph (1, 3, H, W), blurred along a horizontal line."""
+    line = torch.zeros(1, 47, 47)
+    line[0, 23, 23 - side // 2 : 24 + side // 2] = 1 / side
+    return blur(photograph()[..., :320, :400], line).expand(-1, 3, -1, -1)
+
+
 def test_a_pair_estimates_large_kernels_again_and_small_ones_once() -> None:
     network = large_pair(51)
-    line = torch.zeros(1, 47, 47)
-    line[0, 23, 3:44] = 1 / 41
-    image = photograph()[..., :320, :400]
-    for kernel, is_new in ((line, True), (fit_grid(torch.ones(1, 9, 9) / 81, 47), False)):
-        blurred = blur(image, kernel).expand(-1, 3, -1, -1)
-        once = network.analysis.estimate(blurred)
-        again = network.estimate(blurred)
+    for side, is_new in ((41, True), (9, False)):
+        blurred = horizontal_blur(side)
+        once, again = network.analysis.estimate(blurred), network.estimate(blurred)
         assert torch.equal(once.kernel, again.kernel) != is_new
-        assert float(kernel_similarity(again.kernel, fit_grid(kernel, 51))) > 0.85
+        assert float(kernel_similarity(again.kernel, once.kernel)) > 0.9
         with torch.no_grad():
             assert torch.equal(network(blurred).kernel, again.kernel)
+        from_luma = network.estimate(blurred[:, :1]).kernel
+        assert float(kernel_similarity(from_luma, again.kernel)) > 0.999
+
+
+def test_images_of_a_batch_are_estimated_again_one_by_one() -> None:
+    network = large_pair(51)
+    blurred = torch.cat([horizontal_blur(41), horizontal_blur(9), horizontal_blur(41).flip(-1)])
+    usable = torch.ones(3, 1, *blurred.shape[2:], dtype=torch.bool)
+    usable[2, :, 100:140, 200:260] = False
+    together = network.estimate(blurred, usable).kernel
+    for index in range(3):
+        alone = network.estimate(blurred[index : index + 1], usable[index : index + 1]).kernel
+        torch.testing.assert_close(together[index : index + 1], alone, atol=1e-5, rtol=0)
+
+
+def test_the_caller_may_restore_otherwise() -> None:
+    network, seen = large_pair(51), []
+
+    def restore(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        seen.append((image.shape, kernel.shape))
+        return network.synthesis(image, kernel, estimated=True)
+
+    blurred = horizontal_blur(41)
+    assert torch.equal(network.estimate(blurred, restore=restore).kernel, network.estimate(blurred).kernel)
+    assert seen == [(blurred.shape, (1, 51, 51))]
+
+
+def test_gradients_of_small_kernels_reach_the_analysis_out_of_training_too() -> None:
+    network = large_pair(7)
+    network(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))).kernel.sum().backward()
+    assert any(parameter.grad is not None for parameter in network.analysis.parameters())
 
 
 def test_other_analyses_tell_nothing_about_their_estimates() -> None:

@@ -226,6 +226,7 @@ def test_an_error_of_low_frequency_is_undone_at_a_damping_that_keeps_detail() ->
 
 def test_fast_lengths_have_small_factors_and_are_the_next_ones() -> None:
     assert [fast_fft_length(length) for length in (1, 2, 7, 31, 97, 241)] == [2, 2, 8, 32, 100, 250]
+    assert [fast_fft_length(length, 4) for length in (1, 4, 9, 49, 241)] == [4, 4, 12, 60, 256]
 
 
 def test_transfer_function_of_a_centred_delta_is_one() -> None:
