@@ -46,9 +46,10 @@ WHITE = 0.97
 COMPARED_SCALE = 4
 
 #: The schedule that follows the noise is gone through if the kernel of the compared scale, enlarged fourfold,
-#: has this extent in pixels or more; with smaller kernels it never won. It wins if the latent image needs
-#: less than this share of the gradients.
-LARGE_EXTENT, WINNING_SHARE = 60, 0.98
+#: has the first number of pixels or more in extent, or the photograph fewer than the second: with smaller
+#: kernels it never won on larger ones. It wins if the latent image needs less than this share of the
+#: gradients.
+LARGE_EXTENT, FEW_PIXELS, WINNING_SHARE = 60, 2**17, 0.98
 
 #: The finest scale's kernel is kept if the latent image needs at most this many times the gradients that it
 #: needs with the kernel of the scale before.
@@ -262,7 +263,8 @@ class IteratedAnalysisNetwork(nn.Module):
         if compared > 0:
             noise = float(noise_deviation(photographs.luma))
             schedules = fine_schedules(noise, compared, config.finest_rounds)
-            if float(extent(iteration.kernel)) * 2 ** (compared / 2) < LARGE_EXTENT:
+            is_large = float(extent(iteration.kernel)) * 2 ** (compared / 2) >= LARGE_EXTENT
+            if not is_large and photographs.luma.numel() >= FEW_PIXELS:
                 schedules = schedules[:1]
             refined = side_by_side(refine, schedules, pyramid[1].luma)
             chosen = 0
