@@ -1,10 +1,10 @@
-"""Write pairs of blur kernels and estimates of them by `compact`'s analysis, to train its synthesis on.
+"""Write pairs of blur kernels and estimates of them by `compact`, to train its synthesis on.
 
     python experiments/estimate_kernels.py --weights asnet/models/compact.safetensors \\
         --photographs FOLDER --output runs/kernel_estimates.safetensors
 
 Each pair comes from a crop of a photograph, blurred and degraded as the recipe `compact` says. What
-the analysis itself calls sharp or contradictory, and what has nothing in common with the truth, is left out:
+it itself calls sharp or contradictory, and what has nothing in common with the truth, is left out:
 the synthesis never sees such kernels, or could not restore by them. An estimate is moved to where its kernel
 lies.
 """
@@ -21,7 +21,6 @@ from train_refiner import aligned
 from asnet.data.batches import BatchSource
 from asnet.data.photograph_pool import Photographs
 from asnet.networks import DeblurNetwork, load_networks
-from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.kernel_grids import SMALLEST_RIPPLE, normalised, similarity
 from asnet.networks.safetensors_files import write_safetensors
 from asnet.training.recipe import TrainingConfig, stage_table
@@ -37,7 +36,7 @@ LEAST_SIMILARITY = 0.3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, required=True, help="weights file with the analysis")
+    parser.add_argument("--weights", type=Path, required=True, help="weights file of the pair")
     parser.add_argument("--photographs", type=Path, required=True, help="folder of sharp photographs")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.add_argument("--samples", type=int, default=2000, help="crops to estimate on")
@@ -66,9 +65,9 @@ def estimated_pair(
     index: int, weights: Path, photographs: Path, seed: int
 ) -> tuple[Tensor, Tensor | None, float]:
     """Return the kernel (1, K, K) of a crop, its estimate unless it is left out, and their similarity."""
-    source, analysis = prepared(weights, photographs, seed)
+    source, network = prepared(weights, photographs, seed)
     batch = source.batch(index)
-    estimate = analysis.estimate(batch.blurred)
+    estimate = network.estimate(batch.blurred)
     found = float(similarity(estimate.kernel, batch.kernel))
     if found < LEAST_SIMILARITY or bool(estimate.sharp | estimate.contradictory):
         return batch.kernel, None, found
@@ -84,11 +83,10 @@ def synthesis_config(photographs: Path) -> TrainingConfig:
 
 
 @cache
-def prepared(weights: Path, photographs: Path, seed: int) -> tuple[BatchSource, IteratedAnalysisNetwork]:
+def prepared(weights: Path, photographs: Path, seed: int) -> tuple[BatchSource, DeblurNetwork]:
     """Return where crops come from and what estimates their kernels, once for each process."""
     config = synthesis_config(photographs)
-    analysis = load_networks(weights, DeblurNetwork).analysis
-    assert isinstance(analysis, IteratedAnalysisNetwork)
+    network = load_networks(weights, DeblurNetwork)
     source = BatchSource(
         Photographs(photographs),
         config.kernels,
@@ -98,7 +96,7 @@ def prepared(weights: Path, photographs: Path, seed: int) -> tuple[BatchSource, 
         seed=seed,
         grey_share=config.grey_share,
     )
-    return source, analysis
+    return source, network
 
 
 if __name__ == "__main__":
