@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from test_wiener import mean_squared_error, smooth_image
 
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
 from asnet.data.degradation import blur
 from asnet.networks.edge_continuation import Padding, continued
 from asnet.networks.wiener import DIFFERENCE_FLOOR, difference_power, fast_fft_length, transfer_function
-from tests.networks.test_wiener import mean_squared_error, smooth_image
 
 
 def continuation(photograph: torch.Tensor, kernel: torch.Tensor, pixels: int) -> torch.Tensor:
