@@ -46,7 +46,7 @@ def edge_window(length: int, ramp: int, like: Tensor) -> Tensor:
     return torch.cat([rise, rise.new_ones(length - 2 * ramp), rise.flip(0)])
 
 
-def continued(photograph: Tensor, padding: Padding, response: Tensor, prior: Tensor) -> Tensor:
+def continued(photograph: Tensor, padding: Padding, response: Tensor, power: Tensor, prior: Tensor) -> Tensor:
     """Continue photographs beyond their edges as the blur of a scene, periodically.
 
     Parameters
@@ -58,6 +58,8 @@ def continued(photograph: Tensor, padding: Padding, response: Tensor, prior: Ten
     response : Tensor
         (N, H, W // 2 + 1): transfer function of the blur kernel; H and W are the sides of the result,
         multiples of 4.
+    power : Tensor
+        (N, H, W // 2 + 1): its squared magnitude.
     prior : Tensor
         (H, W // 2 + 1): |D|^2 + e.
 
@@ -67,18 +69,18 @@ def continued(photograph: Tensor, padding: Padding, response: Tensor, prior: Ten
         (N, C, H, W): the photographs, and around them what was found.
     """
     left, right, top, bottom = padding
-    response = response[:, None]
-    power = response.real.square() + response.imag.square()
+    response, power = response[:, None], power[:, None]
     prior = CONTINUATION_STRENGTH * prior
     mean = photograph.mean((-2, -1), keepdim=True)
     padded = _faded(photograph - mean, padding, response)
     height, width = padded.shape[-2:]
     inside = (..., slice(top, height - bottom), slice(left, width - right))
 
-    mask = padded.new_zeros(1, 1, height, width)
-    mask[inside] = 1
+    # Pixels of half the resolution that lie within the photograph as a whole.
+    mask = padded.new_zeros(height // 2, width // 2)
+    mask[-(-top // 2) : (height - bottom) // 2, -(-left // 2) : (width - right) // 2] = 1
     half = [_half_spectrum(spectrum) for spectrum in (response, power, prior)]
-    scene = _reblurred(F.avg_pool2d(padded, 2), (F.avg_pool2d(mask, 2) == 1).to(padded), *half)
+    scene = _reblurred(F.avg_pool2d(padded, 2), mask, *half)
     # Doubled in size around the corners: it is periodic.
     scene = F.interpolate(F.pad(scene, (1, 1, 1, 1), mode="circular"), scale_factor=2.0, mode="bilinear")
     scene = scene[..., 2:-2, 2:-2].clone()

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from asnet.networks.iterated_analysis import damping
 from asnet.networks.kernel_equations import correlate_gradients, gradient_threshold, strong_gradients
-from asnet.networks.kernel_grids import centred, centroid, extent, fit_grid, prune, shifted
+from asnet.networks.kernel_grids import centred, extent, fit_grid, prune
 from asnet.networks.kernel_rounds import Photographs, taking_part
 from asnet.networks.latent_image import gradient_count, image_gradients
 from asnet.ops import toeplitz_solve
@@ -78,13 +78,8 @@ def second_estimate(photograph: Photographs, kernel: Tensor, restored: Tensor, g
     masks = taking_part(photograph, torch.ones(1, dtype=torch.bool, device=kernel.device), grid, 0)
     seen, used = (inside, inside) if masks is None else (inside * masks[0], inside * masks[1])
     correlations = correlate_gradients(predicted * used, blurred * seen, grid)
-    solution = toeplitz_solve(
-        correlations.predicted,
-        correlations.mixed,
-        TIKHONOV_WEIGHT * damping(photograph),
-        STEPS,
-        torch.ones_like(first, dtype=torch.bool),
-    )
+    weight = TIKHONOV_WEIGHT * damping(photograph)
+    solution = toeplitz_solve(correlations.predicted, correlations.mixed, weight, STEPS)
     mean = prune((prune(solution) + first) / 2)
     needed, needed_before = (
         gradient_count(photograph.luma, each, photograph.usable) for each in (mean, first)
@@ -92,4 +87,4 @@ def second_estimate(photograph: Photographs, kernel: Tensor, restored: Tensor, g
     nothing_seen = solution.amax((1, 2)) <= 0
     if nothing_seen | (needed > LARGEST_SHARE * needed_before):
         return kernel
-    return centred(fit_grid(shifted(mean, -centroid(mean).round().long()), kernel.shape[-1]))
+    return centred(fit_grid(mean, kernel.shape[-1]))

@@ -112,23 +112,25 @@ class Deconvolution:
         blurred, kernel = blurred.to(dtype), kernel.to(dtype)
         self._size = blurred.shape[-2:]
         # Somewhat more than the kernel reaches, or the opposite edges would depend on each other.
-        padded = [fast_fft_length(length + max(3 * size // 2, size + 24), 4) for length in self._size]
-        self._padded_size = (padded[0], padded[1])
-        extra_height, extra_width = (long - short for long, short in zip(padded, self._size, strict=True))
+        sides = [fast_fft_length(length + max(3 * size // 2, size + 24), 4) for length in self._size]
+        self._padded_size = (sides[0], sides[1])
+        extra_height, extra_width = (long - short for long, short in zip(sides, self._size, strict=True))
         # Even, so that parts of a photograph are continued alike.
         left, top = extra_width // 4 * 2, extra_height // 4 * 2
         self._padding = Padding(left, extra_width - left, top, extra_height - top)
-        response = transfer_function(kernel, *padded)
+        response = transfer_function(kernel, *sides)
         self._power = response.real.square() + response.imag.square()
         self._difference_power = difference_power(*self._padded_size, blurred.device, dtype)
         prior = self._difference_power + DIFFERENCE_FLOOR
         channels = blurred.shape[1]
-        channelwise = padded[0] * padded[1] >= CHANNELWISE_PIXELS and not torch.is_grad_enabled()
+        channelwise = sides[0] * sides[1] >= CHANNELWISE_PIXELS and not torch.is_grad_enabled()
         self._parts = [slice(c, c + 1) for c in range(channels)] if channelwise else [slice(0, channels)]
         powers: list[Tensor] = []
 
         def matched(part: slice) -> Tensor:
-            spectrum = torch.fft.rfft2(continued(blurred[:, part], self._padding, response, prior))
+            spectrum = torch.fft.rfft2(
+                continued(blurred[:, part], self._padding, response, self._power, prior)
+            )
             powers.append((spectrum.real.square() + spectrum.imag.square()).sum(1))
             return cast(Tensor, spectrum * response.conj()[:, None])
 

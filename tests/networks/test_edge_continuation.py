@@ -16,7 +16,9 @@ def continuation(photograph: torch.Tensor, kernel: torch.Tensor, pixels: int) ->
     below, beside = height - photograph.shape[-2] - pixels, width - photograph.shape[-1] - pixels
     response = transfer_function(kernel, height, width)
     prior = difference_power(height, width, photograph.device, photograph.dtype) + DIFFERENCE_FLOOR
-    return continued(photograph, Padding(pixels, beside, pixels, below), response, prior)
+    return continued(
+        photograph, Padding(pixels, beside, pixels, below), response, response.abs().square(), prior
+    )
 
 
 def deconvolved(padded: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
