@@ -59,10 +59,12 @@ LARGEST_INCREASE = 1.05
 #: weight, for on a small grid noise does less harm; and the rounds at each of these scales.
 SMALL_SCALE, SMALL_GRID, SMALL_WEIGHT, SMALL_ROUNDS = 1, 17, LESS_DAMPED, 3
 
-#: A small kernel may take the place of one of smaller RMS radius in pixels, or of one with which the latent
-#: image needs this many times the gradients that it needs without: that is no kernel at all. Lights at night
-#: need up to 1.31 times as many with good kernels.
-LARGEST_REPLACED, SENSELESS_SHARE = 4.0, 1.4
+#: A kernel of smaller RMS radius in pixels than the first number is small. It may take the place of another
+#: small one, or of one with which the latent image needs the second number times the gradients that it needs
+#: without: that is often no kernel at all. Lights at night need up to 1.31 times as many with good kernels, and
+#: photographs of which a large blur leaves nothing but slopes up to 3.3 times as many; but what is found for
+#: these on a small grid fills it, and is not small.
+SMALL_RADIUS, SENSELESS_SHARE = 4.0, 1.4
 
 #: A small kernel takes the place of another if the latent image needs less than this share of its gradients;
 #: beside one of smaller RMS radius than the first number, less than the second.
@@ -287,7 +289,7 @@ class IteratedAnalysisNetwork(nn.Module):
         kernel = found.kernel
         clear = _clear_of_lights(photographs, SMALL_GRID)
         radius = rms_radius(kernel)
-        replaceable = radius < LARGEST_REPLACED
+        replaceable = radius < SMALL_RADIUS
         needed = share_of_pixels(gradients, clear)
         replaceable |= _share_of_gradients(photographs, needed, clear) > SENSELESS_SHARE
         # On a GPU the host does not wait for the answer.
@@ -310,7 +312,7 @@ class IteratedAnalysisNetwork(nn.Module):
         small = cast(Iteration, iteration)
         needed_by_small = gradient_count(photographs.luma, small.kernel, clear)
         share = torch.where(radius < TINY, REPLACING_SHARE_OF_TINY, REPLACING_SHARE)
-        smaller = replaceable & (needed_by_small < share * needed)
+        smaller = replaceable & (needed_by_small < share * needed) & (rms_radius(small.kernel) < SMALL_RADIUS)
         return _chosen([found, small], smaller.long(), config.grid_size(0))
 
 
