@@ -2,11 +2,16 @@
 
 from typing import NamedTuple
 
+from asnet.networks.kernel_grids import SMALLEST_WEIGHT
+
 #: lambda of the first round at the finest scales, and what divides it after each round.
 FINE_STRENGTH, STRENGTH_DECAY = 3e-3, 1.1
 
 #: lambda that noise demands, in units of its variance, and the smallest where lambda follows the noise.
 NOISE_STRENGTH, LEAST_NOISE_STRENGTH = 10.0, 3e-4
+
+#: Kernel weights below this share of the largest are dropped where faint tails are to be kept.
+SMALLEST_OF_TAILS = 0.03
 
 #: lambda does not fall below this.
 SMALLEST_STRENGTH = 1e-4
@@ -47,12 +52,20 @@ COURSES = (
 )
 
 
-def fine_schedules(noise: float, scales: int, rounds: int) -> list[list[list[float]]]:
-    """Return two schedules of the finest scales: lambda of the rounds at each scale, finest first.
+class FineSchedule(NamedTuple):
+    """How the finest scales are gone through."""
+
+    strengths: list[list[float]]  # lambda of the rounds at each scale, finest first
+    smallest_weight: float  # kernel weights below this share of the largest are dropped
+
+
+def fine_schedules(noise: float, scales: int, rounds: int) -> list[FineSchedule]:
+    """Return three schedules of the finest scales, the one that serves most photographs first.
 
     On the first, lambda falls from scale to scale and round to round, as on the courses, but not below what
     the noise at the scale demands. On the second it is what the noise demands, and no more. The second finds
-    large kernels in synthetic blur, where nothing but noise disturbs, and loses them in most photographs.
+    large kernels in synthetic blur, where nothing but noise disturbs, and loses them in most photographs. The
+    third is the first, but keeps faint tails of the kernel, and noise in it.
 
     Parameters
     ----------
@@ -68,4 +81,9 @@ def fine_schedules(noise: float, scales: int, rounds: int) -> list[list[list[flo
         [max(strength, least) for strength in falls.strengths(scales - 1 - scale)]
         for scale, least in enumerate(demanded)
     ]
-    return [falling, [[max(least, LEAST_NOISE_STRENGTH)] * rounds for least in demanded]]
+    following = [[max(least, LEAST_NOISE_STRENGTH)] * rounds for least in demanded]
+    return [
+        FineSchedule(falling, SMALLEST_WEIGHT),
+        FineSchedule(following, SMALLEST_WEIGHT),
+        FineSchedule(falling, SMALLEST_OF_TAILS),
+    ]

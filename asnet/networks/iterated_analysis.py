@@ -10,9 +10,9 @@ At every scale the image is resized so that its blur kernel fits a grid of 5, 7,
 
 The iteration can go wrong at the coarse scales, where it costs little: there it is run on several courses,
 with other constants. The course whose latent image needs the fewest gradients wins, and the finest scales go
-on from its kernel, on two schedules of lambda (`courses`); again the fewest gradients win. At the finest of
-all, noise can spoil a large kernel: if the latent image then needs more gradients, the kernel of the scale
-before is kept.
+on from its kernel, on three schedules if it is large (`courses`); again the fewest gradients win. At the
+finest of all, noise can spoil a large kernel: if the latent image then needs more gradients, the kernel of
+the scale before is kept.
 
 Of next to no blur nothing is left at the coarse scales, and what they find is too large. So a small kernel
 is also looked for at the finest scales alone, from a narrow bell on a small grid; again the fewest gradients
@@ -24,31 +24,44 @@ A network on the kernel's grid, the learned part, refines the last solution wher
 
 import math
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from asnet.networks.blurred_photographs import Photographs, photographs_of
 from asnet.networks.config import IteratedAnalysisConfig
-from asnet.networks.courses import COURSES, DAMPED, FINE_STRENGTH, LESS_DAMPED, Course, fine_schedules
+from asnet.networks.courses import (
+    COURSES,
+    DAMPED,
+    FINE_STRENGTH,
+    LESS_DAMPED,
+    Course,
+    FineSchedule,
+    fine_schedules,
+)
 from asnet.networks.edge_steepness import REACH, edge_steepness, noise_deviation
-from asnet.networks.kernel_grids import centred, enlarge, extent, fit_grid, prune, rms_radius, similarity
+from asnet.networks.kernel_grids import (
+    centred,
+    enlarge,
+    extent,
+    fit_grid,
+    prune,
+    rms_radius,
+    similarity,
+)
 from asnet.networks.kernel_refiner import KernelRefiner
-from asnet.networks.kernel_rounds import Iteration, Photographs, bell, grown, run_rounds
+from asnet.networks.kernel_rounds import Iteration, bell, grown, run_rounds
 from asnet.networks.latent_image import gradient_count, needed_gradients, share_of_pixels
-from asnet.networks.layers import luma
 from asnet.ops.threads import side_by_side, threads_for
-
-#: Values from which on a pixel counts as clipped at white.
-WHITE = 0.97
 
 #: The courses are compared at the scale that is this many times sqrt(2) smaller than the finest.
 COMPARED_SCALE = 4
 
-#: The schedule that follows the noise is gone through if the kernel of the compared scale, enlarged fourfold,
-#: has the first number of pixels or more in extent, or the photograph fewer than the second: with smaller
-#: kernels it never won on larger ones. It wins if the latent image needs less than this share of the
-#: gradients.
+#: All schedules of the finest scales, and not only the first, are gone through if the kernel of the compared
+#: scale, enlarged fourfold, has the first number of pixels or more in extent, or the photograph fewer than
+#: the second: with smaller kernels the second never won on larger ones. The first wins unless the latent
+#: image needs less than this share of its gradients with another.
 LARGE_EXTENT, FEW_PIXELS, WINNING_SHARE = 60, 2**17, 0.98
 
 #: The finest scale's kernel is kept if the latent image needs at most this many times the gradients that it
@@ -61,9 +74,9 @@ SMALL_SCALE, SMALL_GRID, SMALL_WEIGHT, SMALL_ROUNDS = 1, 17, LESS_DAMPED, 3
 
 #: A kernel of smaller RMS radius in pixels than the first number is small. It may take the place of another
 #: small one, or of one with which the latent image needs the second number times the gradients that it needs
-#: without: that is often no kernel at all. Lights at night need up to 1.31 times as many with good kernels, and
-#: photographs of which a large blur leaves nothing but slopes up to 3.3 times as many; but what is found for
-#: these on a small grid fills it, and is not small.
+#: without: that is often no kernel at all. Lights at night need up to 1.31 times as many with good kernels.
+#: Photographs of which a large blur leaves nothing but slopes need up to 3.3 times as many; but what is found
+#: for these on a small grid fills it, and is not small.
 SMALL_RADIUS, SENSELESS_SHARE = 4.0, 1.4
 
 #: A small kernel takes the place of another if the latent image needs less than this share of its gradients;
@@ -221,8 +234,7 @@ class IteratedAnalysisNetwork(nn.Module):
             strengths: list[float],
             weight: float,
             avoids: Tensor,
-            *,
-            looks_beyond: bool = False,
+            **options: Any,
         ) -> Iteration:
             return run_rounds(
                 pyramid[scale],
@@ -232,8 +244,8 @@ class IteratedAnalysisNetwork(nn.Module):
                 weight * damping(photographs),
                 avoids,
                 config.conjugate_gradient_steps,
-                looks_beyond=looks_beyond,
                 keeps_evidence=scale == 0,
+                **options,
             )
 
         def follow(course: Course) -> tuple[Iteration, Tensor]:
@@ -255,11 +267,22 @@ class IteratedAnalysisNetwork(nn.Module):
         agreement = torch.stack([similarity(other.kernel, iteration.kernel) for other in iterations]).mean(0)
         avoids = torch.tensor([course.avoids_clipped for course in COURSES], device=best.device)[best]
 
-        def refine(schedule: list[list[float]]) -> Iteration:
+        def fine(scale: int, before: Iteration, schedule: FineSchedule) -> Iteration:
+            return run(
+                scale,
+                before,
+                schedule.strengths[scale],
+                DAMPED,
+                avoids,
+                smallest_weight=schedule.smallest_weight,
+                looks_beyond=True,
+            )
+
+        def refine(schedule: FineSchedule) -> Iteration:
             """Return where the scales before the finest end."""
             refined = iteration
             for scale in range(compared - 1, 0, -1):
-                refined = run(scale, refined, schedule[scale], DAMPED, avoids, looks_beyond=True)
+                refined = fine(scale, refined, schedule)
             return refined
 
         if compared > 0:
@@ -271,11 +294,11 @@ class IteratedAnalysisNetwork(nn.Module):
             refined = side_by_side(refine, schedules, pyramid[1].luma)
             chosen = 0
             if len(refined) > 1:
-                needed, needed_by_other = (_needed_gradients(pyramid[1], each.kernel) for each in refined)
-                chosen = int(needed_by_other < WINNING_SHARE * needed)
+                needed = torch.stack([_needed_gradients(pyramid[1], each.kernel) for each in refined])
+                needed[0] *= WINNING_SHARE
+                chosen = int(needed.argmin())
             before = refined[chosen]
-            found = run(0, before, schedules[chosen][0], DAMPED, avoids, looks_beyond=True)
-            found, gradients = _unless_spoiled(photographs, before, found)
+            found, gradients = _unless_spoiled(photographs, before, fine(0, before, schedules[chosen]))
         else:
             found, gradients = iteration, needed_gradients(photographs.luma, iteration.kernel)
         return self._or_smaller(found, gradients, pyramid), agreement
@@ -312,19 +335,9 @@ class IteratedAnalysisNetwork(nn.Module):
         small = cast(Iteration, iteration)
         needed_by_small = gradient_count(photographs.luma, small.kernel, clear)
         share = torch.where(radius < TINY, REPLACING_SHARE_OF_TINY, REPLACING_SHARE)
-        smaller = replaceable & (needed_by_small < share * needed) & (rms_radius(small.kernel) < SMALL_RADIUS)
+        smaller = replaceable & (needed_by_small < share * needed)
+        smaller &= rms_radius(small.kernel) < SMALL_RADIUS
         return _chosen([found, small], smaller.long(), config.grid_size(0))
-
-
-def photographs_of(image: Tensor, usable: Tensor | None) -> Photographs:
-    """Return luma in float32 or float64, and where it is clipped, of RGB images or luma."""
-    clipped = image.amax(1, keepdim=True) >= WHITE
-    image = luma(image)
-    return Photographs(
-        image.to(torch.promote_types(image.dtype, torch.float32)),
-        clipped if bool(clipped.any()) else None,
-        None if usable is None or bool(usable.all()) else usable,
-    )
 
 
 def damping(photographs: Photographs) -> float:

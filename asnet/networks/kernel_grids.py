@@ -62,9 +62,17 @@ def fit_grid(kernel: Tensor, size: int) -> Tensor:
     return F.pad(kernel, (margin,) * 4)
 
 
-def prune(kernel: Tensor) -> Tensor:
-    """Drop small weights and small connected parts of solved kernels (N, s, s); the sums become 1."""
-    floor = SMALLEST_WEIGHT * kernel.amax((-2, -1), keepdim=True)
+def prune(kernel: Tensor, smallest_weight: float = SMALLEST_WEIGHT) -> Tensor:
+    """Drop small weights and small connected parts of solved kernels (N, s, s); the sums become 1.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        (N, s, s), may be negative.
+    smallest_weight : float
+        Weights below this share of the largest are dropped.
+    """
+    floor = smallest_weight * kernel.amax((-2, -1), keepdim=True)
     kernel = normalised(torch.where(kernel > floor.clamp(min=0), kernel, 0.0))
     labels = label_parts(kernel > 0).flatten(1)
     weights = kernel.flatten(1)

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from asnet.networks.blurred_photographs import Photographs
 from asnet.networks.kernel_equations import (
     Correlations,
     correlate_gradients,
@@ -16,6 +16,7 @@ from asnet.networks.kernel_equations import (
     strong_gradients,
 )
 from asnet.networks.kernel_grids import (
+    SMALLEST_WEIGHT,
     centred_square,
     centroid,
     enlarge,
@@ -25,12 +26,9 @@ from asnet.networks.kernel_grids import (
     prune,
     shifted,
 )
-from asnet.networks.latent_image import BlurredScale, image_gradients, needed_gradients, sparse_latent
+from asnet.networks.latent_image import BlurredScale, image_gradients, sparse_latent
 from asnet.ops import toeplitz_solve
 from asnet.ops.threads import threads_for
-
-#: Share of a downscaled pixel that must be clipped, or usable, for it to count as such.
-PARTLY, FULLY = 0.02, 0.999
 
 #: Tikhonov weights of the solutions for the refiner.
 REFINER_WEIGHTS = (2.0, 100.0)
@@ -46,56 +44,6 @@ BELL_SIDE = 9
 
 #: Clipped pixels are not avoided if that would leave less than this share of the gradients.
 LEAST_UNCLIPPED = 0.4
-
-
-@dataclass(frozen=True)
-class Photographs:
-    """A batch of blurred photographs at one scale.
-
-    Parameters
-    ----------
-    luma : Tensor
-        (N, 1, H, W), range [0, 1].
-    clipped : Tensor or None
-        (N, 1, H, W) bool: pixels clipped at white; None if there are none.
-    usable : Tensor or None
-        (N, 1, H, W) bool: pixels that may take part in an estimate; None if all may.
-    """
-
-    luma: Tensor
-    clipped: Tensor | None = None
-    usable: Tensor | None = None
-
-    @cached_property
-    def gradients_without_blur(self) -> Tensor:
-        """The `needed_gradients` (N, 1, H, W) of kernels of a single pixel."""
-        return needed_gradients(self.luma, self.luma.new_ones(len(self.luma), 1, 1))
-
-    def one_by_one(self) -> list["Photographs"]:
-        """Return a batch of one for each of the photographs."""
-        if len(self.luma) == 1:
-            return [self]
-
-        def parts(values: Tensor | None) -> Sequence[Tensor | None]:
-            return [None] * len(self.luma) if values is None else torch.split(values, 1)
-
-        triples = zip(torch.split(self.luma, 1), parts(self.clipped), parts(self.usable), strict=True)
-        return [Photographs(*triple) for triple in triples]
-
-    def downscaled(self, scale: int) -> "Photographs":
-        """Return the photographs sqrt(2)^scale times smaller, never below 16 pixels a side."""
-
-        def resized(values: Tensor) -> Tensor:
-            size = [max(min(16, side), round(side * 0.5 ** (scale / 2))) for side in values.shape[-2:]]
-            return F.interpolate(values, size=size, mode="bilinear", antialias=True, align_corners=False)
-
-        if scale == 0:
-            return self
-        return Photographs(
-            resized(self.luma),
-            None if self.clipped is None else resized(self.clipped.to(self.luma)) > PARTLY,
-            None if self.usable is None else resized(self.usable.to(self.luma)) > FULLY,
-        )
 
 
 @dataclass(frozen=True)
@@ -146,6 +94,7 @@ def run_rounds(
     avoids_clipped: Tensor,
     steps: int,
     *,
+    smallest_weight: float = SMALLEST_WEIGHT,
     looks_beyond: bool = False,
     keeps_evidence: bool,
 ) -> Iteration:
@@ -167,6 +116,8 @@ def run_rounds(
         (N,) bool: whether gradients near clipped pixels are left out instead of completed.
     steps : int
         Steps of conjugate gradients.
+    smallest_weight : float
+        Kernel weights below this share of the largest are dropped.
     looks_beyond : bool
         Whether the latent image beyond the photographs' edges, from where light is blurred into them, takes
         part in the kernel's equations.
@@ -197,7 +148,8 @@ def run_rounds(
                 blurred, predicted = blurred * masks[0], predicted * masks[1]
             blurred = F.pad(blurred, (border,) * 4)
             correlations = correlate_gradients(predicted, blurred, size)
-            kernel = prune(toeplitz_solve(correlations.predicted, correlations.mixed, weight, steps, support))
+            solution = toeplitz_solve(correlations.predicted, correlations.mixed, weight, steps, support)
+            kernel = prune(solution, smallest_weight)
     shift = -centroid(kernel).round().long()
     return Iteration(
         shifted(kernel, shift),

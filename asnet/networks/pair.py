@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from asnet.errors import InputError
 from asnet.networks.analysis import AnalysisNetwork
+from asnet.networks.blurred_photographs import contrast_gain, photographs_of
 from asnet.networks.config import AnalysisConfig, ASNetConfig, IteratedAnalysisConfig
-from asnet.networks.iterated_analysis import IteratedAnalysisNetwork, KernelEstimate, photographs_of
+from asnet.networks.iterated_analysis import IteratedAnalysisNetwork, KernelEstimate
 from asnet.networks.kernel_grids import rms_radius
 from asnet.networks.layers import luma
 from asnet.networks.second_estimate import grid_of_second_estimate, second_estimate
@@ -193,5 +194,6 @@ class DeblurNetwork(nn.Module):
             with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
                 photograph = photographs_of(image, None if usable is None else usable[index : index + 1])
                 restored = luma(restore(image.expand(-1, 3, -1, -1), first).to(photograph.luma))
+                restored = restored * contrast_gain(luma(image))
                 kernels[index] = second_estimate(photograph, first, restored, grid)
         return torch.cat(kernels)

@@ -9,13 +9,18 @@ import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
 from asnet.data.degradation import blur
 from asnet.errors import ConfigurationError
 from asnet.evaluation.metrics import kernel_similarity
 from asnet.networks import iterated_analysis
+from asnet.networks.blurred_photographs import photographs_of
 from asnet.networks.config import IteratedAnalysisConfig
+from asnet.networks.courses import FineSchedule
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.kernel_grids import rms_radius
+from asnet.networks.kernel_rounds import Iteration
+from asnet.networks.latent_image import needed_gradients
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sharp.jpg"
 
@@ -114,6 +119,35 @@ def test_a_large_kernel_is_found_although_much_of_the_photograph_depends_on_what
     assert kernel_similarity(estimate, kernel) > 0.6
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_schedule_with_fewer_gradients_wins(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of two schedules is the first does not matter if one spoils the kernel."""
+    network = analysis(61)
+    blurred = blur(photograph()[..., :300, :300], diagonal_line())
+    expected = network(blurred)
+    schedules = iterated_analysis.fine_schedules
+
+    def with_spoilt(noise: float, scales: int, rounds: int) -> list[FineSchedule]:
+        normal = schedules(noise, scales, rounds)[0]
+        spoilt = normal._replace(smallest_weight=0.99)
+        return [normal, spoilt] if first == 0 else [spoilt, normal]
+
+    monkeypatch.setattr(iterated_analysis, "fine_schedules", with_spoilt)
+    assert torch.equal(network(blurred), expected)
+
+
+def test_a_kernel_is_found_in_a_photograph_of_little_contrast() -> None:
+    kernel = torch.zeros(1, 61, 61)
+    along = torch.arange(40)
+    kernel[0, 15 + along // 2, 10 + along] = 1 / 40
+    blurred = blur(photograph(), kernel)
+    hazy = (blurred - blurred.mean()) * 0.15 + 0.5
+    noise = torch.randn(hazy.shape, generator=torch.Generator().manual_seed(1))
+    estimate = analysis(101)(hazy + 0.002 * noise)
+    # 0.24 without regard to the contrast.
+    assert kernel_similarity(estimate, kernel) > 0.6
+
+
 def test_a_large_kernel_is_found_in_noise() -> None:
     kernel = torch.zeros(1, 81, 81)
     kernel[0, 20:60, 20] = kernel[0, 59, 20:60] = 1
@@ -144,6 +178,20 @@ def test_few_soft_edges_do_not_make_a_large_kernel(seed: int) -> None:
     noise = torch.randn(1, 1, 318, 318, generator=torch.Generator().manual_seed(0))
     estimate = analysis(101).estimate(blur(image, kernel) + 0.005 * noise)
     assert rms_radius(estimate.kernel) < 5
+
+
+def test_a_large_kernel_that_leaves_nothing_but_slopes_does_not_give_way_to_a_small_one() -> None:
+    """Slopes need no gradients, and the true latent image does; on the small grid nothing small is found."""
+    config = BlurKernelConfig(canvas=101, minimum_size=95, maximum_size=101)
+    kernel = sample_blur_kernels(1, config, generator=torch.Generator().manual_seed(3))
+    blurred = blur(photograph(), kernel)
+    noise = torch.randn(blurred.shape, generator=torch.Generator().manual_seed(1))
+    photographs = photographs_of((blurred + 0.003 * noise).clamp(0, 1), None)
+    needed = needed_gradients(photographs.luma, kernel)
+    assert needed.sum() > 1.4 * photographs.gradients_without_blur.sum()
+    found = Iteration(kernel, torch.ones(1), torch.zeros(1, 5, 101, 101))
+    pyramid = [photographs.downscaled(scale) for scale in range(3)]
+    assert torch.equal(analysis(101)._or_smaller(found, needed, pyramid).kernel, kernel)
 
 
 def test_an_estimate_says_what_speaks_against_it() -> None:

@@ -38,6 +38,16 @@ def test_pruning_drops_small_weights_and_small_parts_and_keeps_the_rest() -> Non
     assert (pruned[:, 7, 3:9] > 0).all()
 
 
+def test_pruning_keeps_fainter_weights_on_request() -> None:
+    kernel = torch.zeros(1, 15, 15)
+    kernel[:, 7, 3:9] = 1.0
+    kernel[:, 6, 3:9] = 0.04
+    kernel[:, 5, 3:9] = 0.02
+    pruned = prune(kernel, 0.03)
+    assert (pruned[:, 6, 3:9] > 0).all()
+    assert (pruned[:, 5] == 0).all()
+
+
 def test_of_nothing_at_all_a_single_pixel_stays() -> None:
     for kernel in (torch.zeros(1, 7, 7), -torch.ones(1, 7, 7)):
         pruned = prune(kernel)

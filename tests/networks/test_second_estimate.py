@@ -12,7 +12,7 @@ from asnet.data.degradation import blur
 from asnet.errors import InputError
 from asnet.evaluation.metrics import kernel_similarity
 from asnet.networks import DeblurNetwork
-from asnet.networks.iterated_analysis import photographs_of
+from asnet.networks.blurred_photographs import photographs_of
 from asnet.networks.kernel_grids import fit_grid, normalised
 from asnet.networks.second_estimate import grid_of_second_estimate, second_estimate
 
