@@ -7,6 +7,9 @@ from asnet.networks.kernel_grids import SMALLEST_WEIGHT
 #: lambda of the first round at the finest scales, and what divides it after each round.
 FINE_STRENGTH, STRENGTH_DECAY = 3e-3, 1.1
 
+#: Rounds at the finest scale of all, the last ones of a schedule.
+LAST_ROUNDS = 3
+
 #: lambda that noise demands, in units of its variance, and the smallest where lambda follows the noise.
 NOISE_STRENGTH, LEAST_NOISE_STRENGTH = 10.0, 3e-4
 
@@ -73,15 +76,18 @@ def fine_schedules(noise: float, scales: int, rounds: int) -> list[FineSchedule]
         Standard deviation of white noise in the photograph, as a share of white. At a scale that is
         sqrt(2)^s times smaller, its variance is 2^s times smaller.
     scales, rounds : int
-        Number of scales, and of rounds at each.
+        Number of scales, and of rounds at each but the finest, which has at most `LAST_ROUNDS`.
     """
+    rounds_at = [min(rounds, LAST_ROUNDS), *[rounds] * (scales - 1)]
     demanded = [NOISE_STRENGTH * noise**2 / 2**scale for scale in range(scales)]
     falls = Course(FINE_STRENGTH, rounds=rounds)
     falling = [
-        [max(strength, least) for strength in falls.strengths(scales - 1 - scale)]
-        for scale, least in enumerate(demanded)
+        [max(strength, least) for strength in falls.strengths(scales - 1 - scale)[-count:]]
+        for scale, (least, count) in enumerate(zip(demanded, rounds_at, strict=True))
     ]
-    following = [[max(least, LEAST_NOISE_STRENGTH)] * rounds for least in demanded]
+    following = [
+        [max(least, LEAST_NOISE_STRENGTH)] * count for least, count in zip(demanded, rounds_at, strict=True)
+    ]
     return [
         FineSchedule(falling, SMALLEST_WEIGHT),
         FineSchedule(following, SMALLEST_WEIGHT),

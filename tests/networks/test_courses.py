@@ -13,7 +13,8 @@ def test_strengths_fall_from_round_to_round_and_scale_to_scale() -> None:
 
 def test_without_noise_only_the_falling_schedule_is_strong() -> None:
     falling, following = (schedule.strengths for schedule in fine_schedules(0.0, 4, 5)[:2])
-    assert [len(strengths) for strengths in falling + following] == [5] * 8
+    assert [len(strengths) for strengths in falling] == [3, 5, 5, 5]
+    assert [len(strengths) for strengths in following] == [3, 5, 5, 5]
     assert all(max(strengths) < min(falling[0]) for strengths in following)
     finest_last = [strength for strengths in reversed(falling) for strength in strengths]
     assert finest_last == sorted(finest_last, reverse=True)
