@@ -19,8 +19,8 @@ PARTLY, FULLY = 0.02, 0.999
 WHITE = 0.97
 
 #: The constants of the analysis are for contrasts, in standard deviations of luma, of this and more. Luma of
-#: r times less contrast is multiplied by r to the power of the exponent, up to a limit: what is hazy would
-#: have more than the least contrast without the haze.
+#: r times less contrast is multiplied by r to the power of the exponent, up to a limit. The exponent is above
+#: 1 because without its haze such a photograph would exceed the least contrast.
 LEAST_CONTRAST, GAIN_EXPONENT, LARGEST_GAIN = 0.07, 1.5, 5.0
 
 
@@ -31,16 +31,28 @@ class Photographs:
     Parameters
     ----------
     luma : Tensor
-        (N, 1, H, W), range [0, 1].
+        (N, 1, H, W), not negative: range [0, 1] times `gain`.
     clipped : Tensor or None
         (N, 1, H, W) bool: pixels clipped at white; None if there are none.
     usable : Tensor or None
         (N, 1, H, W) bool: pixels that may take part in an estimate; None if all may.
+    gain : Tensor or None
+        (N, 1, 1, 1): by how much luma was multiplied; None for 1.
     """
 
     luma: Tensor
     clipped: Tensor | None = None
     usable: Tensor | None = None
+    gain: Tensor | None = None
+
+    @property
+    def original_luma(self) -> Tensor:
+        """The luma (N, 1, H, W) of the photographs as they are, range [0, 1]."""
+        return self.luma if self.gain is None else self.luma / self.gain
+
+    def amplified(self, luma: Tensor) -> Tensor:
+        """Return luma (N, 1, H, W) of other images of the same scenes, multiplied in the same way."""
+        return luma if self.gain is None else luma * self.gain
 
     @cached_property
     def gradients_without_blur(self) -> Tensor:
@@ -55,8 +67,12 @@ class Photographs:
         def parts(values: Tensor | None) -> Sequence[Tensor | None]:
             return [None] * len(self.luma) if values is None else torch.split(values, 1)
 
-        triples = zip(torch.split(self.luma, 1), parts(self.clipped), parts(self.usable), strict=True)
-        return [Photographs(*triple) for triple in triples]
+        fields = zip(
+            torch.split(self.luma, 1),
+            *(parts(values) for values in (self.clipped, self.usable, self.gain)),
+            strict=True,
+        )
+        return [Photographs(*values) for values in fields]
 
     def downscaled(self, scale: int) -> "Photographs":
         """Return the photographs sqrt(2)^scale times smaller, never below 16 pixels a side."""
@@ -71,26 +87,37 @@ class Photographs:
             resized(self.luma),
             None if self.clipped is None else resized(self.clipped.to(self.luma)) > PARTLY,
             None if self.usable is None else resized(self.usable.to(self.luma)) > FULLY,
+            self.gain,
         )
 
 
 def photographs_of(image: Tensor, usable: Tensor | None) -> Photographs:
     """Return luma in float32 or float64, and where it is clipped, of RGB images or luma.
 
-    Images of less than `LEAST_CONTRAST` are multiplied by their `contrast_gain`.
+    Luma of little contrast is multiplied, see `contrast_gain`.
     """
     clipped = image.amax(1, keepdim=True) >= WHITE
     image = luma(image)
     image = image.to(torch.promote_types(image.dtype, torch.float32))
+    gain = contrast_gain(image, clipped, usable)
     return Photographs(
-        image * contrast_gain(image),
+        image * gain,
         clipped if bool(clipped.any()) else None,
         None if usable is None or bool(usable.all()) else usable,
+        gain,
     )
 
 
-def contrast_gain(image: Tensor) -> Tensor:
-    """Return by how much (N, 1, 1, 1) the analysis multiplies luma (N, 1, H, W) to see its contrast."""
-    deviation = image.std((1, 2, 3), correction=0, keepdim=True)
+def contrast_gain(image: Tensor, clipped: Tensor, usable: Tensor | None) -> Tensor:
+    """Return by how much (N, 1, 1, 1) the analysis multiplies luma (N, 1, H, W) to see its contrast.
+
+    By nothing where pixels are clipped: a night with few lights has little contrast, but no haze. `usable`
+    tells which pixels show the photograph, by default all.
+    """
+    weights = torch.ones_like(image) if usable is None else usable.to(image)
+    weights = weights / weights.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    mean = (weights * image).sum((1, 2, 3), keepdim=True)
+    deviation = (weights * (image - mean).square()).sum((1, 2, 3), keepdim=True).sqrt()
     lacking = (LEAST_CONTRAST / deviation.clamp(min=EPSILON)).clamp(min=1)
-    return lacking.pow(GAIN_EXPONENT).clamp(max=LARGEST_GAIN)
+    gain = lacking.pow(GAIN_EXPONENT).clamp(max=LARGEST_GAIN)
+    return torch.where(clipped.flatten(1).any(1)[:, None, None, None], 1.0, gain)

@@ -73,8 +73,8 @@ def fine_schedules(noise: float, scales: int, rounds: int) -> list[FineSchedule]
     Parameters
     ----------
     noise : float
-        Standard deviation of white noise in the photograph, as a share of white. At a scale that is
-        sqrt(2)^s times smaller, its variance is 2^s times smaller.
+        Standard deviation of white noise in the luma that the analysis sees. At a scale that is sqrt(2)^s
+        times smaller, its variance is 2^s times smaller.
     scales, rounds : int
         Number of scales, and of rounds at each but the finest, which has at most `LAST_ROUNDS`.
     """

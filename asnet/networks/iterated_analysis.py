@@ -24,7 +24,7 @@ A network on the kernel's grid, the learned part, refines the last solution wher
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ from asnet.networks.courses import (
 )
 from asnet.networks.edge_steepness import REACH, edge_steepness, noise_deviation
 from asnet.networks.kernel_grids import (
+    SMALLEST_WEIGHT,
     centred,
     enlarge,
     extent,
@@ -60,7 +61,7 @@ COMPARED_SCALE = 4
 
 #: All schedules of the finest scales, and not only the first, are gone through if the kernel of the compared
 #: scale, enlarged fourfold, has the first number of pixels or more in extent, or the photograph fewer than
-#: the second: with smaller kernels the second never won on larger ones. The first wins unless the latent
+#: the second: with smaller kernels the others never won on larger ones. The first wins unless the latent
 #: image needs less than this share of its gradients with another.
 LARGE_EXTENT, FEW_PIXELS, WINNING_SHARE = 60, 2**17, 0.98
 
@@ -234,7 +235,9 @@ class IteratedAnalysisNetwork(nn.Module):
             strengths: list[float],
             weight: float,
             avoids: Tensor,
-            **options: Any,
+            *,
+            smallest_weight: float = SMALLEST_WEIGHT,
+            looks_beyond: bool = False,
         ) -> Iteration:
             return run_rounds(
                 pyramid[scale],
@@ -244,8 +247,9 @@ class IteratedAnalysisNetwork(nn.Module):
                 weight * damping(photographs),
                 avoids,
                 config.conjugate_gradient_steps,
+                smallest_weight=smallest_weight,
+                looks_beyond=looks_beyond,
                 keeps_evidence=scale == 0,
-                **options,
             )
 
         def follow(course: Course) -> tuple[Iteration, Tensor]:
@@ -295,7 +299,7 @@ class IteratedAnalysisNetwork(nn.Module):
             chosen = 0
             if len(refined) > 1:
                 needed = torch.stack([_needed_gradients(pyramid[1], each.kernel) for each in refined])
-                needed[0] *= WINNING_SHARE
+                needed[0] *= WINNING_SHARE  # the first is preferred
                 chosen = int(needed.argmin())
             before = refined[chosen]
             found, gradients = _unless_spoiled(photographs, before, fine(0, before, schedules[chosen]))
@@ -353,7 +357,7 @@ def _evidence(last: Iteration) -> Tensor:
 def _looks_sharp(photographs: Photographs, small: Tensor, explained: Tensor) -> Tensor:
     """Return (N,) whether photographs show no blur: steep edges, and a small kernel that explains nothing."""
     # Light that is cut off at white ends in a step, however much it is blurred.
-    steepness = edge_steepness(photographs.luma, _clear_of_lights(photographs, REACH))
+    steepness = edge_steepness(photographs.original_luma, _clear_of_lights(photographs, REACH))
     return small & ((steepness > SHARP_STEEPNESS) | ((steepness > DOUBTFUL_STEEPNESS) & (explained >= 1.0)))
 
 

@@ -54,7 +54,7 @@ def needed_gradients(image: Tensor, kernel: Tensor) -> Tensor:
     Parameters
     ----------
     image : Tensor
-        (N, 1, h, w), blurred, range [0, 1].
+        (N, 1, h, w), blurred, not negative.
     kernel : Tensor
         (N, s, s), each of sum 1.
     """
@@ -145,7 +145,7 @@ def sparse_latent(
     Parameters
     ----------
     scale : BlurredScale
-        The blurred images, range [0, 1].
+        The blurred images, not negative.
     kernel : Tensor
         Blur kernels (N, s, s), s odd, each of sum 1.
     strength : float

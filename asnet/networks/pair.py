@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from asnet.errors import InputError
 from asnet.networks.analysis import AnalysisNetwork
-from asnet.networks.blurred_photographs import contrast_gain, photographs_of
+from asnet.networks.blurred_photographs import photographs_of
 from asnet.networks.config import AnalysisConfig, ASNetConfig, IteratedAnalysisConfig
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork, KernelEstimate
 from asnet.networks.kernel_grids import rms_radius
@@ -194,6 +194,6 @@ class DeblurNetwork(nn.Module):
             with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
                 photograph = photographs_of(image, None if usable is None else usable[index : index + 1])
                 restored = luma(restore(image.expand(-1, 3, -1, -1), first).to(photograph.luma))
-                restored = restored * contrast_gain(luma(image))
+                restored = photograph.amplified(restored)
                 kernels[index] = second_estimate(photograph, first, restored, grid)
         return torch.cat(kernels)

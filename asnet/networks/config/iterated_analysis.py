@@ -15,7 +15,8 @@ class IteratedAnalysisConfig:
     kernel_size : int
         Side K of the blur kernel grid, odd: the largest blur that can be found.
     finest_rounds : int
-        Rounds at each of the finest scales; the coarser scales have those of their course.
+        Rounds at each of the finest scales, but at most three at the finest of all; the coarser scales have
+        those of their course.
     refiner_channels : int
         Width of the network that refines the kernel on its grid.
     conjugate_gradient_steps : int

@@ -1,0 +1,77 @@
+"""Photographs as the analysis sees them: little contrast is amplified, and nothing else changes."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from asnet.networks import iterated_analysis
+from asnet.networks.blurred_photographs import LEAST_CONTRAST, Photographs, photographs_of
+from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
+
+
+def image(deviation: float, seed: int = 0, side: int = 40) -> Tensor:
+    """Return noise (1, 1, side, side) around 0.5 of a given standard deviation."""
+    noise = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    noise = (noise - noise.mean()) / noise.std(correction=0)
+    return (0.5 + deviation * noise.clamp(-3, 3)).float()
+
+
+def gain(photographs: Photographs) -> Tensor:
+    assert photographs.gain is not None
+    return photographs.gain.flatten()
+
+
+def test_only_little_contrast_is_amplified_and_never_more_than_fivefold() -> None:
+    deviations = [0.2, 0.08, 0.06, 0.03, 0.002, 0.0]
+    gains = gain(photographs_of(torch.cat([image(deviation) for deviation in deviations]), None))
+    assert gains[:2].tolist() == [1, 1]
+    assert gains[2] == pytest.approx((LEAST_CONTRAST / 0.06) ** 1.5, rel=0.02)
+    assert gains.tolist() == sorted(gains.tolist())
+    assert gains[-2:].tolist() == [5, 5]
+
+
+def test_images_of_a_batch_are_amplified_one_by_one() -> None:
+    images = [image(0.2), image(0.04, seed=1)]
+    batch = photographs_of(torch.cat(images), None)
+    for one, alone in zip(batch.one_by_one(), images, strict=True):
+        expected = photographs_of(alone, None)
+        assert torch.equal(one.luma, expected.luma)
+        assert torch.equal(gain(one), gain(expected))
+    torch.testing.assert_close(batch.original_luma, torch.cat(images))
+    assert torch.equal(batch.amplified(torch.cat(images)), batch.luma)
+    assert torch.equal(gain(batch.downscaled(2)), gain(batch))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_luma_is_at_least_single_precision(dtype: torch.dtype) -> None:
+    photographs = photographs_of(image(0.04).to(dtype), None)
+    assert photographs.luma.dtype == torch.promote_types(dtype, torch.float32)
+
+
+def test_contrast_is_that_of_usable_pixels() -> None:
+    usable = torch.zeros(1, 1, 40, 40, dtype=torch.bool)
+    usable[..., :10] = True
+    bars = torch.where(usable, image(0.12), 0.5)
+    assert gain(photographs_of(bars, None)) > 1
+    assert gain(photographs_of(bars, usable)) == 1
+
+
+def test_a_night_with_few_lights_is_not_amplified() -> None:
+    night = image(0.01) - 0.4
+    night[..., :2, :2] = 1.0
+    photographs = photographs_of(night, None)
+    assert gain(photographs) == 1
+    assert photographs.clipped is not None
+    assert int(photographs.clipped.sum()) == 4
+
+
+def test_amplified_steps_of_eight_bits_do_not_look_like_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smooth slope of little contrast, in whole levels: its steps are no edges."""
+    slope = torch.linspace(0.45, 0.55, 200)
+    levels = ((slope[:, None] + slope) / 2 * 255).round() / 255
+    network = IteratedAnalysisNetwork(iterated_analysis.IteratedAnalysisConfig(kernel_size=9)).eval()
+    # A small kernel, so that the steepness decides.
+    small = torch.zeros(1, 9, 9)
+    small[0, 4, 3:6] = 1 / 3
+    monkeypatch.setattr(network, "_refined", lambda last: small)
+    assert not network.estimate(levels[None, None]).sharp
