@@ -32,8 +32,8 @@ TIKHONOV_WEIGHT, STEPS = 300.0, 30
 #: Share of the squared `gradient_threshold` from which on gradients of the restored image count.
 THRESHOLD_SHARE = 0.25
 
-#: Weights of the solution and of the mean below this share of the largest are dropped: fewer than of the first
-#: estimate, whose faint tails may stay.
+#: Weights of the solution and of the mean below this share of the largest are dropped: a little fewer than of
+#: most first estimates.
 SMALLEST_WEIGHT = 0.04
 
 #: The first estimate is kept if the latent image needs more than this many times its gradients with the mean.
