@@ -75,9 +75,9 @@ SMALL_SCALE, SMALL_GRID, SMALL_WEIGHT, SMALL_ROUNDS = 1, 17, LESS_DAMPED, 3
 
 #: A kernel of smaller RMS radius in pixels than the first number is small. It may take the place of another
 #: small one, or of one with which the latent image needs the second number times the gradients that it needs
-#: without: that is often no kernel at all. Lights at night need up to 1.31 times as many with good kernels.
-#: Photographs of which a large blur leaves nothing but slopes need up to 3.3 times as many; but what is found
-#: for these on a small grid fills it, and is not small.
+#: without: that is often no kernel at all. Photographs of which a large blur leaves nothing but slopes need
+#: up to 3.3 times as many; but what is found for these on a small grid fills it, and is not small. Where
+#: lights are clipped, good kernels need up to twice as many, and only small ones are replaced.
 SMALL_RADIUS, SENSELESS_SHARE = 4.0, 1.4
 
 #: A small kernel takes the place of another if the latent image needs less than this share of its gradients;
@@ -318,7 +318,8 @@ class IteratedAnalysisNetwork(nn.Module):
         radius = rms_radius(kernel)
         replaceable = radius < SMALL_RADIUS
         needed = share_of_pixels(gradients, clear)
-        replaceable |= _share_of_gradients(photographs, needed, clear) > SENSELESS_SHARE
+        if photographs.clipped is None:
+            replaceable |= _share_of_gradients(photographs, needed, clear) > SENSELESS_SHARE
         # On a GPU the host does not wait for the answer.
         if not (kernel.is_cuda or bool(replaceable.any())):
             return found
