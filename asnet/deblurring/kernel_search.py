@@ -20,7 +20,6 @@ from asnet.errors import InputError
 from asnet.imaging.pixels import network_input
 from asnet.networks import DeblurNetwork, ScaleOptimisedNetworks
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
-from asnet.networks.pair import is_doubtful
 
 #: Downscaling factors that "auto" tries in turn.
 SCALES = (1, 2, 4)
@@ -131,8 +130,8 @@ class KernelSearch:
         if not isinstance(networks.analysis, IteratedAnalysisNetwork):
             return PlacedKernel(networks.analysis(window)[0].float(), pair, factor)
 
-        def restore(image: Tensor, kernel: Tensor) -> Tensor:
-            return self.syntheses[pair](image, kernel[0], estimated=bool(is_doubtful(kernel)))
+        def restore(blurred: Tensor, kernel: Tensor, *, estimated: Tensor) -> Tensor:
+            return self.syntheses[pair](blurred, kernel[0], estimated=bool(estimated))
 
         estimate = networks.estimate(window, usable, restore)
         kernel, sharp, contradictory = (values[0] for values in estimate)

@@ -36,23 +36,14 @@ class Photographs:
         (N, 1, H, W) bool: pixels clipped at white; None if there are none.
     usable : Tensor or None
         (N, 1, H, W) bool: pixels that may take part in an estimate; None if all may.
-    gain : Tensor or None
-        (N, 1, 1, 1): by how much luma was multiplied; None for 1.
+    gain : Tensor
+        (N, 1, 1, 1): by how much luma was multiplied.
     """
 
     luma: Tensor
-    clipped: Tensor | None = None
-    usable: Tensor | None = None
-    gain: Tensor | None = None
-
-    @property
-    def original_luma(self) -> Tensor:
-        """The luma (N, 1, H, W) of the photographs as they are, range [0, 1]."""
-        return self.luma if self.gain is None else self.luma / self.gain
-
-    def amplified(self, luma: Tensor) -> Tensor:
-        """Return luma (N, 1, H, W) of other images of the same scenes, multiplied in the same way."""
-        return luma if self.gain is None else luma * self.gain
+    clipped: Tensor | None
+    usable: Tensor | None
+    gain: Tensor
 
     @cached_property
     def gradients_without_blur(self) -> Tensor:
@@ -69,7 +60,9 @@ class Photographs:
 
         fields = zip(
             torch.split(self.luma, 1),
-            *(parts(values) for values in (self.clipped, self.usable, self.gain)),
+            parts(self.clipped),
+            parts(self.usable),
+            torch.split(self.gain, 1),
             strict=True,
         )
         return [Photographs(*values) for values in fields]

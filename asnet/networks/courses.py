@@ -78,16 +78,15 @@ def fine_schedules(noise: float, scales: int, rounds: int) -> list[FineSchedule]
     scales, rounds : int
         Number of scales, and of rounds at each but the finest, which has at most `LAST_ROUNDS`.
     """
-    rounds_at = [min(rounds, LAST_ROUNDS), *[rounds] * (scales - 1)]
     demanded = [NOISE_STRENGTH * noise**2 / 2**scale for scale in range(scales)]
     falls = Course(FINE_STRENGTH, rounds=rounds)
     falling = [
-        [max(strength, least) for strength in falls.strengths(scales - 1 - scale)[-count:]]
-        for scale, (least, count) in enumerate(zip(demanded, rounds_at, strict=True))
+        [max(strength, least) for strength in falls.strengths(scales - 1 - scale)]
+        for scale, least in enumerate(demanded)
     ]
-    following = [
-        [max(least, LEAST_NOISE_STRENGTH)] * count for least, count in zip(demanded, rounds_at, strict=True)
-    ]
+    following = [[max(least, LEAST_NOISE_STRENGTH)] * rounds for least in demanded]
+    for strengths in (falling, following):
+        strengths[0] = strengths[0][-LAST_ROUNDS:]
     return [
         FineSchedule(falling, SMALLEST_WEIGHT),
         FineSchedule(following, SMALLEST_WEIGHT),

@@ -358,7 +358,8 @@ def _evidence(last: Iteration) -> Tensor:
 def _looks_sharp(photographs: Photographs, small: Tensor, explained: Tensor) -> Tensor:
     """Return (N,) whether photographs show no blur: steep edges, and a small kernel that explains nothing."""
     # Light that is cut off at white ends in a step, however much it is blurred.
-    steepness = edge_steepness(photographs.original_luma, _clear_of_lights(photographs, REACH))
+    # The smallest noise that it expects is that of luma as it is.
+    steepness = edge_steepness(photographs.luma / photographs.gain, _clear_of_lights(photographs, REACH))
     return small & ((steepness > SHARP_STEEPNESS) | ((steepness > DOUBTFUL_STEEPNESS) & (explained >= 1.0)))
 
 

@@ -1,7 +1,6 @@
 """The pair: analysis finds the blur kernel, synthesis removes the blur (section 3)."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +20,10 @@ from asnet.networks.synthesis import SynthesisNetwork
 TRUSTED_RADIUS = 2.0
 
 
-#: Restores an RGB image (1, 3, H, W) by a blur kernel (1, K, K).
-Restore = Callable[[Tensor, Tensor], Tensor]
+class Restore(Protocol):
+    """Restores RGB images (1, 3, H, W) by a blur kernel (1, K, K) that may be a doubtful estimate (1,)."""
+
+    def __call__(self, blurred: Tensor, kernel: Tensor, *, estimated: Tensor) -> Tensor: ...
 
 
 class DeblurResult(NamedTuple):
@@ -134,7 +135,7 @@ class DeblurNetwork(nn.Module):
             _check_dtype(self.analysis)
             kernel = self.analysis(blurred)
             if isinstance(self.analysis, IteratedAnalysisNetwork) and not self.training:
-                kernel = self._estimated_again(blurred, kernel, None, self._restored)
+                kernel = self._estimated_again(blurred, kernel, None, self.synthesis)
             estimated = is_doubtful(kernel)
         return DeblurResult(self.synthesis(blurred, kernel, estimated=estimated), kernel)
 
@@ -151,8 +152,8 @@ class DeblurNetwork(nn.Module):
         usable : Tensor, optional
             (N, 1, H, W) bool, True for pixels that may take part; see `IteratedAnalysisNetwork.estimate`.
         restore : callable, optional
-            Restores an RGB image (1, 3, H, W) by a kernel (1, K, K), for instance in tiles; by default the
-            synthesis network does it at once.
+            Restores an RGB image (1, 3, H, W) by a kernel (1, K, K), and is told by `estimated` whether to
+            distrust it; for instance in tiles. By default the synthesis network does it at once.
 
         Returns
         -------
@@ -174,12 +175,8 @@ class DeblurNetwork(nn.Module):
             raise InputError("only an iterated analysis can tell how reliable its estimates are")
         _check_dtype(self.analysis)
         estimate = self.analysis.estimate(blurred, usable)
-        kernel = self._estimated_again(blurred, estimate.kernel, usable, restore or self._restored)
+        kernel = self._estimated_again(blurred, estimate.kernel, usable, restore or self.synthesis)
         return estimate._replace(kernel=kernel)
-
-    def _restored(self, blurred: Tensor, kernel: Tensor) -> Tensor:
-        restored: Tensor = self.synthesis(blurred, kernel, estimated=is_doubtful(kernel))
-        return restored
 
     def _estimated_again(
         self, blurred: Tensor, kernel: Tensor, usable: Tensor | None, restore: Restore
@@ -193,7 +190,7 @@ class DeblurNetwork(nn.Module):
                 continue
             with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
                 photograph = photographs_of(image, None if usable is None else usable[index : index + 1])
-                restored = luma(restore(image.expand(-1, 3, -1, -1), first).to(photograph.luma))
-                restored = photograph.amplified(restored)
+                restored = restore(image.expand(-1, 3, -1, -1), first, estimated=is_doubtful(first))
+                restored = luma(restored.to(photograph.luma)) * photograph.gain
                 kernels[index] = second_estimate(photograph, first, restored, grid)
         return torch.cat(kernels)

@@ -34,7 +34,7 @@ THRESHOLD_SHARE = 0.25
 
 #: Weights of the solution and of the mean below this share of the largest are dropped: a little fewer than of
 #: most first estimates.
-SMALLEST_WEIGHT = 0.04
+SMALLEST_OF_MEAN = 0.04
 
 #: The first estimate is kept if the latent image needs more than this many times its gradients with the mean.
 LARGEST_SHARE = 1.08
@@ -65,7 +65,7 @@ def second_estimate(photograph: Photographs, kernel: Tensor, restored: Tensor, g
     kernel : Tensor
         The first estimate (1, K, K), not negative, of sum 1.
     restored : Tensor
-        (1, 1, H, W): luma of the image that was restored by it, amplified like that of the photograph.
+        (1, 1, H, W): luma of the image that was restored by it, times the gain of the photograph.
     grid : int
         From `grid_of_second_estimate`.
 
@@ -85,7 +85,7 @@ def second_estimate(photograph: Photographs, kernel: Tensor, restored: Tensor, g
     correlations = correlate_gradients(predicted * used, blurred * seen, grid)
     weight = TIKHONOV_WEIGHT * damping(photograph)
     solution = toeplitz_solve(correlations.predicted, correlations.mixed, weight, STEPS)
-    mean = prune((prune(solution, SMALLEST_WEIGHT) + first) / 2, SMALLEST_WEIGHT)
+    mean = prune((prune(solution, SMALLEST_OF_MEAN) + first) / 2, SMALLEST_OF_MEAN)
     needed, needed_before = (
         gradient_count(photograph.luma, each, photograph.usable) for each in (mean, first)
     )

@@ -131,9 +131,9 @@ def test_images_of_a_batch_are_estimated_again_one_by_one() -> None:
 def test_the_caller_may_restore_otherwise() -> None:
     network, seen = large_pair(51), []
 
-    def restore(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-        seen.append((image.shape, kernel.shape))
-        return network.synthesis(image, kernel, estimated=True)
+    def restore(blurred: torch.Tensor, kernel: torch.Tensor, *, estimated: torch.Tensor) -> torch.Tensor:
+        seen.append((blurred.shape, kernel.shape))
+        return network.synthesis(blurred, kernel, estimated=estimated)
 
     blurred = horizontal_blur(41)
     assert torch.equal(network.estimate(blurred, restore=restore).kernel, network.estimate(blurred).kernel)
