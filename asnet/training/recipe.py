@@ -88,6 +88,9 @@ class TrainingConfig:
     kernel_estimates : str
         File of true kernels and estimates of them (`experiments/estimate_kernels.py`), from which that share
         is drawn; empty for simulated errors.
+    measured_share : float
+        Probability that a kernel which is not wrong has the small errors of a measured one when the synthesis
+        stage gets it.
     unblurred_share : float
         Probability that the synthesis stage gets an image without blur, and a small kernel with it.
     grey_share : float
@@ -152,6 +155,7 @@ class TrainingConfig:
     halo: int = 0
     wrong_kernel_share: float = 0.0
     kernel_estimates: str = ""
+    measured_share: float = 0.0
     unblurred_share: float = 0.0
     grey_share: float = 0.0
     learning_rate: float = 1e-4
@@ -197,7 +201,13 @@ class TrainingConfig:
                 raise ConfigurationError(f"{name} must not be negative, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ConfigurationError(f"learning_rate must be positive, got {self.learning_rate}")
-        for name in ("true_kernel_share", "wrong_kernel_share", "unblurred_share", "grey_share"):
+        for name in (
+            "true_kernel_share",
+            "wrong_kernel_share",
+            "measured_share",
+            "unblurred_share",
+            "grey_share",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         if self.repeats > 1 and self.stage != "synthesis":

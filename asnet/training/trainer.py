@@ -69,6 +69,7 @@ def batch_source(
         estimates=KernelEstimates(config.kernel_estimates, canvas=config.kernels.canvas)
         if config.kernel_estimates
         else None,
+        measured_share=config.measured_share,
         unblurred_share=config.unblurred_share,
         grey_share=config.grey_share,
         rank=processes.rank,

@@ -88,7 +88,7 @@ class ASNetConfig:
         analysis = IteratedAnalysisConfig()
         synthesis = SynthesisConfig(
             kernel_size=101,
-            channels=(48, 96, 128),
+            channels=(48, 96, 128, 192),
             convolutions_per_block=2,
             downsampling="strided_convolution",
             downsampling_size=2,

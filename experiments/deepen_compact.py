@@ -1,0 +1,62 @@
+"""Add to a weights file of `compact` a coarser level of the U-Net.
+
+    python experiments/deepen_compact.py OLD.safetensors NEW.safetensors
+
+The new network computes the same as the old one until it is trained: what comes up from the new level has weights of 0,
+and the skip connection of the level above is the identity. The new level sees four times the surroundings of a pixel,
+which rings of large blur kernels need.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from asnet.errors import AsnetError
+from asnet.networks import ASNetConfig, DeblurNetwork, load_networks, read_header, save_weights
+from asnet.networks.guidance import GuidingUnit
+from asnet.networks.synthesis_levels import DecoderLevel
+
+
+def deepen(old: Path, new: Path, seed: int) -> None:
+    """Write the network with the channels that `compact` has now."""
+    network, header = load_networks(old, DeblurNetwork), read_header(old)
+    config = network.config
+    channels = ASNetConfig.compact().synthesis.channels
+    if channels[:-1] != config.synthesis.channels:
+        raise AsnetError(
+            f"the network to deepen must have the channels {channels[:-1]}, got {config.synthesis.channels}"
+        )
+    torch.manual_seed(seed)
+    synthesis = dataclasses.replace(config.synthesis, channels=channels)
+    deeper = DeblurNetwork(dataclasses.replace(config, synthesis=synthesis))
+    added = deeper.synthesis.decoder[-1]
+    assert isinstance(added, DecoderLevel)
+    last = added.block.convolutions[-1]
+    with torch.no_grad():
+        of_raised, of_skip = added.merge.weight[:, :, 0, 0].chunk(2, dim=1)
+        of_raised.zero_()
+        of_skip.copy_(torch.eye(len(of_skip)))
+        assert isinstance(added.guide, GuidingUnit)
+        for values in (added.merge.bias, *last.parameters(), *added.guide.shifts[-1].parameters()):
+            assert values is not None
+            values.zero_()
+    deeper.load_state_dict(deeper.state_dict() | network.state_dict())
+    save_weights(new, deeper, training_data=header.training_data, revision=f"{header.revision}; deepened")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("old", type=Path, help="weights file of compact with one level less")
+    parser.add_argument("new", type=Path, help="weights file to write")
+    parser.add_argument("--seed", type=int, default=0, help="of the new layers' weights")
+    options = parser.parse_args()
+    try:
+        deepen(options.old, options.new, options.seed)
+    except AsnetError as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()
