@@ -35,6 +35,12 @@ ASNET_SCHEMAS(ASNET_LIBRARY, m) {
   m.def(
       "sparse_latent(Tensor padded, Tensor observed, Tensor? clipped, Tensor kernel, float strength, float beta, "
       "float growth, int steps, float brightest) -> (Tensor, Tensor)");
+  m.def("periodic_spectra(Tensor images) -> Tensor");
+  m.def("periodic_images(Tensor spectra, Tensor? factor, SymInt height) -> Tensor");
+  m.def("shrunk_divergence(Tensor images, Tensor threshold) -> Tensor");
+  m.def(
+      "gather_images(Tensor[] images, Tensor? mean, float scale, float difference_scale, int factor, SymInt rows, "
+      "SymInt columns, bool to_bfloat16) -> Tensor");
   m.def("label_parts(Tensor mask) -> Tensor");
   m.def("toeplitz_solve(Tensor lags, Tensor right, Tensor? support, float weight, int steps) -> Tensor");
   m.def("open_reused_memory() -> ()");

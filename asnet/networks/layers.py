@@ -1,14 +1,13 @@
 """Layers of both networks, with the padding rules of the released Keras model."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asnet.errors import InputError
-from asnet.ops import conv2d, empty_maps
+from asnet.ops import conv2d
 
 #: Weights of R, G and B in the luma Y of the analysis.
 LUMA_WEIGHTS = (0.2989, 0.5870, 0.1140)
@@ -61,52 +60,6 @@ def normalise_maps(features: Tensor, out: Tensor | None = None) -> Tensor:
     # The clamp keeps the gradient of a constant map finite.
     scale = torch.where(norm < smallest, 0.0, norm.clamp(min=smallest).reciprocal())
     return torch.mul(centred, scale, out=out)
-
-
-def pad_symmetric(image: Tensor, height: int, width: int) -> Tensor:
-    """Continue an image (N, C, H, W) at the bottom and the right to height x width by mirroring it.
-
-    The edge pixels are repeated (d c b a | a b c d | d c b a), as often as the size requires.
-    """
-    for dimension, target in ((2, height), (3, width)):
-        length = image.shape[dimension]
-        if target > length:
-            position = torch.arange(target, device=image.device) % (2 * length)
-            image = image.index_select(dimension, torch.minimum(position, 2 * length - 1 - position))
-    return image
-
-
-def gather_inputs(parts: Sequence[Tensor], factor: int, dtype: torch.dtype) -> Tensor:
-    """Concatenate images along their channels, move blocks of pixels into channels, and change the dtype.
-
-    One image after the other, so that little more memory is needed than for the result.
-
-    Parameters
-    ----------
-    parts : sequence of Tensor
-        Images (N, C_i, H, W).
-    factor : int
-        Side of the blocks, a divisor of H and W.
-    dtype : torch.dtype
-        Type of the result.
-
-    Returns
-    -------
-    Tensor
-        (N, factor^2 * sum of C_i, H / factor, W / factor), channels-last; channels in the order of
-        `torch.nn.functional.pixel_unshuffle`.
-    """
-    batch, _, height, width = parts[0].shape
-    rows, columns = height // factor, width // factor
-    channels = sum(part.shape[1] for part in parts)
-    gathered = empty_maps(parts[0], (batch, rows, columns, factor**2 * channels), dtype)
-    start = 0
-    for part in parts:
-        # To long rows first: a direct copy moves blocks two numbers at a time, which takes twice as long.
-        blocks = F.pixel_unshuffle(part.to(dtype), factor)
-        gathered[..., start : start + blocks.shape[1]] = blocks.permute(0, 2, 3, 1)
-        start += blocks.shape[1]
-    return gathered.permute(0, 3, 1, 2)
 
 
 def mix_channels(x: Tensor, weight: Tensor) -> Tensor:

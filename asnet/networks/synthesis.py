@@ -16,10 +16,10 @@ from asnet.networks.guidance import (
     guide_inputs,
     guide_width,
 )
-from asnet.networks.layers import Convolution, gather_inputs, initialise_he, pad_symmetric, round_up
+from asnet.networks.layers import Convolution, initialise_he, round_up
 from asnet.networks.synthesis_levels import DecoderLevel, EncoderLevel, GuidedBlock
 from asnet.networks.wiener import REFERENCE_NOISE, Deconvolution
-from asnet.ops import reused_memory
+from asnet.ops import gather_images, reused_memory
 
 #: The blurred image and its Wiener copies differ by less than the image varies; this brings both to one size.
 DIFFERENCE_SCALE = 2.5
@@ -236,9 +236,7 @@ class SynthesisNetwork(nn.Module):
             return self._estimate(images, description)[..., :height, :width].to(blurred.dtype)
         base = images.pop(0 if config.residual == "blurred" else 1 + config.residual_strength)
         # Differences, not images: ReLUs whose inputs all share the image's mean soon die.
-        inputs = [base - mean[:, :, None, None]]
-        inputs += [DIFFERENCE_SCALE * (image - base) for image in images]
-        estimate = base + self._estimate(inputs, description)[..., :height, :width]
+        estimate = base + self._estimate([base, *images], description, mean)[..., :height, :width]
         return estimate.to(blurred.dtype)
 
     def finish(self, prepared: PreparedImages, restored: Tensor) -> Tensor:
@@ -324,19 +322,26 @@ class SynthesisNetwork(nn.Module):
             images.append(cut(padded, is_kept=index == kept))
         return images + sparse, base
 
-    def _estimate(self, inputs: list[Tensor], kernel: Tensor) -> Tensor:
+    def _estimate(self, inputs: list[Tensor], kernel: Tensor, mean: Tensor | None = None) -> Tensor:
         """Run the U-Net on images (N, C, H, W), guided by the description (N, F) of the kernel.
 
-        The result covers the images padded to `config.size_multiple`.
+        With the mean colour (N, 3), on the differences of the images from the first. The result covers the
+        images padded to `config.size_multiple`.
         """
         with reused_memory(inputs[0]):
             config = self.config
             height, width = (round_up(length, config.size_multiple) for length in inputs[0].shape[2:])
             dtype = self.output.weight.dtype
             kernel = kernel.to(dtype)
-            x = gather_inputs([pad_symmetric(i, height, width) for i in inputs], config.space_to_depth, dtype)
-            if config.image_scale != 1:
-                x.mul_(config.image_scale)
+            x = gather_images(
+                inputs,
+                config.space_to_depth,
+                (height, width),
+                dtype,
+                mean=mean,
+                scale=config.image_scale,
+                difference_scale=DIFFERENCE_SCALE,
+            )
             if self.stem is not None:
                 x = self.stem(x)
             maps = []

@@ -18,7 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.errors import InputError
-from asnet.networks.edge_continuation import Padding, continued
+from asnet.networks.edge_continuation import continued, spectra_times_conjugate
+from asnet.ops import periodic_images, periodic_spectra, shrunk_divergence
+from asnet.ops.reference import SPECTRA_BLOCK
 
 #: Added to |D|^2 so that the mean of the image is slightly regularised as well.
 DIFFERENCE_FLOOR = 0.02
@@ -62,22 +64,33 @@ def transfer_function(kernel: Tensor, height: int, width: int) -> Tensor:
     Tensor
         (N, height, width // 2 + 1), complex: the half spectrum as `torch.fft.rfft2` lays it out.
     """
+    return cast(Tensor, torch.fft.rfft2(_placed(kernel, height, width)))
+
+
+def kernel_spectra(kernel: Tensor, height: int, width: int) -> Tensor:
+    """Return the transfer function (N, 1, B, 2, width, 16) as `periodic_spectra` lays it out."""
+    return periodic_spectra(_placed(kernel, height, width)[:, None])
+
+
+def _placed(kernel: Tensor, height: int, width: int) -> Tensor:
+    """Return periodic images (N, height, width) of blur kernels, their centres at the origin."""
     size = kernel.shape[-1]
     padded = F.pad(kernel, (0, width - size, 0, height - size))
-    centred = torch.roll(padded, (-(size // 2), -(size // 2)), (-2, -1))
-    return cast(Tensor, torch.fft.rfft2(centred))
+    return padded.roll((-(size // 2), -(size // 2)), (-2, -1))
 
 
 def difference_power(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """|D|^2 of the first differences along both axes on the half spectrum, shape (height, width // 2 + 1)."""
-    vertical = torch.fft.fftfreq(height, device=device, dtype=dtype)[:, None]
-    horizontal = torch.fft.rfftfreq(width, device=device, dtype=dtype)[None]
-    return 4 - 2 * torch.cos(2 * torch.pi * vertical) - 2 * torch.cos(2 * torch.pi * horizontal)
+    """|D|^2 of the first differences along both axes, (B, W, 16) like the spectra of `periodic_spectra`."""
+    blocks = -(-(height // 2 + 1) // SPECTRA_BLOCK)
+    rows = torch.arange(blocks * SPECTRA_BLOCK, device=device, dtype=dtype).view(blocks, 1, SPECTRA_BLOCK)
+    columns = torch.arange(width, device=device, dtype=dtype)[:, None]
+    return 4 - 2 * torch.cos(2 * torch.pi / height * rows) - 2 * torch.cos(2 * torch.pi / width * columns)
 
 
-def periodic_differences(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the horizontal and vertical first differences of periodic images (..., H, W)."""
-    return image.roll(-1, -1) - image, image.roll(-1, -2) - image
+def _power(spectra: Tensor) -> Tensor:
+    """Return the squared magnitude (N, C, B, W, 16) of spectra (N, C, B, 2, W, 16)."""
+    real, imaginary = spectra.unbind(-3)
+    return torch.addcmul(real.square(), imaginary, imaginary)
 
 
 class Deconvolution:
@@ -114,12 +127,9 @@ class Deconvolution:
         # Somewhat more than the kernel reaches, or the opposite edges would depend on each other.
         sides = [fast_fft_length(length + max(3 * size // 2, size + 24), 4) for length in self._size]
         self._padded_size = (sides[0], sides[1])
-        extra_height, extra_width = (long - short for long, short in zip(sides, self._size, strict=True))
-        # Even, so that parts of a photograph are continued alike.
-        left, top = extra_width // 4 * 2, extra_height // 4 * 2
-        self._padding = Padding(left, extra_width - left, top, extra_height - top)
-        response = transfer_function(kernel, *sides)
-        self._power = response.real.square() + response.imag.square()
+        response = kernel_spectra(kernel, *self._padded_size)
+        # (N, B, W, 16), like all factors on spectra.
+        self._power = _power(response)[:, 0]
         self._difference_power = difference_power(*self._padded_size, blurred.device, dtype)
         prior = self._difference_power + DIFFERENCE_FLOOR
         channels = blurred.shape[1]
@@ -128,11 +138,11 @@ class Deconvolution:
         powers: list[Tensor] = []
 
         def matched(part: slice) -> Tensor:
-            spectrum = torch.fft.rfft2(
-                continued(blurred[:, part], self._padding, response, self._power, prior)
+            spectra = periodic_spectra(
+                continued(blurred[:, part], self._padded_size, response, self._power, prior)
             )
-            powers.append((spectrum.real.square() + spectrum.imag.square()).sum(1))
-            return cast(Tensor, spectrum * response.conj()[:, None])
+            powers.append(_power(spectra).sum(1))
+            return spectra_times_conjugate(spectra, response)
 
         self._matched = self._by_parts(matched)
         self._image_power = sum(powers[1:], start=powers[0]) / channels
@@ -158,8 +168,9 @@ class Deconvolution:
         pixels = self._size[0] * self._size[1]
         signal = NOISE_SELECTIVITY * self._power / (self._difference_power + DIFFERENCE_FLOOR)
         weight = 1 / (1 + signal.square())
+        weight = weight * self._is_frequency()
         # Beyond the photograph's edges there is no noise; only the photograph's pixels contribute power.
-        variance = (weight * self._image_power).sum((1, 2)) / (weight.sum((1, 2)) * pixels)
+        variance = (weight * self._image_power).flatten(1).sum(1) / (weight.flatten(1).sum(1) * pixels)
         return variance.sqrt()
 
     def wiener(self, strengths: Tensor) -> list[Tensor]:
@@ -167,12 +178,12 @@ class Deconvolution:
         prior = self._difference_power + DIFFERENCE_FLOOR
         images = []
         for strength in strengths.unbind(1):
-            damping = self._power + strength[:, None, None] * prior
-            images.append(self._by_parts(partial(self._damped, damping[:, None].reciprocal())))
+            damping = self._power + strength[:, None, None, None] * prior
+            images.append(self._by_parts(partial(self._damped, damping.reciprocal())))
         return images
 
     def _damped(self, factor: Tensor, part: slice) -> Tensor:
-        return self._image(self._matched[:, part] * factor)
+        return self._images(self._matched[:, part], factor)
 
     def sparse(self, padded: Tensor, strength: Tensor, threshold: Tensor) -> Tensor:
         """Deconvolve towards the large differences of an image.
@@ -192,29 +203,13 @@ class Deconvolution:
             Padded images (N, C, ...).
         """
         weight = strength[:, None, None, None]
-        # Complex multiplication takes less than half the time of division.
-        factor = (self._power[:, None] + weight * self._difference_power).reciprocal()
-        energies = []
-        for part in self._parts:
-            across, down = periodic_differences(padded[:, part])
-            energies.append((across.square() + down.square()).sum(1, keepdim=True))
-            del across, down
-        size = (sum(energies[1:], start=energies[0]) / padded.shape[1]).clamp_min(1e-12).sqrt()
-        del energies
-        kept = (1 - threshold[:, None, None, None] / size).clamp_min(0)
-        del size
+        factor = (self._power + weight * self._difference_power).reciprocal()
+        divergence = shrunk_divergence(padded, threshold)
 
         def closest(part: slice) -> Tensor:
-            across, down = periodic_differences(padded[:, part])
-            # The adjoint of the differences.
-            across = across * kept
-            across = across.roll(1, -1) - across
-            down = down * kept
-            target = across + down.roll(1, -2) - down
-            del across, down
-            spectrum = weight * torch.fft.rfft2(target)
-            del target
-            return self._image((self._matched[:, part] + spectrum) * factor)
+            # In place: fresh memory takes longer than the arithmetic.
+            spectra = periodic_spectra(divergence[:, part]).mul_(weight[..., None, None])
+            return self._images(spectra.add_(self._matched[:, part]), factor)
 
         return self._by_parts(closest)
 
@@ -239,26 +234,28 @@ class Deconvolution:
             D the first differences. It follows the photograph where the blur leaves it strong, the image
             elsewhere.
         """
-        top, left = self._padding.top, self._padding.left
-        rows, columns = (
-            slice(start + span.start, start + span.stop)
-            for start, span in zip((top, left), part, strict=True)
-        )
-        flat, steep = damping.to(self._power.dtype)[:, :, None, None].unbind(1)
+        rows, columns = part
+        flat, steep = damping.to(self._power.dtype)[:, :, None, None, None].unbind(1)
         weight = flat + steep * self._difference_power
-        factor = (self._power + weight).reciprocal()[:, None]
-        weight = weight[:, None]
+        factor = (self._power + weight).reciprocal()
+        weight = weight[:, None, :, None]
 
         def closest(channels: slice) -> Tensor:
             whole = padded[:, channels].clone()
             whole[..., rows, columns] = image[:, channels].to(whole.dtype)
-            spectrum = (self._matched[:, channels] + weight * torch.fft.rfft2(whole)) * factor
-            return self._image(spectrum)[..., rows, columns]
+            spectra = periodic_spectra(whole).mul_(weight).add_(self._matched[:, channels])
+            return self._images(spectra, factor)[..., rows, columns]
 
         return self._by_parts(closest)
 
-    def _image(self, spectrum: Tensor) -> Tensor:
-        return cast(Tensor, torch.fft.irfft2(spectrum, s=self._padded_size))
+    def _images(self, spectra: Tensor, factor: Tensor) -> Tensor:
+        return periodic_images(spectra, self._padded_size[0], factor)
+
+    def _is_frequency(self) -> Tensor:
+        """Mask (B, 1, 16): not what fills up the last block of vertical frequencies."""
+        blocks = self._power.shape[1]
+        rows = torch.arange(blocks * SPECTRA_BLOCK, device=self._power.device)
+        return (rows <= self._padded_size[0] // 2).view(blocks, 1, SPECTRA_BLOCK)
 
     def for_each_image(self, values: Sequence[float] | Tensor) -> Tensor:
         """Expand values (S,) to (N, S), in the dtype of the computation."""
@@ -267,8 +264,7 @@ class Deconvolution:
 
     def crop(self, padded: Tensor) -> Tensor:
         """Return the photograph's part (..., H, W) of padded images."""
-        top, left = self._padding.top, self._padding.left
-        return padded[..., top : top + self._size[0], left : left + self._size[1]]
+        return padded[..., : self._size[0], : self._size[1]]
 
 
 def wiener_deconvolution(blurred: Tensor, kernel: Tensor, strengths: Sequence[float] | Tensor) -> Tensor:

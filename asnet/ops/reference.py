@@ -4,11 +4,18 @@ Every operator of `asnet.ops` has one. They define the operators, and the tests 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+#: Vertical frequencies in a block of `periodic_spectra`.
+SPECTRA_BLOCK = 16
+
+#: The smallest mean square of differences that `shrunk_divergence` divides by.
+SMALLEST_ENERGY = 1e-12
 
 
 def cross_correlation(features: Tensor, max_lag: int | tuple[int, int], *, boundary: str = "zero") -> Tensor:
@@ -140,6 +147,36 @@ def sparse_latent(
     return latent, observed
 
 
+def periodic_spectra(images: Tensor) -> Tensor:
+    """Fourier transform in blocks of frequencies: see `asnet.ops.periodic_spectra`."""
+    batch, channels, _, width = images.shape
+    spectra = torch.fft.fft(torch.fft.rfft(images, dim=2), dim=3)
+    blocks = -(-spectra.shape[2] // SPECTRA_BLOCK)
+    padded = F.pad(torch.view_as_real(spectra), (0, 0, 0, 0, 0, blocks * SPECTRA_BLOCK - spectra.shape[2]))
+    parts = padded.view(batch, channels, blocks, SPECTRA_BLOCK, width, 2)
+    return parts.permute(0, 1, 2, 5, 4, 3).contiguous()
+
+
+def periodic_images(spectra: Tensor, height: int, factor: Tensor | None = None) -> Tensor:
+    """The inverse of `periodic_spectra`: see `asnet.ops.periodic_images`."""
+    batch, channels, blocks, _, width, _ = spectra.shape
+    if factor is not None:
+        spectra = spectra * factor[:, None, :, None]
+    parts = spectra.permute(0, 1, 2, 5, 4, 3).reshape(batch, channels, blocks * SPECTRA_BLOCK, width, 2)
+    whole = torch.view_as_complex(parts[:, :, : height // 2 + 1].contiguous())
+    images: Tensor = torch.fft.irfft(torch.fft.ifft(whole, dim=3), n=height, dim=2)
+    return images
+
+
+def shrunk_divergence(images: Tensor, threshold: Tensor) -> Tensor:
+    """Adjoint of the differences, of the shrunk differences: see `asnet.ops.shrunk_divergence`."""
+    across, down = images.roll(-1, -1) - images, images.roll(-1, -2) - images
+    energy = (across.square() + down.square()).mean(1, keepdim=True).clamp_min(SMALLEST_ENERGY)
+    kept = (1 - threshold[:, None, None, None] / energy.sqrt()).clamp_min(0)
+    across, down = across * kept, down * kept
+    return across.roll(1, -1) - across + down.roll(1, -2) - down
+
+
 def toeplitz_solve(
     lags: Tensor, right: Tensor, weight: float, steps: int, support: Tensor | None = None
 ) -> Tensor:
@@ -169,6 +206,43 @@ def toeplitz_solve(
         direction = left + dot(left, left) / dot(residual, residual).clamp(min=tiny) * direction
         residual = left
     return solution.view_as(right)
+
+
+def pad_symmetric(image: Tensor, height: int, width: int) -> Tensor:
+    """Continue an image (N, C, H, W) at the bottom and the right to height x width by mirroring it.
+
+    The edge pixels are repeated (d c b a | a b c d | d c b a), as often as the size requires.
+    """
+    for dimension, target in ((2, height), (3, width)):
+        length = image.shape[dimension]
+        if target > length:
+            position = torch.arange(target, device=image.device) % (2 * length)
+            image = image.index_select(dimension, torch.minimum(position, 2 * length - 1 - position))
+    return image
+
+
+def gather_images(
+    images: Sequence[Tensor],
+    factor: int,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    *,
+    mean: Tensor | None = None,
+    scale: float = 1.0,
+    difference_scale: float = 1.0,
+) -> Tensor:
+    """Images and their differences as one feature map: see `asnet.ops.gather_images`."""
+    first = images[0]
+    batch, channels = first.shape[:2]
+    depth = factor**2 * channels
+    # One image after the other, so that little more memory is needed than for the result.
+    gathered = first.new_empty(batch, size[0] // factor, size[1] // factor, len(images) * depth, dtype=dtype)
+    for index, image in enumerate(images):
+        if mean is not None:
+            image = difference_scale * (image - first) if index else image - mean[:, :, None, None]
+        blocks = F.pixel_unshuffle(pad_symmetric(image * scale, *size).to(dtype), factor)
+        gathered[..., index * depth : (index + 1) * depth] = blocks.permute(0, 2, 3, 1)
+    return gathered.permute(0, 3, 1, 2)
 
 
 def label_parts(mask: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from asnet.errors import InputError
 from asnet.ops import reference
 from asnet.ops._extension import devices_with_kernel, refuse_backward
+from asnet.ops.periodic_spectra import is_transform_length
 
 _DEVICES_WITH_KERNEL = devices_with_kernel("sparse_latent")
 
@@ -82,7 +83,7 @@ def sparse_latent(
             raise InputError(f"{name} must be more than 0, got {number}")
     if steps < 1:
         raise InputError(f"steps must be at least 1, got {steps}")
-    if padded.dim() != 4 or not all(_is_transform_length(length) for length in padded.shape[2:]):
+    if padded.dim() != 4 or not all(is_transform_length(length) for length in padded.shape[2:]):
         raise InputError(
             "padded must have the shape (N, 1, H, W) with products of 2, 3 and 5 for H and W, "
             f"got {tuple(padded.shape)}"
@@ -104,11 +105,6 @@ def sparse_latent(
         padded, observed, clipped, kernel, strength, beta, growth, steps, brightest
     )
     return latent, observed if clipped is None else raised
-
-
-def _is_transform_length(length: int) -> bool:
-    # The largest powers below 2^63.
-    return length > 0 and (2**62 * 3**39 * 5**27) % length == 0
 
 
 def _fake(

@@ -6,27 +6,35 @@ from test_wiener import mean_squared_error, smooth_image
 
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
 from asnet.data.degradation import blur
-from asnet.networks.edge_continuation import Padding, continued
-from asnet.networks.wiener import DIFFERENCE_FLOOR, difference_power, fast_fft_length, transfer_function
+from asnet.networks.edge_continuation import continued
+from asnet.networks.wiener import (
+    DIFFERENCE_FLOOR,
+    difference_power,
+    fast_fft_length,
+    kernel_spectra,
+    transfer_function,
+)
 
 
 def continuation(photograph: torch.Tensor, kernel: torch.Tensor, pixels: int) -> torch.Tensor:
-    """Continue photographs by at least `pixels` on either side."""
+    """Continue photographs by at least twice `pixels`, which are split between their sides."""
     height, width = (fast_fft_length(side + 2 * pixels, 4) for side in photograph.shape[-2:])
-    below, beside = height - photograph.shape[-2] - pixels, width - photograph.shape[-1] - pixels
-    response = transfer_function(kernel, height, width)
+    response = kernel_spectra(kernel, height, width)
     prior = difference_power(height, width, photograph.device, photograph.dtype) + DIFFERENCE_FLOOR
-    return continued(
-        photograph, Padding(pixels, beside, pixels, below), response, response.abs().square(), prior
-    )
+    result = continued(photograph, (height, width), response, response.square().sum(-3)[:, 0], prior)
+    return result.roll((pixels, pixels), (-2, -1))
 
 
 def deconvolved(padded: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     """Wiener deconvolution of a periodic image."""
     height, width = padded.shape[-2:]
     response = transfer_function(kernel, height, width)[:, None]
-    prior = 1e-3 * (difference_power(height, width, padded.device, padded.dtype) + 0.02)
-    spectrum = torch.fft.rfft2(padded) * response.conj() / (response.abs().square() + prior)
+    down, across = (torch.zeros(1, 3, 3) for _ in range(2))
+    down[:, 0, 1], across[:, 1, 0] = 1, 1
+    for difference in (down, across):
+        difference[:, 1, 1] = -1
+    power = sum(transfer_function(difference, height, width).abs().square() for difference in (down, across))
+    spectrum = torch.fft.rfft2(padded) * response.conj() / (response.abs().square() + 1e-3 * (power + 0.02))
     return torch.fft.irfft2(spectrum, s=(height, width))
 
 

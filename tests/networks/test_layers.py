@@ -9,11 +9,9 @@ from asnet.networks.layers import (
     DownConvolution,
     UnpoolConvolution,
     UpConvolution,
-    gather_inputs,
     luma,
     mix_channels,
     normalise_maps,
-    pad_symmetric,
     standardise,
 )
 
@@ -55,21 +53,6 @@ def test_unpool_convolution_repeats_pixels_before_it_convolves(size: int) -> Non
     repeated = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
     expected = F.conv2d(repeated, layer.weight, layer.bias, padding=size // 2)
     torch.testing.assert_close(layer(coarse), expected)
-
-
-def test_pad_symmetric_mirrors_as_often_as_needed() -> None:
-    row = torch.tensor([1.0, 2.0, 3.0]).view(1, 1, 1, 3)
-    padded = pad_symmetric(row, 2, 11)
-    assert padded[0, 0].tolist() == [[1, 2, 3, 3, 2, 1, 1, 2, 3, 3, 2]] * 2
-    assert pad_symmetric(row, 1, 3) is row
-
-
-def test_gathered_inputs_are_concatenated_and_unshuffled() -> None:
-    first, second = torch.randn(2, 3, 4, 6, dtype=torch.float64), torch.randn(2, 2, 4, 6, dtype=torch.float64)
-    gathered = gather_inputs([first, second], 2, torch.float32)
-    expected = F.pixel_unshuffle(torch.cat([first, second], dim=1), 2).float()
-    assert torch.equal(gathered, expected)
-    assert gathered.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_luma_weighs_the_channels_and_keeps_grey_images() -> None:

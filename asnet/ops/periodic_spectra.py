@@ -1,0 +1,126 @@
+"""Fourier transforms of real periodic images, in a layout that suits both the transform and vectors."""
+
+import torch
+from torch import Tensor
+
+from asnet.errors import InputError
+from asnet.ops import reference
+from asnet.ops._extension import devices_with_kernel, refuse_backward
+from asnet.ops.reference import SPECTRA_BLOCK
+
+_DEVICES_WITH_KERNEL = devices_with_kernel("periodic_spectra")
+
+
+def periodic_spectra(images: Tensor) -> Tensor:
+    """Transform real images along both axes.
+
+    The frequencies ky = 0 ... H / 2 along the vertical axis, enough for real images, are in blocks of 16, in
+    which real and imaginary parts lie apart. All of kx = 0 ... W - 1 are there. Spectra are added, and
+    multiplied by real factors (B, 1, W, 16), like any other tensors.
+
+    Differentiable; with gradients, and on devices without a kernel of asnet, by the transforms of torch.
+
+    Parameters
+    ----------
+    images : Tensor
+        (N, C, H, W), float32 or float64; H and W are products of 2, 3 and 5.
+
+    Returns
+    -------
+    Tensor
+        (N, C, B, 2, W, 16), B = ceil((H // 2 + 1) / 16): the sum over the pixels of
+        image[y, x] exp(-2 pi i (ky y / H + kx x / W)), at [ky // 16, 0 or 1, kx, ky % 16]; 0 where
+        ky > H / 2.
+
+    Raises
+    ------
+    InputError
+        If `images` has another shape, or a side is no product of 2, 3 and 5.
+
+    Examples
+    --------
+    >>> periodic_spectra(torch.ones(1, 3, 48, 64)).shape
+    torch.Size([1, 3, 2, 2, 64, 16])
+    """
+    if images.dim() != 4 or not all(is_transform_length(length) for length in images.shape[2:]):
+        raise InputError(
+            "images must have the shape (N, C, H, W) with products of 2, 3 and 5 for H and W, "
+            f"got {tuple(images.shape)}"
+        )
+    if images.device.type not in _DEVICES_WITH_KERNEL or _records(images):
+        return reference.periodic_spectra(images)
+    spectra: Tensor = torch.ops.asnet.periodic_spectra(images)
+    return spectra
+
+
+def periodic_images(spectra: Tensor, height: int, factor: Tensor | None = None) -> Tensor:
+    """Transform spectra back to images: the inverse of `periodic_spectra`.
+
+    Parameters
+    ----------
+    spectra : Tensor
+        (N, C, B, 2, W, 16) as of `periodic_spectra`; what it has for ky > H / 2 is ignored.
+    height : int
+        H.
+    factor : Tensor, optional
+        (N, B, W, 16): real, multiplies the spectra of all channels first.
+
+    Returns
+    -------
+    Tensor
+        (N, C, H, W), in the dtype of `spectra`.
+
+    Raises
+    ------
+    InputError
+        If a shape does not fit the others.
+
+    Examples
+    --------
+    >>> images = torch.rand(1, 3, 48, 64)
+    >>> torch.allclose(periodic_images(periodic_spectra(images), 48), images, atol=1e-6)
+    True
+    """
+    blocks = -(-(height // 2 + 1) // SPECTRA_BLOCK)
+    if spectra.dim() != 6 or spectra.shape[2] != blocks or spectra.shape[3::2] != (2, SPECTRA_BLOCK):
+        raise InputError(
+            f"spectra of images {height} pixels high must have the shape "
+            f"(N, C, {blocks}, 2, W, {SPECTRA_BLOCK}), got {tuple(spectra.shape)}"
+        )
+    width = spectra.shape[4]
+    if not is_transform_length(height) or not is_transform_length(width):
+        raise InputError(f"the sides of images must be products of 2, 3 and 5, got {height} and {width}")
+    if factor is not None and factor.shape != (spectra.shape[0], blocks, width, SPECTRA_BLOCK):
+        raise InputError(
+            f"factor must have the shape {(spectra.shape[0], blocks, width, SPECTRA_BLOCK)}, "
+            f"got {tuple(factor.shape)}"
+        )
+    if spectra.device.type not in _DEVICES_WITH_KERNEL or _records(spectra, factor):
+        return reference.periodic_images(spectra, height, factor)
+    images: Tensor = torch.ops.asnet.periodic_images(spectra, factor, height)
+    return images
+
+
+def _records(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def is_transform_length(length: int) -> bool:
+    """Whether transforms have kernels for this number of pixels: a product of 2, 3 and 5."""
+    # The largest powers below 2^63.
+    return length > 0 and (2**62 * 3**39 * 5**27) % length == 0
+
+
+def _fake_spectra(images: Tensor) -> Tensor:
+    batch, channels, height, width = images.shape
+    return images.new_empty(batch, channels, -(-(height // 2 + 1) // SPECTRA_BLOCK), 2, width, SPECTRA_BLOCK)
+
+
+def _fake_images(spectra: Tensor, factor: Tensor | None, height: int) -> Tensor:
+    return spectra.new_empty(spectra.shape[0], spectra.shape[1], height, spectra.shape[4])
+
+
+torch.library.register_fake("asnet::periodic_spectra", _fake_spectra)
+torch.library.register_fake("asnet::periodic_images", _fake_images)
+for _name in ("periodic_spectra", "periodic_images"):
+    refuse_backward(_name, instead=f"asnet.ops.{_name} has one")

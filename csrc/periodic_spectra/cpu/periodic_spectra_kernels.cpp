@@ -1,0 +1,145 @@
+#include "periodic_spectra/cpu/periodic_spectra_kernels.h"
+
+#include "common/cpu/fft_pairs.h"
+#include "common/cpu/vector.h"
+
+namespace asnet::ASNET_ISA {
+namespace {
+
+// Calls function(vertical frequency, position of its real part in a spectrum, half, column of the half) for every register
+// of frequencies of a tile of columns, whose halves are the two sequences of a pair.
+template <typename T, typename Function>
+inline void for_columns(const SpectraArguments<T>& a, int64_t tile, int64_t first, const Function& function) {
+  const int64_t within = first / spectra_block * a.block_size() + first % spectra_block;
+  for (int64_t half = 0; half < 2; ++half)
+    for (int64_t column = 0; column < lanes<T>; ++column) {
+      const int64_t x = tile * complex_size<T> + half * lanes<T> + column;
+      if (x < a.width) function(within + x * spectra_block, half, column);
+    }
+}
+
+// Number of pixels of a row within a tile.
+template <typename T>
+inline int64_t columns_of(const SpectraArguments<T>& a, int64_t tile) {
+  const int64_t left = a.width - tile * complex_size<T>;
+  return left < complex_size<T> ? left : complex_size<T>;
+}
+
+template <typename T>
+inline void clear_imaginary_parts(PairSpectra<T>& pair, int64_t lane) {
+  for (int64_t part = 1; part < 4; part += 2)
+    for (int64_t column = 0; column < lanes<T>; ++column) pair[part][column][lane] = 0;
+}
+
+}  // namespace
+
+template <typename T>
+int64_t spectra_tile() {
+  return complex_size<T>;
+}
+
+template <typename T>
+void image_to_columns(const SpectraArguments<T>& a, const T* image, T* spectra, T* scratch, int64_t begin, int64_t end) {
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const int64_t columns = columns_of(a, tile);
+    const T* from = image + tile * complex_size<T>;
+    T* to = scratch;
+    if (columns < complex_size<T>) __builtin_memset(scratch, 0, a.height * complex_size<T> * sizeof(T));
+    for (int64_t y = 0; y < a.height; ++y, from += a.width, to += complex_size<T>)
+      if (columns == complex_size<T>)
+        __builtin_memcpy(to, from, complex_size<T> * sizeof(T));
+      else
+        for (int64_t x = 0; x < columns; ++x) to[x] = from[x];
+
+    const T* z = fft<T, false>(a.fft_y, scratch, scratch + a.height * complex_size<T>);
+    for (int64_t first = 0; first < (a.height / 2 + spectra_block) / spectra_block * spectra_block; first += lanes<T>) {
+      PairSpectra<T> pair;
+      split_pair(z, a.height, first, pair);
+      for_columns(a, tile, first, [&](int64_t at, int64_t half, int64_t column) {
+        store(spectra + at, pair[2 * half][column]);
+        store(spectra + at + a.imaginary(), pair[2 * half + 1][column]);
+      });
+    }
+  }
+}
+
+template <typename T>
+void columns_to_spectra(const SpectraArguments<T>& a, T* spectra, T* scratch, int64_t begin, int64_t end) {
+  for (int64_t block = begin; block < end; ++block)
+    for (int64_t first = 0; first < spectra_block; first += lanes<T>) {
+      T* const home = spectra + block * a.block_size() + first;
+      for (int64_t x = 0; x < a.width; ++x)
+        store_complex(scratch + x * complex_size<T>,
+                      Complex<T>{load(home + x * spectra_block), load(home + x * spectra_block + a.imaginary())});
+      const T* z = fft<T, false>(a.fft_x, scratch, scratch + a.width * complex_size<T>);
+      for (int64_t x = 0; x < a.width; ++x) {
+        const Complex<T> value = load_complex(z + x * complex_size<T>) * T(0.5);
+        store(home + x * spectra_block, value.re);
+        store(home + x * spectra_block + a.imaginary(), value.im);
+      }
+    }
+}
+
+template <typename T>
+void spectra_to_columns(const SpectraArguments<T>& a, const T* spectra, const T* factor, T* columns, T* scratch,
+                        int64_t begin, int64_t end) {
+  for (int64_t block = begin; block < end; ++block)
+    for (int64_t first = 0; first < spectra_block; first += lanes<T>) {
+      const T* const from = spectra + block * a.block_size() + first;
+      const T* const factors = factor ? factor + block * a.block_size() / 2 + first : nullptr;
+      for (int64_t x = 0; x < a.width; ++x) {
+        Complex<T> value{load(from + x * spectra_block), load(from + x * spectra_block + a.imaginary())};
+        if (factors) {
+          const Vector<T> scale = load(factors + x * spectra_block);
+          value = {value.re * scale, value.im * scale};
+        }
+        store_complex(scratch + x * complex_size<T>, value);
+      }
+      const T* z = fft<T, true>(a.fft_x, scratch, scratch + a.width * complex_size<T>);
+      T* const to = columns + block * a.block_size() + first;
+      for (int64_t x = 0; x < a.width; ++x) {
+        const Complex<T> value = load_complex(z + x * complex_size<T>);
+        store(to + x * spectra_block, value.re);
+        store(to + x * spectra_block + a.imaginary(), value.im);
+      }
+    }
+}
+
+template <typename T>
+void columns_to_image(const SpectraArguments<T>& a, const T* columns, T* image, T* scratch, int64_t begin, int64_t end) {
+  const T scale = T(1) / T(a.height * a.width);
+  for (int64_t tile = begin; tile < end; ++tile) {
+    for (int64_t first = 0; first <= a.height / 2; first += lanes<T>) {
+      PairSpectra<T> pair{};
+      for_columns(a, tile, first, [&](int64_t at, int64_t half, int64_t column) {
+        pair[2 * half][column] = load(columns + at);
+        pair[2 * half + 1][column] = load(columns + at + a.imaginary());
+      });
+      // Of a real column these imaginary parts are 0; in a pair they would be added to the other column.
+      if (first == 0) clear_imaginary_parts<T>(pair, 0);
+      if (a.height % 2 == 0 && a.height / 2 < first + lanes<T>) clear_imaginary_parts<T>(pair, a.height / 2 - first);
+      join_pair(pair, a.height, first, scratch);
+    }
+    const T* z = fft<T, true>(a.fft_y, scratch, scratch + a.height * complex_size<T>);
+    const int64_t count = columns_of(a, tile);
+    T* to = image + tile * complex_size<T>;
+    for (int64_t y = 0; y < a.height; ++y, z += complex_size<T>, to += a.width)
+      if (count == complex_size<T>) {
+        store(to, load(z) * scale);
+        store(to + lanes<T>, load(z + lanes<T>) * scale);
+      } else {
+        for (int64_t x = 0; x < count; ++x) to[x] = z[x] * scale;
+      }
+  }
+}
+
+#define ASNET_INSTANTIATE(T)                                                                                    \
+  template int64_t spectra_tile<T>();                                                                           \
+  template void image_to_columns<T>(const SpectraArguments<T>&, const T*, T*, T*, int64_t, int64_t);            \
+  template void columns_to_spectra<T>(const SpectraArguments<T>&, T*, T*, int64_t, int64_t);                    \
+  template void spectra_to_columns<T>(const SpectraArguments<T>&, const T*, const T*, T*, T*, int64_t, int64_t); \
+  template void columns_to_image<T>(const SpectraArguments<T>&, const T*, T*, T*, int64_t, int64_t);
+ASNET_INSTANTIATE(float)
+ASNET_INSTANTIATE(double)
+
+}  // namespace asnet::ASNET_ISA
