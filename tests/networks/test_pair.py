@@ -90,7 +90,7 @@ def test_compact_is_small_enough_to_ship() -> None:
     with torch.device("meta"):
         network = DeblurNetwork(preset("compact"))
     assert isinstance(network.analysis, IteratedAnalysisNetwork)
-    assert sum(p.numel() for p in network.parameters()) < 2_000_000
+    assert sum(p.numel() for p in network.parameters()) < 3_000_000  # 12 MB in float32
 
 
 @pytest.mark.parametrize(("side", "counts_as_known"), [(3, True), (9, False)])
