@@ -38,7 +38,10 @@ POWER_FLOOR = 1e-3
 #: soon have an effect.
 ESTIMATE_INPUT = 5.0
 
-#: Width of a description without the noise level.
+#: Factor on the excess of power, for the same reason.
+EXCESS_SCALE = 4.0
+
+#: Width of a description alone.
 DESCRIPTION_WIDTH = RESOLUTIONS * WINDOW**2 + (FREQUENCIES // CELL) * (FREQUENCIES // 2 // CELL)
 
 
@@ -199,7 +202,7 @@ def guide_inputs(
         parts = [part.expand(count, -1) for part in (*parts, flags[:, None])]
     if config.reads_excess:
         assert excess is not None
-        parts = [part.expand(len(excess), -1) for part in (*parts, excess.float())]
+        parts = [part.expand(len(excess), -1) for part in (*parts, EXCESS_SCALE * excess.float())]
     return torch.cat(parts, dim=1)
 
 
