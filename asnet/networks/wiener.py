@@ -208,7 +208,8 @@ class Deconvolution:
         signal = ((self._image_power - noise).clamp_min(0) * self._difference_power).flatten(1) @ coarse
         level = (signal / (self._power.flatten(1) @ coarse).clamp_min(1e-12))[:, None, None, None]
         expected = level * self._power + noise * self._difference_power
-        ratio = (self._image_power * self._difference_power / expected).flatten(1)
+        # Of a flat image nothing is expected at frequency 0.
+        ratio = (self._image_power * self._difference_power / expected.clamp_min(1e-12)).flatten(1)
         inside = torch.stack([band == number for number in range(1, BANDS + 1)], dim=1).to(size.dtype)
         return (ratio @ inside / inside.sum(0).clamp_min(1)).clamp_min(EPSILON).log()
 
