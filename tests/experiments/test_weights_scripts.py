@@ -115,7 +115,7 @@ def test_a_network_that_is_added_to_restores_as_before(
     else:
         assert getattr(new.config.synthesis, gained)
     assert "first" in read_header(tmp_path / "new.safetensors").revision
-    blurred, kernel = torch.rand(1, 3, 40, 40), torch.full((1, 3, 3), 1 / 9)
+    blurred, kernel = torch.rand(1, 3, 48, 48), torch.full((1, 3, 3), 1 / 9)
     for estimated in (False, True):
         torch.testing.assert_close(
             new.synthesis(blurred, kernel, estimated=estimated),
