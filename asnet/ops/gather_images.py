@@ -57,8 +57,8 @@ def gather_images(
     Raises
     ------
     InputError
-        If the shapes differ, the mean has another one, or the size is smaller than the images or no multiple
-        of the factor.
+        If the shapes differ, the mean or the factor is not as above, or the size is smaller than the images
+        or no multiple of the factor.
 
     Examples
     --------
@@ -71,8 +71,9 @@ def gather_images(
         raise InputError(f"images must be at least one and of the same shape (N, C, H, W), got {shapes}")
     if mean is not None and mean.shape != shapes[0][:2]:
         raise InputError(f"mean must have the shape {shapes[0][:2]}, got {tuple(mean.shape)}")
-    fits = all(whole >= part and whole % factor == 0 for whole, part in zip(size, shapes[0][2:], strict=True))
-    if factor < 1 or not fits:
+    if factor < 1:
+        raise InputError(f"factor must be at least 1, got {factor}")
+    if any(whole < part or whole % factor for whole, part in zip(size, shapes[0][2:], strict=True)):
         raise InputError(
             f"the size must be a multiple of the factor {factor} and at least {shapes[0][2:]}, got {size}"
         )
