@@ -3,8 +3,7 @@
     python experiments/deepen_compact.py OLD.safetensors NEW.safetensors
 
 The new network computes the same as the old one until it is trained: what comes up from the new level has
-weights of 0, and the skip connection of the level above is the identity. The new level sees four times the
-surroundings of a pixel, which rings of large blur kernels need.
+weights of 0, and the skip connection of the level above is the identity.
 """
 
 import argparse

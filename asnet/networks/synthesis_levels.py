@@ -35,12 +35,11 @@ class GuidedBlock(nn.Module):
         `modulations` holds one entry for each guided convolution, from the first on.
         """
         features = maps.pop()
-        added = features if self.residual else None
+        added, last = (features, len(self.convolutions) - 1) if self.residual else (None, None)
         for index, convolution in enumerate(self.convolutions):
             multiplier, shift = modulations[index] if index < len(modulations) else NO_MODULATION
-            features = convolution(features, multiplier, shift)
-        # In place: nobody else needs the last convolution's output.
-        return features if added is None else features.add_(added)
+            features = convolution(features, multiplier, shift, onto=added if index == last else None)
+        return features
 
 
 class EncoderLevel(nn.Module):

@@ -34,8 +34,9 @@ def guided_conv2d(
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
     activation: Activation = "relu",
+    onto: Tensor | None = None,
 ) -> Tensor:
-    """Convolve and modulate: ``act((x * W + c) * (1 + m) + b)``.
+    """Convolve and modulate: ``act((x * W + c) * (1 + m) + b)``, or ``act((x * W + c) * (1 + m) + b + r)``.
 
     If no gradient is needed and one blur kernel guides the whole batch, the modulation is folded into the
     convolution: weights ``W (1 + m)`` and bias ``c (1 + m) + b``. Otherwise it is one pass over the
@@ -55,6 +56,8 @@ def guided_conv2d(
         (vertical, horizontal), as in `torch.nn.functional.conv2d`; the padding is zeros.
     activation : "relu" or None
         act.
+    onto : Tensor, optional
+        r, with the shape of the result and the dtype of x; it may be overwritten.
 
     Returns
     -------
@@ -84,13 +87,25 @@ def guided_conv2d(
                 f"a convolution kernel of {name} {kernel} does not fit into padded maps of {name} {size}"
             )
 
-    if wants_gradient(x, weight, bias, multiplier, shift):
-        return modulate(F.conv2d(x, weight, None, stride, padding), multiplier, shift, bias, activation)
+    if onto is not None:
+        _check_onto(onto, x, weight, stride, padding)
+    modulated_activation = activation if onto is None else None
+    if wants_gradient(x, weight, bias, multiplier, shift, onto):
+        convolved = F.conv2d(x, weight, None, stride, padding)
+        out = modulate(convolved, multiplier, shift, bias, modulated_activation)
+        if onto is None:
+            return out
+        out = out + onto.to(out.dtype)
+        return F.relu(out) if activation == "relu" else out
     border = (padding[1], padding[1], padding[0], padding[0])
     if all(guide is None or guide.shape[0] == 1 for guide in (multiplier, shift)):
         weight, bias = _fold(weight, bias, multiplier, shift)
-        return conv2d(x, weight, bias, stride, border, relu=activation == "relu")
-    return modulate_in_place(conv2d(x, weight, None, stride, border), multiplier, shift, bias, activation)
+        return conv2d(x, weight, bias, stride, border, relu=activation == "relu", onto=onto)
+    convolved = conv2d(x, weight, None, stride, border)
+    out = modulate_in_place(convolved, multiplier, shift, bias, modulated_activation)
+    if onto is None:
+        return out
+    return out.add_(onto).relu_() if activation == "relu" else out.add_(onto)
 
 
 def guided_pointwise_conv2d(
@@ -202,6 +217,21 @@ def _pair(name: str, value: int | tuple[int, int], minimum: int) -> tuple[int, i
     if len(pair) != 2 or not all(isinstance(number, int) and number >= minimum for number in pair):
         raise InputError(f"{name} must be an integer of at least {minimum} or a pair of them, got {value!r}")
     return pair
+
+
+def _check_onto(
+    onto: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    sides = [
+        (x.shape[2 + axis] + 2 * padding[axis] - weight.shape[2 + axis]) // stride[axis] + 1
+        for axis in range(2)
+    ]
+    if onto.shape != (x.shape[0], weight.shape[0], *sides):
+        raise InputError(
+            f"onto must have the shape of the result, {(x.shape[0], weight.shape[0], *sides)}, "
+            f"got {tuple(onto.shape)}"
+        )
+    _check_companion(x, "onto", onto)
 
 
 def _check_weight(

@@ -107,8 +107,14 @@ class GuidedConv2d(nn.Conv2d):
         )
         self.activation: Activation = activation
 
-    def forward(self, input: Tensor, multiplier: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        """Return ``act((x * W + c) * (1 + m) + b)``.
+    def forward(
+        self,
+        input: Tensor,
+        multiplier: Tensor | None = None,
+        shift: Tensor | None = None,
+        onto: Tensor | None = None,
+    ) -> Tensor:
+        """Return ``act((x * W + c) * (1 + m) + b)``, plus r before the activation.
 
         Parameters
         ----------
@@ -116,6 +122,8 @@ class GuidedConv2d(nn.Conv2d):
             x, feature maps (N, C_in, H, W).
         multiplier, shift : Tensor, optional
             m and b, (N, C_out), or (1, C_out) for one blur kernel throughout the batch.
+        onto : Tensor, optional
+            r, with the shape of the result; it may be overwritten.
         """
         return guided_conv2d(
             input,
@@ -126,6 +134,7 @@ class GuidedConv2d(nn.Conv2d):
             stride=self.stride,  # type: ignore[arg-type]
             padding=self.padding,
             activation=self.activation,
+            onto=onto,
         )
 
     def extra_repr(self) -> str:

@@ -80,10 +80,14 @@ def guided_conv2d(
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
     activation: Literal["relu"] | None = "relu",
+    onto: Tensor | None = None,
 ) -> Tensor:
-    """A convolution and its modulation, one after the other: see `asnet.ops.guided_conv2d`."""
+    """A convolution, its modulation and the addition, in turn: see `asnet.ops.guided_conv2d`."""
     convolved = F.conv2d(x, weight, None, stride, padding)
-    return guided_modulation(convolved, multiplier, shift, conv_bias=bias, activation=activation)
+    if onto is None:
+        return guided_modulation(convolved, multiplier, shift, conv_bias=bias, activation=activation)
+    out = guided_modulation(convolved, multiplier, shift, conv_bias=bias, activation=None) + onto
+    return torch.relu(out) if activation == "relu" else out
 
 
 def guided_pointwise_conv2d(

@@ -4,6 +4,7 @@ import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,25 +86,43 @@ def test_what_does_not_fit_together_is_said(
     assert not (tmp_path / "pair.safetensors").exists()
 
 
-def test_a_widened_network_restores_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("script", "lacking", "gained"),
+    [
+        (
+            "distrust_estimates.py",
+            {"distrusts_estimates": False, "reads_excess": False},
+            "distrusts_estimates",
+        ),
+        ("read_excess.py", {"reads_excess": False}, "reads_excess"),
+        ("deepen_compact.py", {"channels": ASNetConfig.compact().synthesis.channels[:-1]}, None),
+    ],
+)
+def test_a_network_that_is_added_to_restores_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, lacking: dict[str, Any], gained: str | None
+) -> None:
     config = ASNetConfig.compact()
-    synthesis = replace(config.synthesis, channels=(4, 6), distrusts_estimates=False)
+    synthesis = replace(config.synthesis, **{"channels": (4, 6), **lacking})
     torch.manual_seed(0)
     old = DeblurNetwork(replace(config, synthesis=synthesis)).eval()
     # A network that was not trained adds nothing to its Wiener copy.
     torch.nn.init.normal_(old.synthesis.output.weight, std=0.1)
     save_weights(tmp_path / "old.safetensors", old, training_data="none", revision="first")
-    run(monkeypatch, "distrust_estimates.py", tmp_path / "old.safetensors", tmp_path / "new.safetensors")
+    run(monkeypatch, script, tmp_path / "old.safetensors", tmp_path / "new.safetensors")
     new = load_networks(tmp_path / "new.safetensors", DeblurNetwork)
-    assert new.config.synthesis.distrusts_estimates
+    if gained is None:
+        assert len(new.config.synthesis.channels) == len(synthesis.channels) + 1
+    else:
+        assert getattr(new.config.synthesis, gained)
     assert "first" in read_header(tmp_path / "new.safetensors").revision
     blurred, kernel = torch.rand(1, 3, 40, 40), torch.full((1, 3, 3), 1 / 9)
     for estimated in (False, True):
         torch.testing.assert_close(
-            new.synthesis(blurred, kernel, estimated=estimated), old.synthesis(blurred, kernel)
+            new.synthesis(blurred, kernel, estimated=estimated),
+            old.synthesis(blurred, kernel, estimated=estimated),
         )
     with pytest.raises(SystemExit):
-        run(monkeypatch, "distrust_estimates.py", tmp_path / "new.safetensors", tmp_path / "newer")
+        run(monkeypatch, script, tmp_path / "new.safetensors", tmp_path / "newer")
     assert not (tmp_path / "newer").exists()
 
 
@@ -132,6 +151,7 @@ def test_a_grown_network_keeps_the_old_u_net() -> None:
             "guide_input",
             "adapts_to_noise",
             "distrusts_estimates",
+            "reads_excess",
             "consistency",
             "sparse_strengths",
             "sparse_thresholds",

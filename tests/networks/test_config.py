@@ -83,7 +83,9 @@ def test_unusable_values_are_named(field: str, value: Any) -> None:
         ),
         ({"wiener_strengths": (0.1,), "sparse_thresholds": (-0.1,)}, "sparse_thresholds must be positive"),
         ({"adapts_to_noise": True}, "need wiener_strengths"),
-        ({"distrusts_estimates": True}, "needs guide_input 'description'"),
+        ({"distrusts_estimates": True}, "distrusts_estimates needs guide_input 'description'"),
+        ({"reads_excess": True}, "reads_excess needs guide_input 'description'"),
+        ({"reads_excess": True, "guide_input": "description"}, "reads_excess .* need wiener_strengths"),
         ({"consistency": True}, "need wiener_strengths"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_residual_network_starts_as_the_image_that_it_adds_to() -> None:
 def test_a_consistent_network_corrects_what_the_photograph_contradicts() -> None:
     image, kernel = random_images(2, 40, 44), random_kernels(2)
     network = network_of(small_synthesis("compact"))
-    statistics = PhotographStatistics(image.mean((2, 3)), torch.full((2,), 0.01, dtype=torch.float64))
+    statistics = PhotographStatistics(image.mean((2, 3)), torch.full((2,), 0.01, dtype=torch.float64), None)
     prepared = network.prepare(image, kernel, statistics=statistics)
     right = network.restore(prepared)
     # A mean colour passes through any blur.

@@ -62,6 +62,26 @@ def test_inference(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
+@pytest.mark.parametrize("kernels", [1, 2])
+def test_addition_comes_before_the_activation(
+    device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format, kernels: int
+) -> None:
+    torch.manual_seed(9)
+    for activation, stride in itertools.product(("relu", None), (1, 2)):
+        x = torch.randn(2, 5, 9, 7, device=device).to(dtype=dtype, memory_format=memory_format)
+        weight, bias = (torch.randn(size, device=device).to(dtype) for size in ((8, 5, 3, 3), (8,)))
+        arguments = [x, weight, bias, *make_guides("both", kernels, 8, dtype, device)]
+        options = {"stride": stride, "padding": 1, "activation": activation}
+        onto = 3 * torch.randn_like(reference.guided_conv2d(*arguments, **options))
+        exact = reference.guided_conv2d(*double(arguments), onto=onto.double(), **options)
+        in_turn = reference.guided_conv2d(*arguments, onto=onto, **options)
+        learning = [t.clone().requires_grad_() for t in arguments]
+        assert_as_accurate(guided_conv2d(*learning, onto=onto, **options).detach(), in_turn, exact)
+        assert_as_accurate(guided_conv2d(*arguments, onto=onto.clone(), **options), in_turn, exact)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 def test_gradients(device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
     torch.manual_seed(1)
     for guide, activation, kernels in itertools.product(GUIDES, ("relu", None), (1, 2)):
@@ -285,6 +305,16 @@ GUIDE = torch.zeros(2, 4)
             "kernel of height 3 does not fit into padded maps of height 2",
         ),
         ((X, WEIGHT, None, None, None), {"activation": "gelu"}, "activation must be .* got 'gelu'"),
+        (
+            (X, WEIGHT, None, None, None),
+            {"onto": X},
+            r"onto must have the shape of the result, \(2, 4, 6, 6\), got \(2, 3, 8, 8\)",
+        ),
+        (
+            (X, WEIGHT, None, None, None),
+            {"padding": 1, "onto": torch.zeros(2, 4, 8, 8).double()},
+            "onto must have the dtype of the feature maps, torch.float32, got torch.float64",
+        ),
     ],
 )
 def test_bad_input_is_named(arguments: tuple, options: dict, sentence: str) -> None:
