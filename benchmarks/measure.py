@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -243,6 +243,36 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def geometric_mean(values: Sequence[float]) -> float:
     """Geometric mean of positive values."""
     return statistics.geometric_mean(values)
+
+
+def measure_against_torch(
+    benchmark: str, cases: Iterable[Case], options: argparse.Namespace, *, goal: str
+) -> None:
+    """Measure cases of the contenders "asnet" and "torch", print a table and a summary, write the results.
+
+    Parameters
+    ----------
+    benchmark : str
+        Its name; nothing is written if only some cases are selected.
+    cases : iterable of Case
+        Built on demand.
+    options : argparse.Namespace
+        Those of `arguments`.
+    goal : str
+        What the ratios should be.
+    """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    results = []
+    with torch.no_grad():
+        for case in cases:
+            if options.only in case.name:
+                results.append(measure(case, repeats=options.repeats, budget=options.budget))
+                print_table(results[-1:], heads=len(results) == 1)
+    mean = geometric_mean([result["contenders"]["torch"]["ratio"] for result in results])
+    print(f"torch takes {mean:.2f} times as long (geometric mean)")
+    if not options.only:
+        save(benchmark, results, goal=goal, geometric_mean=round(mean, 2))
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

@@ -10,22 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 
 import torch
-from measure import (
-    Case,
-    Contender,
-    arguments,
-    deviation,
-    geometric_mean,
-    measure,
-    print_table,
-    save,
-    with_device,
-)
+from measure import Case, Contender, arguments, deviation, measure_against_torch, with_device
 from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.networks.latent_image import BRIGHTEST, FIRST_BETA, BlurredScale, latent_steps
-from asnet.networks.wiener import difference_power, transfer_function
+from asnet.networks.wiener import transfer_function
 from asnet.ops import sparse_latent
 
 #: Height, width and side of the kernel.
@@ -55,7 +45,7 @@ def by_torch(scale: BlurredScale, kernel: Tensor) -> tuple[Tensor, Tensor]:
     """Do the same steps, each of which reads and writes every value of an image many times."""
     observed = scale.padded
     size = (observed.shape[2], observed.shape[3])
-    prior = difference_power(*size, observed.device, observed.dtype)
+    prior = _difference_power(observed)
     transfer = transfer_function(kernel, *size)[:, None]
     adjoint = transfer.conj()
     power = transfer.real.square() + transfer.imag.square()
@@ -70,6 +60,14 @@ def by_torch(scale: BlurredScale, kernel: Tensor) -> tuple[Tensor, Tensor]:
         matched = adjoint * torch.fft.rfft2(observed)
         beta *= 2
     return latent, observed
+
+
+def _difference_power(image: Tensor) -> Tensor:
+    """Return |D|^2 of the first differences, like a spectrum of `torch.fft.rfft2`."""
+    height, width = image.shape[2:]
+    down = torch.fft.fftfreq(height, device=image.device, dtype=image.dtype)[:, None]
+    across = torch.fft.rfftfreq(width, device=image.device, dtype=image.dtype)
+    return 4 - 2 * torch.cos(2 * torch.pi * down) - 2 * torch.cos(2 * torch.pi * across)
 
 
 def _sparse_divergence(image: Tensor, threshold: float) -> Tensor:
@@ -126,20 +124,8 @@ def main() -> None:
     parser = arguments("Latent images of one scale against torch's operations.")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    results = []
-    with torch.no_grad():
-        for case in cases(options.device):
-            if options.only not in case.name:
-                continue
-            results.append(measure(case, repeats=options.repeats, budget=options.budget))
-            print_table(results[-1:], heads=len(results) == 1)
-    ratios = [result["contenders"]["torch"]["ratio"] for result in results]
-    print(f"torch takes {geometric_mean(ratios):.2f} times as long (geometric mean)")
-    if not options.only:
-        name = with_device("sparse_latent", options.device)
-        save(name, results, goal=GOAL, geometric_mean=round(geometric_mean(ratios), 2))
+    name = with_device("sparse_latent", options.device)
+    measure_against_torch(name, cases(options.device), options, goal=GOAL)
 
 
 if __name__ == "__main__":

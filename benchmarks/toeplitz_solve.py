@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import torch
-from measure import Case, Contender, arguments, geometric_mean, measure, print_table, save, with_device
+from measure import Case, Contender, arguments, measure_against_torch, with_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -84,19 +84,8 @@ def main() -> None:
     parser = arguments("The normal equations of a blur kernel against torch's operations.")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    results = []
-    with torch.no_grad():
-        for case in cases(options.device):
-            if options.only in case.name:
-                results.append(measure(case, repeats=options.repeats, budget=options.budget))
-                print_table(results[-1:], heads=len(results) == 1)
-    ratios = [result["contenders"]["torch"]["ratio"] for result in results]
-    print(f"torch takes {geometric_mean(ratios):.2f} times as long (geometric mean)")
-    if not options.only:
-        name = with_device("toeplitz_solve", options.device)
-        save(name, results, goal=GOAL, geometric_mean=round(geometric_mean(ratios), 2))
+    name = with_device("toeplitz_solve", options.device)
+    measure_against_torch(name, cases(options.device), options, goal=GOAL)
 
 
 if __name__ == "__main__":

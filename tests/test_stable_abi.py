@@ -37,6 +37,14 @@ image, kernel = torch.rand(1, 1, 9, 8), torch.ones(1, 3, 3) / 9
 latent = (image, image, image > 0.5, kernel, 4e-3, 8e-3, 2.0, 3, 1.5)
 inference = ("test_schema", "test_faketensor", "test_autograd_registration")
 checked |= torch.library.opcheck(torch.ops.asnet.sparse_latent.default, latent, test_utils=inference)
+spectra = torch.rand(1, 2, 1, 2, 8, 16)
+for operator, arguments in (
+    (torch.ops.asnet.periodic_spectra, (torch.rand(1, 2, 9, 8),)),
+    (torch.ops.asnet.periodic_images, (spectra, spectra[:, 0, :, 0], 9)),
+    (torch.ops.asnet.shrunk_divergence, (torch.rand(1, 2, 9, 8), torch.tensor([0.1]))),
+    (torch.ops.asnet.gather_images, ([image, image], torch.rand(1, 1), 1.0, 2.0, 2, 5, 4, True)),
+):
+    checked |= torch.library.opcheck(operator.default, arguments, test_utils=inference)
 system = (torch.ones(1, 5, 5), kernel, kernel > 0, 1.0, 2)
 checked |= torch.library.opcheck(torch.ops.asnet.toeplitz_solve.default, system, test_utils=inference)
 checked |= torch.library.opcheck(torch.ops.asnet.label_parts.default, (kernel > 0,), test_utils=inference)

@@ -19,7 +19,7 @@ from asnet.networks.layers import (
     standardise,
 )
 from asnet.ops import append_flipped_pairs, cross_correlation, empty_maps, reused_memory
-from asnet.ops.reference import pad_symmetric
+from asnet.ops.padding import pad_symmetric
 from asnet.ops.transform_conv2d import is_autocast
 
 #: Side of the convolutions between the levels, for downsampling (pyramid "image") and upsampling.

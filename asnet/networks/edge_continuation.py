@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.ops import periodic_images, periodic_spectra
+from asnet.ops.reference import spectra_blocks
 
 #: Weight s.
 CONTINUATION_STRENGTH = 0.016
@@ -117,7 +118,7 @@ def _half_resolution(values: Tensor, height: int) -> Tensor:
     *leading, blocks, width, lanes = values.shape
     rows = values.transpose(-1, -2).reshape(*leading, blocks * lanes, width)[..., : height // 4 + 1, :]
     kept = torch.cat([rows[..., : width // 4], rows[..., width - width // 4 :]], -1)
-    blocks = -(-kept.shape[-2] // lanes)
+    blocks = spectra_blocks(height // 2)
     # Ones fill up the last block: nothing divides by 0 there.
     filled = F.pad(kept, (0, 0, 0, blocks * lanes - kept.shape[-2]), value=1.0)
     return filled.reshape(*leading, blocks, lanes, kept.shape[-1]).transpose(-1, -2).contiguous()

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from asnet.errors import InputError
 from asnet.networks.edge_continuation import continued, spectra_times_conjugate
 from asnet.ops import periodic_images, periodic_spectra, shrunk_divergence
-from asnet.ops.reference import SPECTRA_BLOCK
+from asnet.ops.reference import SPECTRA_BLOCK, spectra_blocks
 
 #: Added to |D|^2 so that the mean of the image is slightly regularised as well.
 DIFFERENCE_FLOOR = 0.02
@@ -94,7 +94,7 @@ def _placed(kernel: Tensor, height: int, width: int) -> Tensor:
 
 def difference_power(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """|D|^2 of the first differences along both axes, (B, W, 16) like the spectra of `periodic_spectra`."""
-    blocks = -(-(height // 2 + 1) // SPECTRA_BLOCK)
+    blocks = spectra_blocks(height)
     rows = torch.arange(blocks * SPECTRA_BLOCK, device=device, dtype=dtype).view(blocks, 1, SPECTRA_BLOCK)
     columns = torch.arange(width, device=device, dtype=dtype)[:, None]
     return 4 - 2 * torch.cos(2 * torch.pi / height * rows) - 2 * torch.cos(2 * torch.pi / width * columns)

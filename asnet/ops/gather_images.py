@@ -24,23 +24,23 @@ def gather_images(
 ) -> Tensor:
     """Concatenate images along their channels, and move blocks of pixels into channels.
 
-    With a `mean`, the first image is taken less it, and all others as `difference_scale` times their
-    difference from the first, so that a network sees how they differ in any dtype.
+    With a `mean`, it is subtracted from the first image, and the others become `difference_scale` times their
+    difference from the first, so that a network sees in any dtype how they differ.
 
-    Differentiable; with gradients, in other dtypes, and on devices without a kernel of asnet, by operations
-    of torch.
+    Differentiable. Operations of torch compute it if gradients are needed, for dtypes other than those below,
+    and on devices without a kernel of asnet.
 
     Parameters
     ----------
     images : sequence of Tensor
-        At least one (N, C, H, W).
+        At least one (N, C, H, W), H and W at least 1; the kernel takes float32.
     factor : int
         Side of the blocks, at least 1.
     size : tuple of int
         To this height and width, multiples of `factor`, the images are first continued at the bottom and at
         the right by mirroring them, the edge pixels repeated.
     dtype : torch.dtype
-        Type of the result.
+        Type of the result; the kernel gives float32 and bfloat16.
     mean : Tensor, optional
         (N, C): mean colour of the first images.
     scale : float
@@ -57,7 +57,8 @@ def gather_images(
     Raises
     ------
     InputError
-        If the shapes differ, or the size is smaller than the images or no multiple of the factor.
+        If the shapes differ, the mean or the factor is not as above, or the size is smaller than the images
+        or no multiple of the factor.
 
     Examples
     --------
@@ -68,8 +69,11 @@ def gather_images(
     shapes = [tuple(image.shape) for image in images]
     if not shapes or len(shapes[0]) != 4 or len(set(shapes)) > 1:
         raise InputError(f"images must be at least one and of the same shape (N, C, H, W), got {shapes}")
-    fits = all(whole >= part and whole % factor == 0 for whole, part in zip(size, shapes[0][2:], strict=True))
-    if factor < 1 or not fits:
+    if mean is not None and mean.shape != shapes[0][:2]:
+        raise InputError(f"mean must have the shape {shapes[0][:2]}, got {tuple(mean.shape)}")
+    if factor < 1:
+        raise InputError(f"factor must be at least 1, got {factor}")
+    if any(whole < part or whole % factor for whole, part in zip(size, shapes[0][2:], strict=True)):
         raise InputError(
             f"the size must be a multiple of the factor {factor} and at least {shapes[0][2:]}, got {size}"
         )
@@ -78,7 +82,8 @@ def gather_images(
         and all(image.dtype == torch.float32 for image in images)
         and dtype in (torch.float32, torch.bfloat16)
     )
-    records = torch.is_grad_enabled() and any(image.requires_grad for image in images)
+    given = [*images] if mean is None else [*images, mean]
+    records = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
     if not has_kernel or records:
         return reference.gather_images(
             images, factor, size, dtype, mean=mean, scale=scale, difference_scale=difference_scale

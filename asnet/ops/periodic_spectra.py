@@ -6,7 +6,7 @@ from torch import Tensor
 from asnet.errors import InputError
 from asnet.ops import reference
 from asnet.ops._extension import devices_with_kernel, refuse_backward
-from asnet.ops.reference import SPECTRA_BLOCK
+from asnet.ops.reference import SPECTRA_BLOCK, spectra_blocks
 
 _DEVICES_WITH_KERNEL = devices_with_kernel("periodic_spectra")
 
@@ -14,11 +14,12 @@ _DEVICES_WITH_KERNEL = devices_with_kernel("periodic_spectra")
 def periodic_spectra(images: Tensor) -> Tensor:
     """Transform real images along both axes.
 
-    The frequencies ky = 0 ... H / 2 along the vertical axis, enough for real images, are in blocks of 16, in
-    which real and imaginary parts lie apart. All of kx = 0 ... W - 1 are there. Spectra are added, and
-    multiplied by real factors (B, 1, W, 16), like any other tensors.
+    The vertical frequencies ky = 0 ... H / 2, which determine the spectrum of a real image, are in blocks of
+    16, with real and imaginary parts apart; of the horizontal ones there are all, kx = 0 ... W - 1. Spectra
+    are added, and multiplied by real factors (B, 1, W, 16), like any other tensors.
 
-    Differentiable; with gradients, and on devices without a kernel of asnet, by the transforms of torch.
+    Differentiable. Torch's transforms compute it if gradients are needed, and on devices without a kernel of
+    asnet.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def periodic_spectra(images: Tensor) -> Tensor:
     Tensor
         (N, C, B, 2, W, 16), B = ceil((H // 2 + 1) / 16): the sum over the pixels of
         image[y, x] exp(-2 pi i (ky y / H + kx x / W)), at [ky // 16, 0 or 1, kx, ky % 16]; 0 where
-        ky > H / 2.
+        ky > H / 2. In the dtype of `images`.
 
     Raises
     ------
@@ -56,6 +57,11 @@ def periodic_spectra(images: Tensor) -> Tensor:
 def periodic_images(spectra: Tensor, height: int, factor: Tensor | None = None) -> Tensor:
     """Transform spectra back to images: the inverse of `periodic_spectra`.
 
+    At ky = 0 and ky = H / 2, the spectrum of a real image has the same real part and the opposite imaginary
+    part at kx and -kx; of other spectra, what contradicts this is ignored.
+
+    Differentiable, like `periodic_spectra`.
+
     Parameters
     ----------
     spectra : Tensor
@@ -63,7 +69,7 @@ def periodic_images(spectra: Tensor, height: int, factor: Tensor | None = None) 
     height : int
         H.
     factor : Tensor, optional
-        (N, B, W, 16): real, multiplies the spectra of all channels first.
+        (N, B, W, 16), in the dtype of `spectra`: real, multiplies the spectra of all channels first.
 
     Returns
     -------
@@ -73,7 +79,7 @@ def periodic_images(spectra: Tensor, height: int, factor: Tensor | None = None) 
     Raises
     ------
     InputError
-        If a shape does not fit the others.
+        If the shapes do not fit each other or `height`, or a side is no product of 2, 3 and 5.
 
     Examples
     --------
@@ -81,7 +87,7 @@ def periodic_images(spectra: Tensor, height: int, factor: Tensor | None = None) 
     >>> torch.allclose(periodic_images(periodic_spectra(images), 48), images, atol=1e-6)
     True
     """
-    blocks = -(-(height // 2 + 1) // SPECTRA_BLOCK)
+    blocks = spectra_blocks(height)
     if spectra.dim() != 6 or spectra.shape[2] != blocks or spectra.shape[3::2] != (2, SPECTRA_BLOCK):
         raise InputError(
             f"spectra of images {height} pixels high must have the shape "
@@ -113,7 +119,7 @@ def is_transform_length(length: int) -> bool:
 
 def _fake_spectra(images: Tensor) -> Tensor:
     batch, channels, height, width = images.shape
-    return images.new_empty(batch, channels, -(-(height // 2 + 1) // SPECTRA_BLOCK), 2, width, SPECTRA_BLOCK)
+    return images.new_empty(batch, channels, spectra_blocks(height), 2, width, SPECTRA_BLOCK)
 
 
 def _fake_images(spectra: Tensor, factor: Tensor | None, height: int) -> Tensor:

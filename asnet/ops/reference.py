@@ -11,11 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from asnet.ops.padding import pad_symmetric
+
 #: Vertical frequencies in a block of `periodic_spectra`.
 SPECTRA_BLOCK = 16
 
 #: The smallest mean square of differences that `shrunk_divergence` divides by.
 SMALLEST_ENERGY = 1e-12
+
+
+def spectra_blocks(height: int) -> int:
+    """Return the number of blocks in the spectra of images: frequencies 0 to `height` / 2, rounded up."""
+    return -(-(height // 2 + 1) // SPECTRA_BLOCK)
 
 
 def cross_correlation(features: Tensor, max_lag: int | tuple[int, int], *, boundary: str = "zero") -> Tensor:
@@ -153,9 +160,9 @@ def sparse_latent(
 
 def periodic_spectra(images: Tensor) -> Tensor:
     """Fourier transform in blocks of frequencies: see `asnet.ops.periodic_spectra`."""
-    batch, channels, _, width = images.shape
+    batch, channels, height, width = images.shape
     spectra = torch.fft.fft(torch.fft.rfft(images, dim=2), dim=3)
-    blocks = -(-spectra.shape[2] // SPECTRA_BLOCK)
+    blocks = spectra_blocks(height)
     padded = F.pad(torch.view_as_real(spectra), (0, 0, 0, 0, 0, blocks * SPECTRA_BLOCK - spectra.shape[2]))
     parts = padded.view(batch, channels, blocks, SPECTRA_BLOCK, width, 2)
     return parts.permute(0, 1, 2, 5, 4, 3).contiguous()
@@ -210,19 +217,6 @@ def toeplitz_solve(
         direction = left + dot(left, left) / dot(residual, residual).clamp(min=tiny) * direction
         residual = left
     return solution.view_as(right)
-
-
-def pad_symmetric(image: Tensor, height: int, width: int) -> Tensor:
-    """Continue an image (N, C, H, W) at the bottom and the right to height x width by mirroring it.
-
-    The edge pixels are repeated (d c b a | a b c d | d c b a), as often as the size requires.
-    """
-    for dimension, target in ((2, height), (3, width)):
-        length = image.shape[dimension]
-        if target > length:
-            position = torch.arange(target, device=image.device) % (2 * length)
-            image = image.index_select(dimension, torch.minimum(position, 2 * length - 1 - position))
-    return image
 
 
 def gather_images(

@@ -13,11 +13,16 @@ _DEVICES_WITH_KERNEL = devices_with_kernel("shrunk_divergence")
 def shrunk_divergence(images: Tensor, threshold: Tensor) -> Tensor:
     """Shrink the first differences of periodic images, and apply the adjoint of the differences.
 
-    With D x the differences along both axes and e their root mean square over the channels of a pixel, the
-    result is conj(D) g, g = D x max(0, 1 - threshold / e): the step of half-quadratic splitting by which a
-    sparse deconvolution drops small differences (Krishnan and Fergus 2009, with soft thresholds).
+    With D x the forward differences of an image x along both axes, D^T their adjoint, and e^2 the sum of
+    their squares at a pixel, averaged over the channels, the result is D^T g,
 
-    Differentiable; with gradients, and on devices without a kernel of asnet, by operations of torch.
+        g = D x max(0, 1 - threshold / e)
+
+    (e is at least 1e-6). It is the step of half-quadratic splitting by which a sparse deconvolution drops
+    small differences (Krishnan and Fergus 2009, with soft thresholds).
+
+    Differentiable. Operations of torch compute it if gradients are needed, and on devices without a kernel of
+    asnet.
 
     Parameters
     ----------
@@ -29,12 +34,12 @@ def shrunk_divergence(images: Tensor, threshold: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (N, C, H, W).
+        (N, C, H, W): D^T g, in the dtype of `images`.
 
     Raises
     ------
     InputError
-        If a shape does not fit the other.
+        If the shapes are not these.
 
     Examples
     --------

@@ -12,7 +12,16 @@ import pytest
 import torch
 from half_precision import check_every_half_precision_number
 
-from asnet.ops import cross_correlation, reference, sparse_latent, toeplitz_solve
+from asnet.ops import (
+    cross_correlation,
+    gather_images,
+    periodic_images,
+    periodic_spectra,
+    reference,
+    shrunk_divergence,
+    sparse_latent,
+    toeplitz_solve,
+)
 
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
 
@@ -73,6 +82,43 @@ def check_sparse_latent() -> None:
                 assert (result - truth).abs().max() < tolerance
 
 
+def check_periodic_spectra() -> None:
+    """There and back with a factor, against the formula in float64."""
+    for height, width in ((20, 54), (45, 32), (64, 9)):
+        images = torch.randn(2, 3, height, width, dtype=torch.float64)
+        spectra = reference.periodic_spectra(images)
+        factor = torch.rand(2, *spectra.shape[2:3], *spectra.shape[4:], dtype=torch.float64)
+        exact = reference.periodic_images(spectra, height, factor)
+        for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-13)):
+            found = periodic_spectra(images.to(dtype))
+            assert (found - spectra).abs().max() < tolerance * spectra.abs().max()
+            back = periodic_images(found, height, factor.to(dtype))
+            assert (back - exact).abs().max() < tolerance * exact.abs().max()
+
+
+def check_shrunk_divergence() -> None:
+    """Against the formula in float64."""
+    threshold = torch.tensor([0.3, 1.0], dtype=torch.float64)
+    for height, width in ((1, 1), (20, 37), (33, 64)):
+        images = torch.randn(2, 3, height, width, dtype=torch.float64)
+        exact = reference.shrunk_divergence(images, threshold)
+        for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-13)):
+            assert (shrunk_divergence(images.to(dtype), threshold.to(dtype)) - exact).abs().max() < tolerance
+
+
+def check_gather_images() -> None:
+    """Against the formula in float64."""
+    for factor in (1, 2, 3):
+        first = torch.rand(2, 3, 11, 70)
+        images, mean = [first, first + 0.1 * torch.randn(first.shape)], torch.rand(2, 3)
+        in_float64 = [image.double() for image in images]
+        arguments = (factor, (24, 78), torch.float64)
+        exact = reference.gather_images(in_float64, *arguments, mean=mean, difference_scale=2.5)
+        for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 4e-3)):
+            result = gather_images(images, factor, (24, 78), dtype, mean=mean, difference_scale=2.5)
+            assert (result.double() - exact).abs().max() < tolerance
+
+
 def check_toeplitz_solve() -> None:
     """Against the whole matrix in float64."""
     for side in (4, 17):
@@ -112,4 +158,7 @@ if __name__ == "__main__":
     check_transform_conv2d()
     check_matrix_conv2d()
     check_sparse_latent()
+    check_periodic_spectra()
+    check_shrunk_divergence()
+    check_gather_images()
     check_toeplitz_solve()

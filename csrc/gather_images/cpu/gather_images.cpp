@@ -27,24 +27,17 @@ void run(const std::vector<Tensor>& images, const std::optional<Tensor>& mean, f
          int64_t factor, const Tensor& gathered) {
   const Tensor& first = images.front();
   const int64_t channels = first.size(1), count = static_cast<int64_t>(images.size());
+  const int64_t rows = gathered.size(1), columns = gathered.size(2);
+  const int64_t scratch_size = (count * channels * factor + 2) * gathered_columns * factor;
   for (int64_t n = 0; n < first.size(0); ++n) {
     std::vector<ImagePlanes> planes;
     for (const Tensor& image : images)
       planes.push_back({const_pointer<float>(image) + n * image.stride(0), image.stride(1), image.stride(2)});
-    const int64_t rows = gathered.size(1), columns = gathered.size(2);
-    const GatherArguments<T> arguments{planes.data(),
-                                       count,
-                                       channels,
-                                       first.size(2),
-                                       first.size(3),
-                                       mean ? const_pointer<float>(*mean) + n * channels : nullptr,
-                                       scale,
-                                       difference_scale,
-                                       factor,
-                                       rows,
-                                       columns,
-                                       pointer<T>(gathered) + n * rows * columns * gathered.size(3)};
-    const int64_t scratch_size = (count * channels * factor + 2) * gathered_columns * factor;
+    const float* const colours = mean ? const_pointer<float>(*mean) + n * channels : nullptr;
+    T* const to = pointer<T>(gathered) + n * rows * columns * gathered.size(3);
+    const GatherArguments<T> arguments{planes.data(), count,   channels, first.size(2),
+                                       first.size(3), colours, scale,    difference_scale,
+                                       factor,        rows,    columns,  to};
     parallel_with_scratch<float>(rows, scratch_size, [&](float* scratch, int64_t begin, int64_t end) {
       ASNET_DISPATCH(gather_rows<T>(arguments, scratch, begin, end));
     });
@@ -76,9 +69,8 @@ Tensor gather_images(std::vector<Tensor> images, const std::optional<Tensor>& me
     dense_mean = torch::stable::contiguous(*mean);
   }
   const int64_t depth = static_cast<int64_t>(images.size()) * first.size(1) * factor * factor;
-  const Tensor like =
-      to_bfloat16 ? torch::stable::new_empty(first, {0}, ScalarType::BFloat16) : torch::stable::new_empty(first, {0});
-  const Tensor gathered = empty_maps(like, {first.size(0), rows, columns, depth});
+  const ScalarType type = to_bfloat16 ? ScalarType::BFloat16 : ScalarType::Float;
+  const Tensor gathered = empty_maps(torch::stable::new_empty(first, {0}, type), {first.size(0), rows, columns, depth});
   if (gathered.numel() == 0) return gathered;
   const auto gather = [&]<typename T>(const T*) {
     run<T>(images, dense_mean, static_cast<float>(scale), static_cast<float>(difference_scale), factor, gathered);

@@ -25,11 +25,9 @@ inline void scaled_differences(const float* from, const float* other, float offs
   const auto value = [&](Vector<float> x, Vector<float> y) { return (x - y) * scale; };
   const Vector<float> constant = broadcast(offset);
   int64_t x = 0;
-  for (; x + step <= count; x += step)
-    store_elements(to + x, value(load(from + x), other ? load(other + x) : constant));
+  for (; x + step <= count; x += step) store_elements(to + x, value(load(from + x), other ? load(other + x) : constant));
   if (const int64_t left = count - x; left > 0)
-    store_elements(
-        to + x, value(load_elements(from + x, left), other ? load_elements(other + x, left) : constant), left);
+    store_elements(to + x, value(load_elements(from + x, left), other ? load_elements(other + x, left) : constant), left);
 }
 
 // [row][column * factor + x] to [column][row * factor + x]

@@ -1,6 +1,7 @@
 // Spectra of real periodic images, and images of spectra; see periodic_spectra_kernels.h for their layout.
 //
-// Every pass is split into tasks that do not depend on the number of threads, so neither do the bits of the result.
+// Tasks are independent and their size depends only on the shape, so the bits of the result do not depend on the number of
+// threads.
 #include "common/cpu/fft_planning.h"
 #include "common/cpu/reused_memory.h"
 #include "common/cpu/tasks.h"
@@ -25,6 +26,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
+// What depends only on the size of the images, and the passes over one of them.
 template <typename T>
 class Transform {
  public:
@@ -35,24 +37,25 @@ class Transform {
         tile_(ASNET_DISPATCH(spectra_tile<T>())),
         blocks_(ceil_divide(height / 2 + 1, spectra_block)) {}
 
+  // Values in the spectra of an image.
   int64_t size() const { return blocks_ * a_.block_size(); }
 
   void spectra_of(const T* image, T* spectra) const {
     along_columns([&](T* scratch, int64_t begin, int64_t end) {
-      ASNET_DISPATCH(image_to_columns<T>(a_, image, spectra, scratch, begin, end));
+      ASNET_DISPATCH(transform_columns<T>(a_, image, spectra, scratch, begin, end));
     });
     along_rows([&](T* scratch, int64_t begin, int64_t end) {
-      ASNET_DISPATCH(columns_to_spectra<T>(a_, spectra, scratch, begin, end));
+      ASNET_DISPATCH(transform_rows<T>(a_, spectra, scratch, begin, end));
     });
   }
 
   // `columns` has room for the spectra of one image.
   void image_of(const T* spectra, const T* factor, T* columns, T* image) const {
     along_rows([&](T* scratch, int64_t begin, int64_t end) {
-      ASNET_DISPATCH(spectra_to_columns<T>(a_, spectra, factor, columns, scratch, begin, end));
+      ASNET_DISPATCH(transform_rows_back<T>(a_, spectra, factor, columns, scratch, begin, end));
     });
     along_columns([&](T* scratch, int64_t begin, int64_t end) {
-      ASNET_DISPATCH(columns_to_image<T>(a_, columns, image, scratch, begin, end));
+      ASNET_DISPATCH(transform_columns_back<T>(a_, columns, image, scratch, begin, end));
     });
   }
 
@@ -82,7 +85,7 @@ void check_size(const char* name, int64_t height, int64_t width) {
 }
 
 template <typename T>
-void transform(const Tensor& images, const Tensor& spectra) {
+void run(const Tensor& images, const Tensor& spectra) {
   const int64_t height = images.size(2), width = images.size(3);
   const Transform<T> transform(height, width);
   for (int64_t n = 0; n < images.size(0) * images.size(1); ++n)
@@ -96,23 +99,22 @@ Tensor periodic_spectra(const Tensor& images) {
   const int64_t height = images.size(2), width = images.size(3);
   check_size(name, height, width);
   const Tensor dense = torch::stable::contiguous(images);
-  const Tensor spectra =
-      empty_maps(images, {images.size(0), images.size(1), ceil_divide(height / 2 + 1, spectra_block), 2, width,
-                          spectra_block});
+  const Tensor spectra = empty_maps(
+      images, {images.size(0), images.size(1), ceil_divide(height / 2 + 1, spectra_block), 2, width, spectra_block});
   if (spectra.numel() == 0) return spectra;
-  images.scalar_type() == ScalarType::Double ? transform<double>(dense, spectra) : transform<float>(dense, spectra);
+  images.scalar_type() == ScalarType::Double ? run<double>(dense, spectra) : run<float>(dense, spectra);
   return spectra;
 }
 
 template <typename T>
-void transform_back(const Tensor& spectra, const OptionalTensor& factor, const Tensor& images) {
+void run_back(const Tensor& spectra, const OptionalTensor& factor, const Tensor& images) {
   const int64_t channels = images.size(1), height = images.size(2), width = images.size(3);
   const Transform<T> transform(height, width);
   Workspace<T> columns(transform.size());
   for (int64_t n = 0; n < images.size(0) * channels; ++n)
     transform.image_of(const_pointer<T>(spectra) + n * transform.size(),
-                       factor ? const_pointer<T>(*factor) + n / channels * (transform.size() / 2) : nullptr,
-                       columns.data(), pointer<T>(images) + n * height * width);
+                       factor ? const_pointer<T>(*factor) + n / channels * (transform.size() / 2) : nullptr, columns.data(),
+                       pointer<T>(images) + n * height * width);
 }
 
 Tensor periodic_images(const Tensor& spectra, const OptionalTensor& factor, int64_t height) {
@@ -121,11 +123,11 @@ Tensor periodic_images(const Tensor& spectra, const OptionalTensor& factor, int6
   STD_TORCH_CHECK(spectra.dim() == 6, name, ": spectra has ", spectra.dim(),
                   " dimensions, expected 6 (N, C, blocks, 2, W, ", spectra_block, ")");
   const int64_t batch = spectra.size(0), blocks = spectra.size(2), width = spectra.size(4);
+  STD_TORCH_CHECK(
+      blocks == ceil_divide(height / 2 + 1, spectra_block) && spectra.size(3) == 2 && spectra.size(5) == spectra_block,
+      name, ": spectra has the shape (N, C, ", blocks, ", ", spectra.size(3), ", W, ", spectra.size(5),
+      "), expected (N, C, ", ceil_divide(height / 2 + 1, spectra_block), ", 2, W, ", spectra_block, ")");
   check_size(name, height, width);
-  STD_TORCH_CHECK(blocks == ceil_divide(height / 2 + 1, spectra_block) && spectra.size(3) == 2 &&
-                      spectra.size(5) == spectra_block,
-                  name, ": spectra has the shape (N, C, ", blocks, ", ", spectra.size(3), ", W, ", spectra.size(5),
-                  "), expected (N, C, ", ceil_divide(height / 2 + 1, spectra_block), ", 2, W, ", spectra_block, ")");
   OptionalTensor dense_factor;
   if (factor) {
     STD_TORCH_CHECK(factor->scalar_type() == spectra.scalar_type() && on_same_device(*factor, spectra), name,
@@ -139,9 +141,9 @@ Tensor periodic_images(const Tensor& spectra, const OptionalTensor& factor, int6
   const Tensor images = empty_maps(spectra, {batch, spectra.size(1), height, width});
   if (images.numel() == 0) return images;
   if (spectra.scalar_type() == ScalarType::Double)
-    transform_back<double>(dense, dense_factor, images);
+    run_back<double>(dense, dense_factor, images);
   else
-    transform_back<float>(dense, dense_factor, images);
+    run_back<float>(dense, dense_factor, images);
   return images;
 }
 

@@ -2,12 +2,15 @@
 
 #include "common/cpu/fft_pairs.h"
 #include "common/cpu/vector.h"
+#include "common/integers.h"
 
 namespace asnet::ASNET_ISA {
 namespace {
 
-// Calls function(vertical frequency, position of its real part in a spectrum, half, column of the half) for every register
-// of frequencies of a tile of columns, whose halves are the two sequences of a pair.
+static_assert(spectra_block % lanes<float> == 0);
+
+// Calls function(position in the spectra, half, column of the half) for the register of vertical frequencies from `first` on,
+// real parts, of every column of a tile. Its halves are the two sequences of a pair.
 template <typename T, typename Function>
 inline void for_columns(const SpectraArguments<T>& a, int64_t tile, int64_t first, const Function& function) {
   const int64_t within = first / spectra_block * a.block_size() + first % spectra_block;
@@ -18,11 +21,10 @@ inline void for_columns(const SpectraArguments<T>& a, int64_t tile, int64_t firs
     }
 }
 
-// Number of pixels of a row within a tile.
+// Columns of a tile that the image has.
 template <typename T>
 inline int64_t columns_of(const SpectraArguments<T>& a, int64_t tile) {
-  const int64_t left = a.width - tile * complex_size<T>;
-  return left < complex_size<T> ? left : complex_size<T>;
+  return least(a.width - tile * complex_size<T>, complex_size<T>);
 }
 
 template <typename T>
@@ -39,7 +41,7 @@ int64_t spectra_tile() {
 }
 
 template <typename T>
-void image_to_columns(const SpectraArguments<T>& a, const T* image, T* spectra, T* scratch, int64_t begin, int64_t end) {
+void transform_columns(const SpectraArguments<T>& a, const T* image, T* spectra, T* scratch, int64_t begin, int64_t end) {
   for (int64_t tile = begin; tile < end; ++tile) {
     const int64_t columns = columns_of(a, tile);
     const T* from = image + tile * complex_size<T>;
@@ -52,7 +54,7 @@ void image_to_columns(const SpectraArguments<T>& a, const T* image, T* spectra, 
         for (int64_t x = 0; x < columns; ++x) to[x] = from[x];
 
     const T* z = fft<T, false>(a.fft_y, scratch, scratch + a.height * complex_size<T>);
-    for (int64_t first = 0; first < (a.height / 2 + spectra_block) / spectra_block * spectra_block; first += lanes<T>) {
+    for (int64_t first = 0; first < round_up(a.height / 2 + 1, spectra_block); first += lanes<T>) {
       PairSpectra<T> pair;
       split_pair(z, a.height, first, pair);
       for_columns(a, tile, first, [&](int64_t at, int64_t half, int64_t column) {
@@ -64,7 +66,7 @@ void image_to_columns(const SpectraArguments<T>& a, const T* image, T* spectra, 
 }
 
 template <typename T>
-void columns_to_spectra(const SpectraArguments<T>& a, T* spectra, T* scratch, int64_t begin, int64_t end) {
+void transform_rows(const SpectraArguments<T>& a, T* spectra, T* scratch, int64_t begin, int64_t end) {
   for (int64_t block = begin; block < end; ++block)
     for (int64_t first = 0; first < spectra_block; first += lanes<T>) {
       T* const home = spectra + block * a.block_size() + first;
@@ -81,8 +83,8 @@ void columns_to_spectra(const SpectraArguments<T>& a, T* spectra, T* scratch, in
 }
 
 template <typename T>
-void spectra_to_columns(const SpectraArguments<T>& a, const T* spectra, const T* factor, T* columns, T* scratch,
-                        int64_t begin, int64_t end) {
+void transform_rows_back(const SpectraArguments<T>& a, const T* spectra, const T* factor, T* columns, T* scratch,
+                         int64_t begin, int64_t end) {
   for (int64_t block = begin; block < end; ++block)
     for (int64_t first = 0; first < spectra_block; first += lanes<T>) {
       const T* const from = spectra + block * a.block_size() + first;
@@ -106,7 +108,8 @@ void spectra_to_columns(const SpectraArguments<T>& a, const T* spectra, const T*
 }
 
 template <typename T>
-void columns_to_image(const SpectraArguments<T>& a, const T* columns, T* image, T* scratch, int64_t begin, int64_t end) {
+void transform_columns_back(const SpectraArguments<T>& a, const T* columns, T* image, T* scratch, int64_t begin,
+                            int64_t end) {
   const T scale = T(1) / T(a.height * a.width);
   for (int64_t tile = begin; tile < end; ++tile) {
     for (int64_t first = 0; first <= a.height / 2; first += lanes<T>) {
@@ -115,7 +118,7 @@ void columns_to_image(const SpectraArguments<T>& a, const T* columns, T* image, 
         pair[2 * half][column] = load(columns + at);
         pair[2 * half + 1][column] = load(columns + at + a.imaginary());
       });
-      // Of a real column these imaginary parts are 0; in a pair they would be added to the other column.
+      // Those of a real column are 0; join_pair would add them to the other column.
       if (first == 0) clear_imaginary_parts<T>(pair, 0);
       if (a.height % 2 == 0 && a.height / 2 < first + lanes<T>) clear_imaginary_parts<T>(pair, a.height / 2 - first);
       join_pair(pair, a.height, first, scratch);
@@ -133,12 +136,12 @@ void columns_to_image(const SpectraArguments<T>& a, const T* columns, T* image, 
   }
 }
 
-#define ASNET_INSTANTIATE(T)                                                                                    \
-  template int64_t spectra_tile<T>();                                                                           \
-  template void image_to_columns<T>(const SpectraArguments<T>&, const T*, T*, T*, int64_t, int64_t);            \
-  template void columns_to_spectra<T>(const SpectraArguments<T>&, T*, T*, int64_t, int64_t);                    \
-  template void spectra_to_columns<T>(const SpectraArguments<T>&, const T*, const T*, T*, T*, int64_t, int64_t); \
-  template void columns_to_image<T>(const SpectraArguments<T>&, const T*, T*, T*, int64_t, int64_t);
+#define ASNET_INSTANTIATE(T)                                                                                      \
+  template int64_t spectra_tile<T>();                                                                             \
+  template void transform_columns<T>(const SpectraArguments<T>&, const T*, T*, T*, int64_t, int64_t);             \
+  template void transform_rows<T>(const SpectraArguments<T>&, T*, T*, int64_t, int64_t);                          \
+  template void transform_rows_back<T>(const SpectraArguments<T>&, const T*, const T*, T*, T*, int64_t, int64_t); \
+  template void transform_columns_back<T>(const SpectraArguments<T>&, const T*, T*, T*, int64_t, int64_t);
 ASNET_INSTANTIATE(float)
 ASNET_INSTANTIATE(double)
 

@@ -1,7 +1,7 @@
-// CPU kernels of the spectra of real periodic images, and of the images of spectra.
+// CPU kernels of the Fourier transform of real periodic images, and of its inverse.
 //
-// Images are transformed along columns, two registers of columns at a time, and along rows, with a register of vertical
-// frequencies.
+// Images are transformed along columns, two registers of columns at a time, then along rows, with a register of vertical
+// frequencies; back in the opposite order.
 #pragma once
 
 #include "common/cpu/fft_plan.h"
@@ -28,20 +28,20 @@ struct SpectraArguments {
 }  // namespace asnet
 
 ASNET_DECLARE_KERNELS(
-    // Number of columns in a tile, which are transformed together. Scratch memory of a task: 2 * tile * height values along
-    // columns, 2 * tile * width along rows.
+    // Columns of a tile: those that are transformed together.
     template <typename T> int64_t spectra_tile();
 
-    // Tiles of an image to its spectra along columns, multiplied by 2.
-    template <typename T> void image_to_columns(const SpectraArguments<T>& arguments, const T* image, T* spectra, T* scratch,
-                                                int64_t begin, int64_t end);
-    // Blocks of spectra along columns to spectra along both axes, in place.
+    // From tiles of an image to spectra along columns, which are multiplied by 2. Scratch: 2 * tile * height values.
+    template <typename T> void transform_columns(const SpectraArguments<T>& arguments, const T* image, T* spectra,
+                                                 T* scratch, int64_t begin, int64_t end);
+    // From these to spectra along both axes, in place: blocks. Scratch: 2 * tile * width values.
     template <typename T>
-    void columns_to_spectra(const SpectraArguments<T>& arguments, T* spectra, T* scratch, int64_t begin, int64_t end);
-    // Blocks of spectra, multiplied by `factor` [block][horizontal frequency][vertical frequency] unless it is null, to
-    // spectra along columns.
-    template <typename T> void spectra_to_columns(const SpectraArguments<T>& arguments, const T* spectra, const T* factor,
-                                                  T* columns, T* scratch, int64_t begin, int64_t end);
-    // Spectra along columns to tiles of an image.
-    template <typename T> void columns_to_image(const SpectraArguments<T>& arguments, const T* columns, T* image, T* scratch,
-                                                int64_t begin, int64_t end);)
+    void transform_rows(const SpectraArguments<T>& arguments, T* spectra, T* scratch, int64_t begin, int64_t end);
+
+    // From blocks of spectra, multiplied by `factor` [block][horizontal frequency][vertical frequency] unless it is null, to
+    // spectra along columns. Scratch: 2 * tile * width values.
+    template <typename T> void transform_rows_back(const SpectraArguments<T>& arguments, const T* spectra, const T* factor,
+                                                   T* columns, T* scratch, int64_t begin, int64_t end);
+    // From these to tiles of an image. Scratch: 2 * tile * height values.
+    template <typename T> void transform_columns_back(const SpectraArguments<T>& arguments, const T* columns, T* image,
+                                                      T* scratch, int64_t begin, int64_t end);)

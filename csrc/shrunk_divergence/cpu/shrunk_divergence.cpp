@@ -2,6 +2,7 @@
 #include "common/cpu/reused_memory.h"
 #include "common/cpu/tasks.h"
 #include "common/devices.h"
+#include "common/integers.h"
 #include "common/tensor_pointers.h"
 #include "shrunk_divergence/cpu/shrunk_divergence_kernels.h"
 
@@ -18,6 +19,11 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
+constexpr const char* kName = "shrunk_divergence";
+
+// Rows of a task, which computes the differences of one more.
+constexpr int64_t kRows = 16;
+
 template <typename T>
 void run(const Tensor& images, const Tensor& threshold, const Tensor& divergence) {
   const int64_t channels = images.size(1), height = images.size(2), width = images.size(3);
@@ -29,21 +35,21 @@ void run(const Tensor& images, const Tensor& threshold, const Tensor& divergence
                                            const_pointer<T>(threshold)[n],
                                            const_pointer<T>(images) + n * size,
                                            pointer<T>(divergence) + n * size};
-    parallel_with_scratch<T>(height, (3 * channels + 1) * (width + 1), [&](T* scratch, int64_t begin, int64_t end) {
-      ASNET_DISPATCH(shrunk_divergence_rows<T>(arguments, scratch, begin, end));
+    const int64_t scratch_size = (3 * channels + 1) * (width + 1);
+    parallel_with_scratch<T>(ceil_divide(height, kRows), scratch_size, [&](T* scratch, int64_t begin, int64_t end) {
+      ASNET_DISPATCH(shrunk_divergence_rows<T>(arguments, scratch, begin * kRows, least(end * kRows, height)));
     });
   }
 }
 
 Tensor shrunk_divergence(const Tensor& images, const Tensor& threshold) {
-  constexpr const char* name = "shrunk_divergence";
   const ScalarType type = images.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, name, ": images has dtype ",
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, kName, ": images has dtype ",
                   torch::headeronly::toString(type), ", expected float32 or float64");
-  STD_TORCH_CHECK(images.dim() == 4, name, ": images has ", images.dim(), " dimensions, expected 4 (N, C, H, W)");
-  STD_TORCH_CHECK(threshold.scalar_type() == type && on_same_device(threshold, images), name,
+  STD_TORCH_CHECK(images.dim() == 4, kName, ": images has ", images.dim(), " dimensions, expected 4 (N, C, H, W)");
+  STD_TORCH_CHECK(threshold.scalar_type() == type && on_same_device(threshold, images), kName,
                   ": threshold must have the dtype and the device of images");
-  STD_TORCH_CHECK(threshold.dim() == 1 && threshold.size(0) == images.size(0), name, ": threshold must have the shape (",
+  STD_TORCH_CHECK(threshold.dim() == 1 && threshold.size(0) == images.size(0), kName, ": threshold must have the shape (",
                   images.size(0), ")");
   const Tensor dense = torch::stable::contiguous(images), thresholds = torch::stable::contiguous(threshold);
   const Tensor divergence = empty_maps(images, {images.size(0), images.size(1), images.size(2), images.size(3)});

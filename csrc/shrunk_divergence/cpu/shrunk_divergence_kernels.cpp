@@ -1,19 +1,17 @@
 #include "shrunk_divergence/cpu/shrunk_divergence_kernels.h"
 
-#include "common/cpu/vector.h"
-
 namespace asnet::ASNET_ISA {
 namespace {
 
-// The smallest energy of differences that is divided by.
+// The smallest mean square of differences that is divided by.
 template <typename T>
 inline constexpr T smallest_energy = T(1e-12);
 
 inline float square_root(float value) { return __builtin_sqrtf(value); }
 inline double square_root(double value) { return __builtin_sqrt(value); }
 
-// Shrunk differences of one row of all channels, [channel][width + 1] each: `across` with that of the last column also
-// before the first, and `down`.
+// Shrunk differences of a row y of all channels, both [channel][width + 1]: `across` from index 1 on, with that of the last
+// column at index 0 as well, and `down` from index 0 on.
 template <typename T>
 void shrink_row(const DivergenceArguments<T>& a, int64_t y, T* __restrict across, T* __restrict down, T* __restrict kept) {
   const int64_t plane = a.height * a.width, stride = a.width + 1, below = y + 1 < a.height ? a.width : -y * a.width;
