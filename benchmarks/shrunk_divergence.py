@@ -1,6 +1,6 @@
 """Time of the divergence of shrunk differences against the operations of torch that it replaces.
 
-python benchmarks/shrunk_divergence.py [--threads 1] [--repeats 9]
+    python benchmarks/shrunk_divergence.py [--threads 1] [--repeats 9]
 """
 
 from collections.abc import Iterator
