@@ -23,7 +23,6 @@ from asnet.networks.guidance import GuidingUnit, Modulation, fit_kernel_to_grid,
 from asnet.networks.safetensors_files import read_safetensors
 from asnet.networks.synthesis import SynthesisNetwork
 from asnet.networks.weights import save_weights
-from asnet.networks.wiener import BANDS
 
 STEPS = 1500
 BATCH = 64
@@ -80,13 +79,7 @@ def distil(old: SynthesisNetwork, new: SynthesisNetwork, generator: torch.Genera
         sizes = BlurKernelConfig(canvas=largest, minimum_size=3 if largest == grid else grid + 2)
         kernel = sample_blur_kernels(BATCH, sizes, generator=generator)
         known = fit_kernel_to_grid(shrunk(kernel, grid) if largest > grid else kernel, grid)
-        inputs = guide_inputs(
-            new.config,
-            kernel,
-            torch.full((BATCH,), 0.01),
-            torch.arange(BATCH) % 2 == 0,
-            torch.zeros(BATCH, BANDS),
-        )
+        inputs = guide_inputs(new.config, kernel, torch.full((BATCH,), 0.01), torch.arange(BATCH) % 2 == 0)
         loss = torch.stack(
             [
                 F.mse_loss(

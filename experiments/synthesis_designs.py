@@ -87,7 +87,7 @@ class Features(nn.Module):
                 (sharpened,) = deconvolution.wiener(strengths[:, index : index + 1])
                 # The U-Net takes differences from the copy.
                 restored.append(copy + deconvolution.crop(sharpened))
-            description = guide_inputs(config, kernel, statistics.noise, estimated, statistics.excess)
+            description = guide_inputs(config, kernel, statistics.noise, estimated)
         return self.unet.restore(PreparedImages((blurred, copy, *restored), statistics.mean, description))
 
 
@@ -111,7 +111,7 @@ class Stages(nn.Module):
             deconvolution = Deconvolution(left, kernel)
             strengths = strength(blurred.new_tensor(config.wiener_strengths), statistics.noise)
             images = [restored + deconvolution.crop(image) for image in deconvolution.wiener(strengths)]
-            description = guide_inputs(config, kernel, statistics.noise, estimated, statistics.excess)
+            description = guide_inputs(config, kernel, statistics.noise, estimated)
         return self.second.restore(PreparedImages((restored, *images), statistics.mean, description))
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from asnet.errors import InputError
 from asnet.networks.config import SynthesisConfig
 from asnet.networks.layers import fill_normal, initialise_he
-from asnet.networks.wiener import BANDS, REFERENCE_NOISE, transfer_function
+from asnet.networks.wiener import REFERENCE_NOISE, transfer_function
 
 #: Standard deviation of the initial weights of multipliers and shifts: guidance is weak at first.
 INITIAL_HEAD_DEVIATION = 0.01
@@ -38,10 +38,7 @@ POWER_FLOOR = 1e-3
 #: soon have an effect.
 ESTIMATE_INPUT = 5.0
 
-#: Factor on the excess of power, for the same reason.
-EXCESS_SCALE = 4.0
-
-#: Width of a description alone.
+#: Width of a description without the noise level.
 DESCRIPTION_WIDTH = RESOLUTIONS * WINDOW**2 + (FREQUENCIES // CELL) * (FREQUENCIES // 2 // CELL)
 
 
@@ -162,16 +159,11 @@ def guide_width(config: SynthesisConfig) -> int:
     """Return the number of values that the guiding units of a configuration read."""
     if config.guide_input == "grid":
         return config.kernel_size**2
-    flags = config.adapts_to_noise + config.distrusts_estimates
-    return DESCRIPTION_WIDTH + flags + config.reads_excess * BANDS
+    return DESCRIPTION_WIDTH + config.adapts_to_noise + config.distrusts_estimates
 
 
 def guide_inputs(
-    config: SynthesisConfig,
-    kernel: Tensor,
-    noise: Tensor | None,
-    estimated: Tensor | None = None,
-    excess: Tensor | None = None,
+    config: SynthesisConfig, kernel: Tensor, noise: Tensor | None, estimated: Tensor | None = None
 ) -> Tensor:
     """Return what the guiding units read, (N, F) float32.
 
@@ -185,8 +177,6 @@ def guide_inputs(
         Standard deviations (N,) of the noise, if the network adapts to it.
     estimated : Tensor or None
         (N,) bool, which kernels are estimates, if the network distrusts those; None if all are known.
-    excess : Tensor or None
-        (N, BANDS) of `Deconvolution.excess`, if the network reads them.
     """
     if config.guide_input == "grid":
         return fit_kernel_to_grid(kernel, config.kernel_size).flatten(1) * config.guide_input_scale
@@ -200,9 +190,6 @@ def guide_inputs(
         flags = kernel.new_zeros(1) if estimated is None else ESTIMATE_INPUT * estimated.float()
         count = max(len(parts[0]), len(flags))
         parts = [part.expand(count, -1) for part in (*parts, flags[:, None])]
-    if config.reads_excess:
-        assert excess is not None
-        parts = [part.expand(len(excess), -1) for part in (*parts, EXCESS_SCALE * excess.float())]
     return torch.cat(parts, dim=1)
 
 

@@ -51,7 +51,6 @@ class PhotographStatistics(NamedTuple):
 
     mean: Tensor  # (N, 3): mean colour
     noise: Tensor | None  # (N,): standard deviation of the noise; None where the network does not adapt to it
-    excess: Tensor | None  # (N, BANDS) of `Deconvolution.excess`; None where the network does not read them
 
 
 class Consistency(NamedTuple):
@@ -209,18 +208,18 @@ class SynthesisNetwork(nn.Module):
         left, right, top, bottom = halo
         rows, columns = slice(top, blurred.shape[2] - bottom), slice(left, blurred.shape[3] - right)
         core = blurred[..., rows, columns]
-        images, noise, excess, padded = [core], None, None, None
+        images, noise, padded = [core], None, None
         with torch.autocast(blurred.device.type, enabled=False):
             if config.wiener_strengths:
                 deconvolution = Deconvolution(blurred, kernel.expand(blurred.shape[0], -1, -1))
                 if statistics is not None:
-                    noise, excess = statistics.noise, statistics.excess
-                else:
-                    noise, excess = self._measured(blurred, kernel, deconvolution)
+                    noise = statistics.noise
+                elif config.adapts_to_noise:
+                    noise = self._noise(blurred, kernel, deconvolution)
                 deconvolved, padded = self._deconvolved(deconvolution, noise, regularisation, (rows, columns))
                 images += deconvolved
             flags = torch.as_tensor(estimated, device=blurred.device).expand(blurred.shape[0])
-            description = guide_inputs(config, kernel, noise, flags, excess)
+            description = guide_inputs(config, kernel, noise, flags)
         mean = core.mean((2, 3)) if statistics is None else statistics.mean
         consistency = None
         if padded is not None:
@@ -263,7 +262,8 @@ class SynthesisNetwork(nn.Module):
             If the kernel's shape is not as `forward` asks for.
         """
         kernel = self._checked_kernel(blurred, kernel)
-        return PhotographStatistics(blurred.mean((2, 3)), *self._measured(blurred, kernel))
+        noise = self._noise(blurred, kernel) if self.config.adapts_to_noise else None
+        return PhotographStatistics(blurred.mean((2, 3)), noise)
 
     def _checked_kernel(self, blurred: Tensor, kernel: Tensor) -> Tensor:
         """Return blur kernels as small as they are, after checking that they fit."""
@@ -274,23 +274,14 @@ class SynthesisNetwork(nn.Module):
             )
         return crop_kernel(kernel)
 
-    def _measured(
-        self, blurred: Tensor, kernel: Tensor, whole: Deconvolution | None = None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Measure noise (N,) and excess (N, BANDS), each None unless the network uses it.
-
-        `whole` is the deconvolution of `blurred` if there is one already.
-        """
-        config = self.config
-        if not (config.adapts_to_noise or config.reads_excess):
-            return None, None
+    def _noise(self, blurred: Tensor, kernel: Tensor, whole: Deconvolution | None = None) -> Tensor:
+        """Measure the noise (N,); `whole` is the deconvolution of `blurred` if there is one already."""
         height, width = blurred.shape[2:]
         if whole is None or max(height, width) > NOISE_SIDE:
             top, left = (max(0, (length - NOISE_SIDE) // 2) for length in (height, width))
             middle = blurred[..., top : top + NOISE_SIDE, left : left + NOISE_SIDE]
             whole = Deconvolution(middle, kernel.expand(blurred.shape[0], -1, -1))
-        noise = whole.noise_level().clamp(*NOISE_RANGE) if config.adapts_to_noise else None
-        return noise, whole.excess() if config.reads_excess else None
+        return whole.noise_level().clamp(*NOISE_RANGE)
 
     def _deconvolved(
         self,

@@ -31,19 +31,6 @@ REFERENCE_NOISE = 0.01
 #: Larger padded images, in pixels, are computed channel by channel, to save memory.
 CHANNELWISE_PIXELS = 2**21
 
-#: Limits of the bands of frequencies whose power is compared with what is expected, as |D|: 0.03 to 0.45
-#: cycles per pixel. The level of a photograph's differences is measured below the third.
-BAND_LIMITS = (0.2, 0.4, 0.8, 1.4, 2.0, 2.8)
-
-#: Number of values of `Deconvolution.excess`.
-BANDS = len(BAND_LIMITS) - 1
-
-#: Keeps logarithms finite.
-EPSILON = 1e-3
-
-#: The least noise that is expected, as a share of white.
-LEAST_NOISE = 1e-3
-
 #: Where |K|^2 / (|D|^2 + e) is well below the inverse of this, a photograph contains only noise.
 NOISE_SELECTIVITY = 1000.0
 
@@ -185,33 +172,6 @@ class Deconvolution:
         # Beyond the photograph's edges there is no noise; only the photograph's pixels contribute power.
         variance = (weight * self._image_power).flatten(1).sum(1) / (weight.flatten(1).sum(1) * pixels)
         return variance.sqrt()
-
-    def excess(self) -> Tensor:
-        """Return by how much the power of the photographs exceeds what is expected.
-
-        The differences of photographs have nearly the same power at all frequencies; blurred, they have |K|^2
-        times as much, and that of the noise besides. A photograph that was not blurred by the kernel has more
-        where the kernel is weak.
-
-        Returns
-        -------
-        Tensor
-            (N, BANDS): for each band of frequencies, the logarithm of the mean ratio. About 0 for the true
-            kernel.
-        """
-        size = self._difference_power.sqrt()
-        limits = size.new_tensor(BAND_LIMITS)
-        band = torch.bucketize(size, limits, right=True).where(self._is_frequency(), 0).flatten()
-        pixels = self._size[0] * self._size[1]
-        noise = pixels * self.noise_level().clamp_min(LEAST_NOISE).square()[:, None, None, None]
-        coarse = ((band == 1) | (band == 2)).to(size.dtype)
-        signal = ((self._image_power - noise).clamp_min(0) * self._difference_power).flatten(1) @ coarse
-        level = (signal / (self._power.flatten(1) @ coarse).clamp_min(1e-12))[:, None, None, None]
-        expected = level * self._power + noise * self._difference_power
-        # Of a flat image nothing is expected at frequency 0.
-        ratio = (self._image_power * self._difference_power / expected.clamp_min(1e-12)).flatten(1)
-        inside = torch.stack([band == number for number in range(1, BANDS + 1)], dim=1).to(size.dtype)
-        return (ratio @ inside / inside.sum(0).clamp_min(1)).clamp_min(EPSILON).log()
 
     def wiener(self, strengths: Tensor) -> list[Tensor]:
         """Return S padded Wiener deconvolutions (N, C, ...) for each image's own strengths (N, S)."""

@@ -89,12 +89,7 @@ def test_what_does_not_fit_together_is_said(
 @pytest.mark.parametrize(
     ("script", "lacking", "gained"),
     [
-        (
-            "distrust_estimates.py",
-            {"distrusts_estimates": False, "reads_excess": False},
-            "distrusts_estimates",
-        ),
-        ("read_excess.py", {"reads_excess": False}, "reads_excess"),
+        ("distrust_estimates.py", {"distrusts_estimates": False}, "distrusts_estimates"),
         ("deepen_compact.py", {"channels": ASNetConfig.compact().synthesis.channels[:-1]}, None),
     ],
 )
@@ -151,7 +146,6 @@ def test_a_grown_network_keeps_the_old_u_net() -> None:
             "guide_input",
             "adapts_to_noise",
             "distrusts_estimates",
-            "reads_excess",
             "consistency",
             "sparse_strengths",
             "sparse_thresholds",

@@ -20,7 +20,6 @@ from asnet.networks.guidance import (
     guide_inputs,
     guide_width,
 )
-from asnet.networks.wiener import BANDS
 
 
 def kernels(count: int, size: int, *, canvas: int | None = None) -> Tensor:
@@ -30,28 +29,24 @@ def kernels(count: int, size: int, *, canvas: int | None = None) -> Tensor:
 
 def test_a_description_does_not_depend_on_the_grid() -> None:
     config = replace(small_synthesis("compact"), kernel_size=101)
-    noise, excess = torch.tensor([0.01, 0.03]), torch.rand(2, BANDS)
+    noise = torch.tensor([0.01, 0.03])
     small = kernels(2, 15)
-    first = guide_inputs(config, small, noise, excess=excess)
-    assert first.shape == (2, guide_width(config)) == (2, DESCRIPTION_WIDTH + 2 + BANDS)
-    padded = F.pad(small, (43, 43, 43, 43))
-    torch.testing.assert_close(guide_inputs(config, padded, noise, excess=excess), first)
+    first = guide_inputs(config, small, noise)
+    assert first.shape == (2, guide_width(config)) == (2, DESCRIPTION_WIDTH + 2)
+    torch.testing.assert_close(guide_inputs(config, F.pad(small, (43, 43, 43, 43)), noise), first)
 
 
-def test_one_kernel_serves_images_of_different_noise_and_excess() -> None:
+def test_one_kernel_serves_images_of_different_noise() -> None:
     config = replace(small_synthesis("compact"), kernel_size=101)
-    excess = torch.rand(2, BANDS)
-    both = guide_inputs(config, kernels(1, 15), torch.tensor([0.01, 0.03]), excess=excess)
-    assert torch.equal(both[0, :DESCRIPTION_WIDTH], both[1, :DESCRIPTION_WIDTH])
+    both = guide_inputs(config, kernels(1, 15), torch.tensor([0.01, 0.03]))
+    alike = torch.arange(DESCRIPTION_WIDTH + 2) != DESCRIPTION_WIDTH
+    assert torch.equal(both[0, alike], both[1, alike])
     assert both[0, DESCRIPTION_WIDTH] == pytest.approx(0, abs=1e-6)
     assert both[1, DESCRIPTION_WIDTH] > 1
-    # In proportion.
-    scale = both[:, -BANDS:] / excess
-    torch.testing.assert_close(scale, scale[:1, :1].expand_as(scale))
 
 
 def test_an_estimate_is_told_from_a_known_kernel_of_the_same_shape() -> None:
-    config = replace(small_synthesis("compact"), kernel_size=101, reads_excess=False)
+    config = replace(small_synthesis("compact"), kernel_size=101)
     kernel, noise = kernels(1, 15), torch.tensor([0.01])
     known = guide_inputs(config, kernel, noise)
     assert torch.equal(guide_inputs(config, kernel, noise, torch.tensor([False])), known)
@@ -62,8 +57,7 @@ def test_an_estimate_is_told_from_a_known_kernel_of_the_same_shape() -> None:
 
 
 def test_a_network_that_does_not_distrust_estimates_reads_the_same_of_both() -> None:
-    changes = {"distrusts_estimates": False, "reads_excess": False}
-    config = replace(small_synthesis("compact"), kernel_size=101, **changes)
+    config = replace(small_synthesis("compact"), kernel_size=101, distrusts_estimates=False)
     kernel, noise = kernels(1, 15), torch.tensor([0.01])
     known, estimated = (guide_inputs(config, kernel, noise, torch.tensor([flag])) for flag in (False, True))
     assert known.shape == (1, guide_width(config))

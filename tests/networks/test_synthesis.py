@@ -12,7 +12,7 @@ from asnet.errors import InputError
 from asnet.networks import SynthesisConfig, SynthesisNetwork
 from asnet.networks.guidance import GuidingUnit, fit_kernel_to_grid, guide_inputs
 from asnet.networks.synthesis import PhotographStatistics
-from asnet.networks.wiener import BANDS, wiener_deconvolution
+from asnet.networks.wiener import wiener_deconvolution
 
 PRESETS = ["paper", "official", "compact"]
 
@@ -152,8 +152,7 @@ def test_a_residual_network_starts_as_the_image_that_it_adds_to() -> None:
 def test_a_consistent_network_corrects_what_the_photograph_contradicts() -> None:
     image, kernel = random_images(2, 40, 44), random_kernels(2)
     network = network_of(small_synthesis("compact"))
-    noise = torch.full((2,), 0.01, dtype=torch.float64)
-    statistics = PhotographStatistics(image.mean((2, 3)), noise, torch.zeros(2, BANDS))
+    statistics = PhotographStatistics(image.mean((2, 3)), torch.full((2,), 0.01, dtype=torch.float64))
     prepared = network.prepare(image, kernel, statistics=statistics)
     right = network.restore(prepared)
     # A mean colour passes through any blur.

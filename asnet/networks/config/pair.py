@@ -102,7 +102,6 @@ class ASNetConfig:
             wiener_strengths=(0.004, 0.016, 0.06, 0.24),
             adapts_to_noise=True,
             distrusts_estimates=True,
-            reads_excess=True,
             sparse_strengths=(0.02, 0.12),
             sparse_thresholds=(0.06, 0.025),
             block="residual",

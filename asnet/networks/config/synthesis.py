@@ -65,10 +65,6 @@ class SynthesisConfig:
     distrusts_estimates : bool
         Tell the guiding units whether the kernel is known or an estimate, which may be wrong. Needs the
         guide input "description".
-    reads_excess : bool
-        Tell the guiding units by how much the photograph's power exceeds what the kernel and the noise leave
-        of a photograph: by much if the kernel is wrong. Needs the guide input "description" and
-        `wiener_strengths`.
     sparse_strengths, sparse_thresholds : tuple of float
         Strengths and thresholds of the successive steps of a sparse deconvolution, which starts from the
         first Wiener deconvolution and is also an input; empty for none.
@@ -111,7 +107,6 @@ class SynthesisConfig:
     wiener_strengths: tuple[float, ...] = ()
     adapts_to_noise: bool = False
     distrusts_estimates: bool = False
-    reads_excess: bool = False
     sparse_strengths: tuple[float, ...] = ()
     sparse_thresholds: tuple[float, ...] = ()
     block: Block = "plain"
@@ -158,14 +153,12 @@ class SynthesisConfig:
                 "sparse_strengths and sparse_thresholds must be equally many, "
                 f"got {len(self.sparse_strengths)} and {len(self.sparse_thresholds)}"
             )
-        deconvolves = self.sparse_strengths or self.adapts_to_noise or self.reads_excess or self.consistency
-        if deconvolves and not self.wiener_strengths:
+        if (self.sparse_strengths or self.adapts_to_noise or self.consistency) and not self.wiener_strengths:
             raise ConfigurationError(
-                "sparse_strengths, adapts_to_noise, reads_excess and consistency need wiener_strengths"
+                "sparse_strengths, adapts_to_noise and consistency need wiener_strengths"
             )
-        for name in ("distrusts_estimates", "reads_excess"):
-            if getattr(self, name) and self.guide_input != "description":
-                raise ConfigurationError(f"{name} needs guide_input 'description'")
+        if self.distrusts_estimates and self.guide_input != "description":
+            raise ConfigurationError("distrusts_estimates needs guide_input 'description'")
         uses_copy = self.residual == "wiener" or self.consistency
         if uses_copy and not 0 <= self.residual_strength < len(self.wiener_strengths):
             raise ConfigurationError(
