@@ -68,6 +68,17 @@ def test_inference_agrees_with_training_mode(name: str) -> None:
     torch.testing.assert_close(folded, network(image, kernel).detach())
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_residual_blocks_of_any_length_agree_with_training_mode(count: int) -> None:
+    """On maps so large that inference has kernels of its own, which add to what they are given."""
+    config = replace(small_synthesis("compact"), channels=(32, 32), convolutions_per_block=count)
+    network = network_of(config).float()
+    image, kernel = random_images(1, 224, 216).float(), random_kernels(1).float()
+    with torch.no_grad():
+        result = network(image, kernel)
+    torch.testing.assert_close(result, network(image, kernel).detach(), atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize("guided", ["first", "every"])
 @pytest.mark.parametrize("guidance", ["none", "additive", "multiplicative", "both"])
 def test_the_kernel_acts_through_the_guidance_only(guidance: Any, guided: Any) -> None:
