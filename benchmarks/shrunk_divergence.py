@@ -1,6 +1,8 @@
 """Time of the divergence of shrunk differences against the operations of torch that it replaces.
 
     python benchmarks/shrunk_divergence.py [--threads 1] [--repeats 9]
+
+The images are those of a sparse deconvolution in `compact`: three channels in float32.
 """
 
 from collections.abc import Iterator

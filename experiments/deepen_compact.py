@@ -7,7 +7,7 @@ weights of 0, and the skip connection of the level above is the identity.
 """
 
 import argparse
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,18 +18,11 @@ from asnet.networks.guidance import GuidingUnit
 from asnet.networks.synthesis_levels import DecoderLevel
 
 
-def deepen(old: Path, new: Path, seed: int) -> None:
-    """Write the network with the channels that `compact` has now."""
-    network, header = load_networks(old, DeblurNetwork), read_header(old)
+def deepened(network: DeblurNetwork) -> DeblurNetwork:
+    """Return the pair with one more level of the U-Net, as wide as the coarsest of `compact`."""
     config = network.config
-    channels = ASNetConfig.compact().synthesis.channels
-    if channels[:-1] != config.synthesis.channels:
-        raise AsnetError(
-            f"the network to deepen must have the channels {channels[:-1]}, got {config.synthesis.channels}"
-        )
-    torch.manual_seed(seed)
-    synthesis = dataclasses.replace(config.synthesis, channels=channels)
-    deeper = DeblurNetwork(dataclasses.replace(config, synthesis=synthesis))
+    channels = (*config.synthesis.channels, ASNetConfig.compact().synthesis.channels[-1])
+    deeper = DeblurNetwork(replace(config, synthesis=replace(config.synthesis, channels=channels)))
     added = deeper.synthesis.decoder[-1]
     assert isinstance(added, DecoderLevel)
     last = added.block.convolutions[-1]
@@ -42,6 +35,20 @@ def deepen(old: Path, new: Path, seed: int) -> None:
             assert values is not None
             values.zero_()
     deeper.load_state_dict(deeper.state_dict() | network.state_dict())
+    return deeper
+
+
+def deepen(old: Path, new: Path, seed: int) -> None:
+    """Write the network with the channels that `compact` has now."""
+    network, header = load_networks(old, DeblurNetwork), read_header(old)
+    channels = ASNetConfig.compact().synthesis.channels[:-1]
+    if network.config.synthesis.channels != channels:
+        raise AsnetError(
+            f"the network to deepen must have the channels {channels}, "
+            f"got {network.config.synthesis.channels}"
+        )
+    torch.manual_seed(seed)
+    deeper = deepened(network)
     save_weights(new, deeper, training_data=header.training_data, revision=f"{header.revision}; deepened")
 
 

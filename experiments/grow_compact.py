@@ -1,8 +1,9 @@
 """Make the initial weights of the training of `compact`'s synthesis from those of asnet 0.1.
 
-The network of asnet 0.1 has guiding units with a kernel grid of 31 pixels, and three Wiener inputs. The grown
-U-Net computes nearly the same: its additional inputs have weights of 0, and its guiding units learn here to
-reproduce the old ones for kernels of 3 to 31 pixels, and for larger kernels shrunk to that size.
+The network of asnet 0.1 has guiding units with a kernel grid of 31 pixels, three Wiener inputs, and one level
+less. The grown U-Net computes nearly the same: its additional inputs have weights of 0, its coarsest level
+adds nothing, and its guiding units learn here to reproduce the old ones for kernels of 3 to 31 pixels, and
+for larger kernels shrunk to that size.
 
     python experiments/grow_compact.py OLD.safetensors NEW.safetensors
 """
@@ -10,9 +11,11 @@ reproduce the old ones for kernels of 3 to 31 pixels, and for larger kernels shr
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from deepen_compact import deepened
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -42,8 +45,10 @@ def old_synthesis(path: Path) -> tuple[SynthesisNetwork, dict[str, str]]:
 
 
 def grown(old: SynthesisNetwork) -> DeblurNetwork:
-    """Return the present pair with the old U-Net's weights; all others stay random."""
-    network = DeblurNetwork(ASNetConfig.compact())
+    """Return a pair as today's, but as deep as the old U-Net, with its weights; all others stay random."""
+    config = ASNetConfig.compact()
+    synthesis = replace(config.synthesis, channels=old.config.channels)
+    network = DeblurNetwork(replace(config, synthesis=synthesis))
     new = network.synthesis.state_dict()
     for name, value in old.state_dict().items():
         if new[name].shape == value.shape:
@@ -109,7 +114,7 @@ def main() -> None:
     left = distil(old, network.synthesis, torch.Generator().manual_seed(0))
     save_weights(
         options.new,
-        network,
+        deepened(network),
         training_data=header["training_data"],
         revision=f"{header['revision']}; grown, guidance off by {left:.3f}",
     )

@@ -171,13 +171,14 @@ class Deconvolution:
         weight = weight * self._is_frequency()
         # Beyond the photograph's edges there is no noise; only the photograph's pixels contribute power.
         variance = (weight * self._image_power).flatten(1).sum(1) / (weight.flatten(1).sum(1) * pixels)
-        return variance.sqrt()
+        # Of black images, the root's derivative would be infinite.
+        return variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
 
     def wiener(self, strengths: Tensor) -> list[Tensor]:
         """Return S padded Wiener deconvolutions (N, C, ...) for each image's own strengths (N, S)."""
         prior = self._difference_power + DIFFERENCE_FLOOR
         images = []
-        for strength in strengths.unbind(1):
+        for strength in strengths.to(prior.dtype).unbind(1):
             damping = self._power + strength[:, None, None, None] * prior
             images.append(self._by_parts(partial(self._damped, damping.reciprocal())))
         return images
@@ -202,9 +203,9 @@ class Deconvolution:
         Tensor
             Padded images (N, C, ...).
         """
-        weight = strength[:, None, None, None]
+        weight = strength.to(self._power.dtype)[:, None, None, None]
         factor = (self._power + weight * self._difference_power).reciprocal()
-        divergence = shrunk_divergence(padded, threshold)
+        divergence = shrunk_divergence(padded, threshold.to(padded.dtype))
 
         def closest(part: slice) -> Tensor:
             # In place: fresh memory takes longer than the arithmetic.

@@ -67,7 +67,7 @@ def gather_images(
     torch.Size([1, 24, 16, 32])
     """
     shapes = [tuple(image.shape) for image in images]
-    if not shapes or len(shapes[0]) != 4 or len(set(shapes)) > 1:
+    if not shapes or len(shapes[0]) != 4 or any(shape != shapes[0] for shape in shapes):
         raise InputError(f"images must be at least one and of the same shape (N, C, H, W), got {shapes}")
     if mean is not None and mean.shape != shapes[0][:2]:
         raise InputError(f"mean must have the shape {shapes[0][:2]}, got {tuple(mean.shape)}")

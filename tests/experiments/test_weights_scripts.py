@@ -13,12 +13,10 @@ from asnet.networks import (
     ASNetConfig,
     DeblurNetwork,
     SynthesisConfig,
-    SynthesisNetwork,
     load_networks,
     read_header,
     save_weights,
 )
-from asnet.networks.guidance import GuidingUnit
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
 
@@ -136,9 +134,12 @@ def test_an_extended_network_has_the_old_u_net(tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "newer").exists()
 
 
-def test_a_grown_network_keeps_the_old_u_net() -> None:
-    grow = runpy.run_path(str(SCRIPTS / "grow_compact.py"))
-    today = ASNetConfig.compact().synthesis
+def test_a_grown_network_keeps_the_old_u_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    main = runpy.run_path(str(SCRIPTS / "grow_compact.py"))["main"]
+    for name, value in (("STEPS", 1), ("BATCH", 2)):
+        monkeypatch.setitem(main.__globals__, name, value)
+    config = ASNetConfig.compact()
     defaults = SynthesisConfig()
     changes = {
         name: getattr(defaults, name)
@@ -151,16 +152,28 @@ def test_a_grown_network_keeps_the_old_u_net() -> None:
             "sparse_thresholds",
         )
     }
-    old_config = replace(today, kernel_size=31, wiener_strengths=(0.004, 0.016, 0.06), **changes)
+    today = config.synthesis
+    old_config = replace(
+        today,
+        kernel_size=31,
+        channels=today.channels[:-1],
+        wiener_strengths=(0.004, 0.016, 0.06),
+        **changes,
+    )
     torch.manual_seed(0)
-    old = SynthesisNetwork(old_config)
-    new = grow["grown"](old).synthesis
-    guides = {name for name, module in new.named_modules() if isinstance(module, GuidingUnit)}
-    for name, value in old.state_dict().items():
+    analysis = replace(config.analysis, kernel_size=31)
+    pair = DeblurNetwork(replace(config, analysis=analysis, synthesis=old_config))
+    old_file, new_file = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
+    save_weights(old_file, pair, training_data="none", revision="first")
+    monkeypatch.setattr(sys, "argv", ["grow_compact.py", str(old_file), str(new_file)])
+    main()
+    grown = load_networks(new_file, DeblurNetwork)
+    assert grown.config == config
+    old, new = pair.synthesis.state_dict(), grown.synthesis.state_dict()
+    for name, value in old.items():
         if name == "stem.weight":
-            grown = new.state_dict()[name]
-            assert torch.equal(grown[:, : value.shape[1]], value)
+            assert torch.equal(new[name][:, : value.shape[1]], value)
             # Inputs that the old network did not read have no effect.
-            assert not grown[:, value.shape[1] :].any()
-        elif name.rpartition(".hidden")[0] not in guides:
-            assert torch.equal(new.state_dict()[name], value)
+            assert not new[name][:, value.shape[1] :].any()
+        elif ".guide." not in name:
+            assert torch.equal(new[name], value)

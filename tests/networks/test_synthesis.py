@@ -68,6 +68,37 @@ def test_inference_agrees_with_training_mode(name: str) -> None:
     torch.testing.assert_close(folded, network(image, kernel).detach())
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_residual_blocks_of_any_length_agree_with_training_mode(count: int) -> None:
+    """On maps so large that inference has kernels of its own, which add to what they are given."""
+    config = replace(small_synthesis("compact"), channels=(32, 32), convolutions_per_block=count)
+    network = network_of(config).float()
+    image, kernel = random_images(1, 224, 216).float(), random_kernels(1).float()
+    with torch.no_grad():
+        result = network(image, kernel)
+    torch.testing.assert_close(result, network(image, kernel).detach(), atol=1e-3, rtol=1e-3)
+
+
+def test_statistics_may_be_more_accurate_than_the_images() -> None:
+    network = network_of(small_synthesis("compact")).float()
+    image, kernel = random_images(1, 30, 20), random_kernels(1)
+    statistics = network.statistics(image, kernel)
+    with torch.no_grad():
+        result = network(image.float(), kernel.float(), statistics=statistics)
+        expected = network(image.float(), kernel.float())
+    torch.testing.assert_close(result, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_images_of_one_colour_have_finite_gradients(value: float) -> None:
+    image = torch.full((1, 3, 20, 24), value, dtype=torch.float64, requires_grad=True)
+    kernel = random_kernels(1).requires_grad_()
+    network_of(small_synthesis("compact"))(image, kernel).square().sum().backward()
+    for gradient in (image.grad, kernel.grad):
+        assert gradient is not None
+        assert gradient.isfinite().all()
+
+
 @pytest.mark.parametrize("guided", ["first", "every"])
 @pytest.mark.parametrize("guidance", ["none", "additive", "multiplicative", "both"])
 def test_the_kernel_acts_through_the_guidance_only(guidance: Any, guided: Any) -> None:

@@ -177,6 +177,23 @@ def test_bits_do_not_depend_on_the_number_of_threads():
     assert torch.equal(results[2], results[0])
 
 
+def test_a_program_is_exported_for_every_size() -> None:
+    class Gather(torch.nn.Module):
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            size = (first.shape[2], first.shape[3])
+            return gather_images([first, second], 1, size, torch.float32)
+
+    auto = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    program = torch.export.export(
+        Gather(),
+        (torch.rand(1, 3, 8, 10), torch.rand(1, 3, 8, 10)),
+        dynamic_shapes=(auto, auto),
+        strict=False,
+    )
+    images = torch.rand(2, 1, 3, 12, 6).unbind()
+    assert torch.equal(program.module()(*images), torch.cat(images, 1))
+
+
 @pytest.mark.parametrize("to_bfloat16", [False, True])
 def test_opcheck(to_bfloat16):
     images, mean = problem(2, (2, 3, 9, 7))

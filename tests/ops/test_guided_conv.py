@@ -80,6 +80,21 @@ def test_addition_comes_before_the_activation(
         assert_as_accurate(guided_conv2d(*arguments, onto=onto.clone(), **options), in_turn, exact)
 
 
+@pytest.mark.parametrize("memory_format", FORMATS, ids=str)
+@pytest.mark.parametrize("kernels", [1, 2])
+def test_maps_may_be_added_to_their_own_convolution(
+    device: torch.device, memory_format: torch.memory_format, kernels: int
+) -> None:
+    """Large enough for the transforms, which overwrite what they add to."""
+    torch.manual_seed(10)
+    x = torch.randn(2, 32, 80, 75, device=device).to(memory_format=memory_format)
+    weight, bias = torch.randn(32, 32, 3, 3, device=device) / 17, torch.randn(32, device=device)
+    guides = make_guides("both", kernels, 32, torch.float32, device)
+    expected = reference.guided_conv2d(x, weight, bias, *guides, padding=1, onto=x)
+    result = guided_conv2d(x, weight, bias, *guides, padding=1, onto=x)
+    torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 def test_gradients(device: torch.device, dtype: torch.dtype, memory_format: torch.memory_format) -> None:

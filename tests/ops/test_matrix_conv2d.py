@@ -162,6 +162,17 @@ def test_bits_do_not_depend_on_the_number_of_threads():
     assert torch.equal(*results)
 
 
+def test_maps_are_added_to_their_own_convolution():
+    x, weight, bias = random_operands((2, 32, 32, 40, 37), 3)
+    wide = x.to(memory_format=torch.channels_last)
+    arguments = {"relu": False, "interleave": False}
+    apart, itself = (
+        run_operator("matrix_conv2d", wide, weight, bias, 1, (1, 1, 1, 1), onto=onto, **arguments)
+        for onto in (wide.clone(memory_format=torch.channels_last), wide)
+    )
+    assert torch.equal(apart, itself)
+
+
 def test_empty_batch():
     x, weight = torch.empty(0, 3, 8, 9).bfloat16(), torch.ones(4, 3, 3, 3).bfloat16()
     assert by_units(x, weight).shape == (0, 4, 6, 7)

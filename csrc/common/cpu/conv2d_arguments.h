@@ -89,7 +89,13 @@ torch::stable::Tensor make_conv2d(const Conv2dLimits& limits, const torch::stabl
   return out;
 }
 
-// sum: [N, rows, columns, C_out] becomes act(convolution + bias + sum).
+inline bool share_memory(const torch::stable::Tensor& a, const torch::stable::Tensor& b) {
+  const auto begin = [](const torch::stable::Tensor& t) { return static_cast<const char*>(t.const_data_ptr()); };
+  const auto end = [&](const torch::stable::Tensor& t) { return begin(t) + t.numel() * t.element_size(); };
+  return begin(a) < end(b) && begin(b) < end(a);
+}
+
+// sum: [N, rows, columns, C_out] becomes act(convolution + bias + sum). It may be x, as in a residual block of one layer.
 template <typename Run>
 void add_conv2d(const Conv2dLimits& limits, const torch::stable::Tensor& sum, const torch::stable::Tensor& x,
                 const torch::stable::Tensor& weight, const std::optional<torch::stable::Tensor>& bias, int64_t top,
@@ -101,7 +107,11 @@ void add_conv2d(const Conv2dLimits& limits, const torch::stable::Tensor& sum, co
   check_conv2d(limits, x, weight, bias, window);
   STD_TORCH_CHECK(sum.size(0) == x.size(0) && sum.size(3) == weight.size(3), op, ": the sum has ", sum.size(0),
                   " images of ", sum.size(3), " channels, the convolution ", x.size(0), " of ", weight.size(3));
-  if (sum.numel() > 0) run(conv2d_arguments(x, weight, bias, window, true, relu, 1), sum);
+  if (sum.numel() == 0) return;
+  Conv2dArguments arguments = conv2d_arguments(x, weight, bias, window, true, relu, 1);
+  // Windows overlap: a pixel is still read after its sum is written.
+  if (share_memory(arguments.x, sum)) arguments.x = torch::stable::clone(arguments.x);
+  run(arguments, sum);
 }
 
 }  // namespace asnet
