@@ -51,10 +51,7 @@ def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
     InputError
         If the shape is another one.
     """
-    _check(kernels)
-    if not len(kernels):
-        return kernels.clone()
-    return _with_errors(kernels, 1.0, generator)
+    return _with_errors(kernels, 1.0, generator, confuses=True)
 
 
 def measured_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -77,45 +74,42 @@ def measured_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
     InputError
         If the shape is another one.
     """
-    _check(kernels)
-    if not len(kernels):
-        return kernels.clone()
-    return _with_errors(kernels, _MEASURED_STRENGTH, generator)
+    return _with_errors(kernels, _MEASURED_STRENGTH, generator, confuses=False)
 
 
-def _check(kernels: Tensor) -> None:
+def _with_errors(kernels: Tensor, strength: float, generator: torch.Generator, *, confuses: bool) -> Tensor:
+    """Return kernels (N, K, K) with errors, whose largest are `strength` times those of the constants.
+
+    If it `confuses`, some kernels of a few pixels are replaced by others.
+    """
     if kernels.ndim != 3 or kernels.shape[-1] != kernels.shape[-2] or kernels.shape[-1] % 2 == 0:
         raise InputError(f"blur kernels must be (N, K, K) with K odd, got {tuple(kernels.shape)}")
-
-
-def _with_errors(kernels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Return kernels (N, K, K) with errors, whose largest are `strength` times those of the constants."""
+    if not len(kernels):
+        return kernels.clone()
     draws = torch.rand((len(kernels), 14), generator=generator, device=generator.device).to(kernels.device)
     chance, amount, place = draws[:, :6], draws[:, 6:12], draws[:, 12:]
+    # Between -strength and strength; the others between 0 and strength.
+    growth, size = strength * (2 * amount[:, 0] - 1), strength * amount
 
-    largest = strength * _LARGEST_LOG_SCALE
-    scale = (_chosen(chance[:, 0], _SCALE_PROBABILITY) * largest * (2 * amount[:, 0] - 1)).exp()
+    scale = (_chosen(chance[:, 0], _SCALE_PROBABILITY) * _LARGEST_LOG_SCALE * growth).exp()
     unit = torch.eye(2, device=kernels.device)
     wrong = warped_kernels(kernels.float(), scale[:, None, None] * unit, torch.zeros_like(place))
-    wrong = _blurred(
-        wrong, _chosen(chance[:, 1], _BLUR_PROBABILITY) * strength * _LARGEST_DEVIATION * amount[:, 1]
-    )
-    largest = strength * (_LARGEST_EXPONENT - 1)
-    sharpened = _chosen(chance[:, 2], _SHARPEN_PROBABILITY) * largest * amount[:, 2]
+    wrong = _blurred(wrong, _chosen(chance[:, 1], _BLUR_PROBABILITY) * _LARGEST_DEVIATION * size[:, 1])
+    sharpened = _chosen(chance[:, 2], _SHARPEN_PROBABILITY) * (_LARGEST_EXPONENT - 1) * size[:, 2]
     wrong = wrong ** (1 + sharpened)[:, None, None]
     wrong = wrong / wrong.sum((1, 2), keepdim=True)
 
-    faint = _chosen(chance[:, 3], _DROP_PROBABILITY) * strength * _LARGEST_THRESHOLD * amount[:, 3]
+    faint = _chosen(chance[:, 3], _DROP_PROBABILITY) * _LARGEST_THRESHOLD * size[:, 3]
     wrong = wrong * (wrong >= faint[:, None, None] * wrong.amax((1, 2), keepdim=True))
     wrong = wrong / wrong.sum((1, 2), keepdim=True)
 
     # The copy stays within the kernel's own extent, and what leaves the grid is lost.
     distance = _radius(kernels)[:, None] * (2 * place - 1)
     ghost = warped_kernels(wrong, unit.expand(len(wrong), 2, 2), distance)
-    share = _chosen(chance[:, 4], _GHOST_PROBABILITY) * strength * _LARGEST_GHOST * amount[:, 4]
+    share = _chosen(chance[:, 4], _GHOST_PROBABILITY) * _LARGEST_GHOST * size[:, 4]
     wrong = wrong + share[:, None, None] * ghost
 
-    if strength == 1:
+    if confuses:
         mistaken = (chance[:, 5] < _MISTAKEN_PROBABILITY) & (2 * _radius(kernels) + 1 <= _SMALL_SIDE)
         low, high = _MISTAKEN_DEVIATION
         point = torch.zeros_like(wrong)
