@@ -91,9 +91,14 @@ def plain_guided_conv2d(
     stride: int | tuple[int, int] = 1,
     padding: int | tuple[int, int] = 0,
     activation: str | None = "relu",
+    onto: Tensor | None = None,
 ) -> Tensor:
-    """Convolution and modulation as separate operations."""
-    return plain_modulation(F.conv2d(x, weight, bias, stride, padding), multiplier, shift, activation)
+    """Convolution, modulation and addition as separate operations."""
+    convolved = F.conv2d(x, weight, bias, stride, padding)
+    if onto is None:
+        return plain_modulation(convolved, multiplier, shift, activation)
+    out = plain_modulation(convolved, multiplier, shift, None) + onto
+    return F.relu(out) if activation == "relu" else out
 
 
 def plain_guided_pointwise_conv2d(
