@@ -6,11 +6,11 @@ The new network computes the same as the old one until it is trained: what comes
 weights of 0, and the skip connection of the level above is the identity.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from extended_weights import run_script
 
 from asnet.errors import AsnetError
 from asnet.networks import ASNetConfig, DeblurNetwork, load_networks, read_header, save_weights
@@ -38,7 +38,7 @@ def deepened(network: DeblurNetwork) -> DeblurNetwork:
     return deeper
 
 
-def deepen(old: Path, new: Path, seed: int) -> None:
+def deepen(old: Path, new: Path) -> None:
     """Write the network with the channels that `compact` has now."""
     network, header = load_networks(old, DeblurNetwork), read_header(old)
     channels = ASNetConfig.compact().synthesis.channels[:-1]
@@ -47,22 +47,10 @@ def deepen(old: Path, new: Path, seed: int) -> None:
             f"the network to deepen must have the channels {channels}, "
             f"got {network.config.synthesis.channels}"
         )
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     deeper = deepened(network)
     save_weights(new, deeper, training_data=header.training_data, revision=f"{header.revision}; deepened")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("old", type=Path, help="weights file of compact with one level less")
-    parser.add_argument("new", type=Path, help="weights file to write")
-    parser.add_argument("--seed", type=int, default=0, help="of the new layers' weights")
-    options = parser.parse_args()
-    try:
-        deepen(options.old, options.new, options.seed)
-    except AsnetError as error:
-        parser.exit(1, f"{error}\n")
-
-
 if __name__ == "__main__":
-    main()
+    run_script(__doc__.splitlines()[0], deepen)

@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,16 @@ def extend(old: Path, new: Path, feature: str, remark: str) -> None:
 
 def run(description: str, feature: str, remark: str) -> None:
     """Read the two paths of the command line and extend one into the other."""
+    run_script(description, partial(extend, feature=feature, remark=remark))
+
+
+def run_script(description: str, write: Callable[[Path, Path], None]) -> None:
+    """Read the two paths of the command line and write the second from the first."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("old", type=Path, help="weights file of compact")
     parser.add_argument("new", type=Path, help="weights file to write")
     options = parser.parse_args()
     try:
-        extend(options.old, options.new, feature, remark)
+        write(options.old, options.new)
     except AsnetError as error:
         parser.exit(1, f"{error}\n")

@@ -46,8 +46,7 @@ def spectra_times(spectra: Tensor, response: Tensor) -> Tensor:
 
 def spectra_times_conjugate(spectra: Tensor, response: Tensor) -> Tensor:
     """Multiply spectra (N, C, B, 2, W, 16) by the conjugates of others (N, 1, B, 2, W, 16)."""
-    real, imaginary = response[..., :1, :, :], response[..., 1:, :, :]
-    return torch.addcmul(spectra * real, spectra.flip(-3), torch.cat([imaginary, -imaginary], -3))
+    return spectra_times(spectra, response * response.new_tensor([1, -1])[:, None, None])
 
 
 def continued(

@@ -167,8 +167,7 @@ class Deconvolution:
         """
         pixels = self._size[0] * self._size[1]
         signal = NOISE_SELECTIVITY * self._power / (self._difference_power + DIFFERENCE_FLOOR)
-        weight = 1 / (1 + signal.square())
-        weight = weight * self._is_frequency()
+        weight = self._is_frequency() / (1 + signal.square())
         # Beyond the photograph's edges there is no noise; only the photograph's pixels contribute power.
         variance = (weight * self._image_power).flatten(1).sum(1) / (weight.flatten(1).sum(1) * pixels)
         # Of black images, the root's derivative would be infinite.

@@ -8,6 +8,7 @@ from torch import Tensor
 from asnet.errors import InputError
 from asnet.ops import reference
 from asnet.ops._extension import devices_with_kernel, refuse_backward
+from asnet.ops.transform_conv2d import wants_gradient
 
 _DEVICES_WITH_KERNEL = devices_with_kernel("gather_images")
 
@@ -82,9 +83,7 @@ def gather_images(
         and all(image.dtype == torch.float32 for image in images)
         and dtype in (torch.float32, torch.bfloat16)
     )
-    given = [*images] if mean is None else [*images, mean]
-    records = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
-    if not has_kernel or records:
+    if not has_kernel or wants_gradient(*images, mean):
         return reference.gather_images(
             images, factor, size, dtype, mean=mean, scale=scale, difference_scale=difference_scale
         )

@@ -89,23 +89,21 @@ def guided_conv2d(
 
     if onto is not None:
         _check_onto(onto, x, weight, stride, padding)
+    border = (padding[1], padding[1], padding[0], padding[0])
     modulated_activation = activation if onto is None else None
     if wants_gradient(x, weight, bias, multiplier, shift, onto):
         convolved = F.conv2d(x, weight, None, stride, padding)
         out = modulate(convolved, multiplier, shift, bias, modulated_activation)
-        if onto is None:
-            return out
-        out = out + onto.to(out.dtype)
-        return F.relu(out) if activation == "relu" else out
-    border = (padding[1], padding[1], padding[0], padding[0])
-    if all(guide is None or guide.shape[0] == 1 for guide in (multiplier, shift)):
+    elif all(guide is None or guide.shape[0] == 1 for guide in (multiplier, shift)):
         weight, bias = _fold(weight, bias, multiplier, shift)
         return conv2d(x, weight, bias, stride, border, relu=activation == "relu", onto=onto)
-    convolved = conv2d(x, weight, None, stride, border)
-    out = modulate_in_place(convolved, multiplier, shift, bias, modulated_activation)
+    else:
+        convolved = conv2d(x, weight, None, stride, border)
+        out = modulate_in_place(convolved, multiplier, shift, bias, modulated_activation)
     if onto is None:
         return out
-    return out.add_(onto).relu_() if activation == "relu" else out.add_(onto)
+    out = out.add_(onto)
+    return out.relu_() if activation == "relu" else out
 
 
 def guided_pointwise_conv2d(

@@ -7,6 +7,7 @@ from asnet.errors import InputError
 from asnet.ops import reference
 from asnet.ops._extension import devices_with_kernel, refuse_backward
 from asnet.ops.reference import SPECTRA_BLOCK, spectra_blocks
+from asnet.ops.transform_conv2d import wants_gradient
 
 _DEVICES_WITH_KERNEL = devices_with_kernel("periodic_spectra")
 
@@ -48,7 +49,7 @@ def periodic_spectra(images: Tensor) -> Tensor:
             "images must have the shape (N, C, H, W) with products of 2, 3 and 5 for H and W, "
             f"got {tuple(images.shape)}"
         )
-    if images.device.type not in _DEVICES_WITH_KERNEL or _records(images):
+    if images.device.type not in _DEVICES_WITH_KERNEL or wants_gradient(images):
         return reference.periodic_spectra(images)
     spectra: Tensor = torch.ops.asnet.periodic_spectra(images)
     return spectra
@@ -101,14 +102,10 @@ def periodic_images(spectra: Tensor, height: int, factor: Tensor | None = None) 
             f"factor must have the shape {(spectra.shape[0], blocks, width, SPECTRA_BLOCK)}, "
             f"got {tuple(factor.shape)}"
         )
-    if spectra.device.type not in _DEVICES_WITH_KERNEL or _records(spectra, factor):
+    if spectra.device.type not in _DEVICES_WITH_KERNEL or wants_gradient(spectra, factor):
         return reference.periodic_images(spectra, height, factor)
     images: Tensor = torch.ops.asnet.periodic_images(spectra, factor, height)
     return images
-
-
-def _records(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def is_transform_length(length: int) -> bool:

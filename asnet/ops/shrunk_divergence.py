@@ -6,6 +6,7 @@ from torch import Tensor
 from asnet.errors import InputError
 from asnet.ops import reference
 from asnet.ops._extension import devices_with_kernel, refuse_backward
+from asnet.ops.transform_conv2d import wants_gradient
 
 _DEVICES_WITH_KERNEL = devices_with_kernel("shrunk_divergence")
 
@@ -51,8 +52,7 @@ def shrunk_divergence(images: Tensor, threshold: Tensor) -> Tensor:
             "images must have the shape (N, C, H, W) and threshold (N,), "
             f"got {tuple(images.shape)} and {tuple(threshold.shape)}"
         )
-    records = torch.is_grad_enabled() and (images.requires_grad or threshold.requires_grad)
-    if images.device.type not in _DEVICES_WITH_KERNEL or records:
+    if images.device.type not in _DEVICES_WITH_KERNEL or wants_gradient(images, threshold):
         return reference.shrunk_divergence(images, threshold)
     divergence: Tensor = torch.ops.asnet.shrunk_divergence(images, threshold)
     return divergence

@@ -33,6 +33,35 @@ inline void clear_imaginary_parts(PairSpectra<T>& pair, int64_t lane) {
     for (int64_t column = 0; column < lanes<T>; ++column) pair[part][column][lane] = 0;
 }
 
+// Blocks along rows, multiplied by `factor` unless it is null; `to` may be `from`. What is not inverse is halved, since
+// transform_columns doubles.
+template <typename T, bool inverse>
+inline void transform_blocks(const SpectraArguments<T>& a, const T* from, const T* factor, T* to, T* scratch, int64_t begin,
+                             int64_t end) {
+  for (int64_t block = begin; block < end; ++block)
+    for (int64_t first = 0; first < spectra_block; first += lanes<T>) {
+      const int64_t start = block * a.block_size() + first;
+      const T* const factors = factor ? factor + block * a.block_size() / 2 + first : nullptr;
+      for (int64_t x = 0; x < a.width; ++x) {
+        const T* const at = from + start + x * spectra_block;
+        Complex<T> value{load(at), load(at + a.imaginary())};
+        if (factors) {
+          const Vector<T> scale = load(factors + x * spectra_block);
+          value = {value.re * scale, value.im * scale};
+        }
+        store_complex(scratch + x * complex_size<T>, value);
+      }
+      const T* z = fft<T, inverse>(a.fft_x, scratch, scratch + a.width * complex_size<T>);
+      for (int64_t x = 0; x < a.width; ++x) {
+        Complex<T> value = load_complex(z + x * complex_size<T>);
+        if constexpr (!inverse) value = value * T(0.5);
+        T* const at = to + start + x * spectra_block;
+        store(at, value.re);
+        store(at + a.imaginary(), value.im);
+      }
+    }
+}
+
 }  // namespace
 
 template <typename T>
@@ -67,44 +96,13 @@ void transform_columns(const SpectraArguments<T>& a, const T* image, T* spectra,
 
 template <typename T>
 void transform_rows(const SpectraArguments<T>& a, T* spectra, T* scratch, int64_t begin, int64_t end) {
-  for (int64_t block = begin; block < end; ++block)
-    for (int64_t first = 0; first < spectra_block; first += lanes<T>) {
-      T* const home = spectra + block * a.block_size() + first;
-      for (int64_t x = 0; x < a.width; ++x)
-        store_complex(scratch + x * complex_size<T>,
-                      Complex<T>{load(home + x * spectra_block), load(home + x * spectra_block + a.imaginary())});
-      const T* z = fft<T, false>(a.fft_x, scratch, scratch + a.width * complex_size<T>);
-      for (int64_t x = 0; x < a.width; ++x) {
-        const Complex<T> value = load_complex(z + x * complex_size<T>) * T(0.5);
-        store(home + x * spectra_block, value.re);
-        store(home + x * spectra_block + a.imaginary(), value.im);
-      }
-    }
+  transform_blocks<T, false>(a, spectra, nullptr, spectra, scratch, begin, end);
 }
 
 template <typename T>
 void transform_rows_back(const SpectraArguments<T>& a, const T* spectra, const T* factor, T* columns, T* scratch,
                          int64_t begin, int64_t end) {
-  for (int64_t block = begin; block < end; ++block)
-    for (int64_t first = 0; first < spectra_block; first += lanes<T>) {
-      const T* const from = spectra + block * a.block_size() + first;
-      const T* const factors = factor ? factor + block * a.block_size() / 2 + first : nullptr;
-      for (int64_t x = 0; x < a.width; ++x) {
-        Complex<T> value{load(from + x * spectra_block), load(from + x * spectra_block + a.imaginary())};
-        if (factors) {
-          const Vector<T> scale = load(factors + x * spectra_block);
-          value = {value.re * scale, value.im * scale};
-        }
-        store_complex(scratch + x * complex_size<T>, value);
-      }
-      const T* z = fft<T, true>(a.fft_x, scratch, scratch + a.width * complex_size<T>);
-      T* const to = columns + block * a.block_size() + first;
-      for (int64_t x = 0; x < a.width; ++x) {
-        const Complex<T> value = load_complex(z + x * complex_size<T>);
-        store(to + x * spectra_block, value.re);
-        store(to + x * spectra_block + a.imaginary(), value.im);
-      }
-    }
+  transform_blocks<T, true>(a, spectra, factor, columns, scratch, begin, end);
 }
 
 template <typename T>
