@@ -1,13 +1,14 @@
 """Fourier transforms of real periodic images, in a layout that suits both the transform and vectors."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from asnet.errors import InputError
 from asnet.ops import reference
-from asnet.ops._extension import devices_with_kernel, refuse_backward
+from asnet.ops._extension import devices_with_kernel
 from asnet.ops.reference import SPECTRA_BLOCK, spectra_blocks
-from asnet.ops.transform_conv2d import wants_gradient
 
 _DEVICES_WITH_KERNEL = devices_with_kernel("periodic_spectra")
 
@@ -19,8 +20,7 @@ def periodic_spectra(images: Tensor) -> Tensor:
     16, with real and imaginary parts apart; of the horizontal ones there are all, kx = 0 ... W - 1. Spectra
     are added, and multiplied by real factors (B, 1, W, 16), like any other tensors.
 
-    Differentiable. Torch's transforms compute it if gradients are needed, and on devices without a kernel of
-    asnet.
+    Differentiable any number of times. Torch's transforms compute it on devices without a kernel of asnet.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def periodic_spectra(images: Tensor) -> Tensor:
             "images must have the shape (N, C, H, W) with products of 2, 3 and 5 for H and W, "
             f"got {tuple(images.shape)}"
         )
-    if images.device.type not in _DEVICES_WITH_KERNEL or wants_gradient(images):
+    if images.device.type not in _DEVICES_WITH_KERNEL:
         return reference.periodic_spectra(images)
     spectra: Tensor = torch.ops.asnet.periodic_spectra(images)
     return spectra
@@ -102,7 +102,7 @@ def periodic_images(spectra: Tensor, height: int, factor: Tensor | None = None) 
             f"factor must have the shape {(spectra.shape[0], blocks, width, SPECTRA_BLOCK)}, "
             f"got {tuple(factor.shape)}"
         )
-    if spectra.device.type not in _DEVICES_WITH_KERNEL or wants_gradient(spectra, factor):
+    if spectra.device.type not in _DEVICES_WITH_KERNEL:
         return reference.periodic_images(spectra, height, factor)
     images: Tensor = torch.ops.asnet.periodic_images(spectra, factor, height)
     return images
@@ -123,7 +123,48 @@ def _fake_images(spectra: Tensor, factor: Tensor | None, height: int) -> Tensor:
     return spectra.new_empty(spectra.shape[0], spectra.shape[1], height, spectra.shape[4])
 
 
+def _counts(height: int, spectra: Tensor) -> Tensor:
+    """Return how often a sum over all frequencies has those of ky, (B, 1, 16): 1 at 0 and H / 2, else 2."""
+    blocks = spectra_blocks(height)
+    rows = torch.arange(blocks * SPECTRA_BLOCK, device=spectra.device)
+    is_single = (rows == 0) | (2 * rows == height)
+    return (2 - is_single.to(spectra.dtype)).view(blocks, 1, SPECTRA_BLOCK)
+
+
+def _save_images(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    ctx.height, ctx.width = inputs[0].shape[2:]
+
+
+def _spectra_backward(ctx: Any, grad: Tensor) -> Tensor:
+    # The adjoint sums over the frequencies that are there, the inverse over all, divided by H W.
+    factor = ctx.height * ctx.width / _counts(ctx.height, grad)
+    return periodic_images(grad, ctx.height, factor.expand(len(grad), -1, ctx.width, -1))
+
+
+def _save_spectra(ctx: Any, inputs: tuple[Tensor, Tensor | None, int], output: Tensor) -> None:
+    spectra, factor, ctx.height = inputs
+    ctx.save_for_backward(spectra if ctx.needs_input_grad[1] else None, factor)
+
+
+def _images_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    spectra, factor = ctx.saved_tensors
+    gradient = periodic_spectra(grad)
+    share = _counts(ctx.height, gradient) / (ctx.height * gradient.shape[4])
+    of_factor = None
+    if spectra is not None:
+        of_factor = torch.zeros_like(factor)
+        # Part by part: a whole product would fill much fresh memory.
+        for channel in range(spectra.shape[1]):
+            for part in range(2):
+                of_factor = of_factor.addcmul_(gradient[:, channel, :, part], spectra[:, channel, :, part])
+        of_factor = of_factor * share
+    if not ctx.needs_input_grad[0]:
+        return None, of_factor, None
+    scale = share[:, None] if factor is None else (factor * share)[:, None, :, None]
+    return gradient * scale, of_factor, None
+
+
 torch.library.register_fake("asnet::periodic_spectra", _fake_spectra)
 torch.library.register_fake("asnet::periodic_images", _fake_images)
-for _name in ("periodic_spectra", "periodic_images"):
-    refuse_backward(_name, instead=f"asnet.ops.{_name} has one")
+torch.library.register_autograd("asnet::periodic_spectra", _spectra_backward, setup_context=_save_images)
+torch.library.register_autograd("asnet::periodic_images", _images_backward, setup_context=_save_spectra)

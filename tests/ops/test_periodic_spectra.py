@@ -8,7 +8,7 @@ import torch
 from accuracy import assert_as_accurate
 from torch import Tensor
 
-from asnet.errors import AsnetError, InputError
+from asnet.errors import InputError
 from asnet.ops import periodic_images, periodic_spectra, reference
 from asnet.ops.periodic_spectra import is_transform_length
 
@@ -24,8 +24,6 @@ CASES = [
     *TINY, (1, 1, 27, 16), (1, 3, 30, 18), (2, 1, 32, 30), (1, 1, 45, 32), (1, 2, 60, 36), (1, 1, 64, 27),
     (1, 1, 50, 64), (1, 1, 81, 25), (1, 1, 20, 162), (1, 3, 96, 80),
 ]  # fmt: skip
-
-INFERENCE = ("test_schema", "test_faketensor", "test_autograd_registration")
 
 
 def random(*shape: int) -> Tensor:
@@ -175,48 +173,69 @@ def test_bits_do_not_depend_on_the_number_of_threads():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_opcheck(dtype):
     images = random(2, 3, 32, 10).to(dtype)
-    torch.library.opcheck(torch.ops.asnet.periodic_spectra.default, (images,), test_utils=INFERENCE)
     spectra = periodic_spectra(images)
-    for factor in (None, spectra[:, 0, :, 0]):
-        arguments = (spectra, factor, 32)
-        torch.library.opcheck(torch.ops.asnet.periodic_images.default, arguments, test_utils=INFERENCE)
+    factor = spectra[:, 0, :, 0].clone()
+    torch.library.opcheck(torch.ops.asnet.periodic_spectra.default, (images.requires_grad_(),))
+    for given in (None, factor.requires_grad_()):
+        arguments = (spectra.requires_grad_(), given, 32)
+        torch.library.opcheck(torch.ops.asnet.periodic_images.default, arguments)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 32, 9), (2, 0, 32, 9)])
-def test_without_images_there_are_no_spectra(shape):
-    spectra = periodic_spectra(torch.empty(shape))
+def test_without_images_there_are_no_spectra_and_no_gradients(shape):
+    images = torch.empty(shape, requires_grad=True)
+    spectra = periodic_spectra(images)
     assert spectra.shape == (*shape[:2], 2, 2, 9, 16)
-    assert periodic_images(spectra, 32, torch.empty(shape[0], 2, 9, 16)).shape == shape
+    factor = torch.ones(shape[0], 2, 9, 16, requires_grad=True)
+    again = periodic_images(spectra, 32, factor)
+    assert again.shape == shape
+    again.sum().backward()
+    assert images.grad.shape == shape
+    assert factor.grad.eq(0).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 2, 3, 4), (1, 1, 4, 3), (2, 1, 32, 2)])
+@pytest.mark.parametrize("shape", [(1, 2, 3, 4), (1, 1, 4, 3), (2, 1, 32, 2), (1, 2, 30, 1), (1, 1, 1, 5)])
+@pytest.mark.usefixtures("poisoned", "path")
 def test_gradcheck(shape):
     images = random(*shape).requires_grad_()
-    assert torch.autograd.gradcheck(periodic_spectra, images, fast_mode=True)
     spectra, factor = (values.nan_to_num().requires_grad_() for values in arbitrary_spectra(*shape))
-    for given in ((spectra, shape[2]), (spectra, shape[2], factor), (spectra.detach(), shape[2], factor)):
-        assert torch.autograd.gradcheck(periodic_images, given, fast_mode=True)
+    height = shape[2]
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(periodic_spectra, images, fast_mode=True)
+        for given in ((spectra, height), (spectra, height, factor), (spectra.detach(), height, factor)):
+            assert check(periodic_images, given, fast_mode=True)
+        fixed = (spectra, height, factor.detach())
+        assert check(periodic_images, fixed, fast_mode=True)
 
 
-def test_gradients_are_recorded_only_where_they_are_needed():
+@pytest.mark.parametrize("shape", [(2, 3, 96, 80), (1, 1, 45, 32), (1, 2, 64, 27)])
+@pytest.mark.usefixtures("poisoned")
+def test_gradients_in_float32_are_as_accurate_as_those_of_torch(shape):
+    images, out = random(*shape), random(*shape)
+    spectra, factor = (values.nan_to_num() for values in arbitrary_spectra(*shape))
+
+    def gradients(operators, dtype: torch.dtype) -> list[Tensor]:
+        to_spectra, to_images = operators
+        leaves = [values.to(dtype).requires_grad_() for values in (images, spectra, factor)]
+        weighted = spectra.to(dtype) * to_spectra(leaves[0])
+        restored = out.to(dtype) * to_images(leaves[1], shape[2], leaves[2])
+        return list(torch.autograd.grad(weighted.sum() + restored.sum(), leaves))
+
+    by_torch = (reference.periodic_spectra, reference.periodic_images)
+    found = gradients((periodic_spectra, periodic_images), torch.float32)
+    theirs, exact = gradients(by_torch, torch.float32), gradients(by_torch, torch.float64)
+    for values in zip(found, theirs, exact, strict=True):
+        assert_as_accurate(*values)
+
+
+def test_results_are_the_same_where_gradients_are_recorded():
     images = random(1, 1, 8, 9).requires_grad_()
     with torch.no_grad():
         spectra = periodic_spectra(images)
         back = periodic_images(spectra, 8)
     assert not spectra.requires_grad
-    assert torch.equal(spectra, periodic_spectra(images.detach()))
-    assert torch.equal(back, periodic_images(spectra, 8))
-    torch.testing.assert_close(periodic_spectra(images).detach(), spectra)
-
-
-def test_a_derivative_of_the_kernels_is_refused_by_name():
-    images = random(1, 1, 8, 9).requires_grad_()
-    spectra = torch.ops.asnet.periodic_spectra(images)
-    with pytest.raises(AsnetError, match=r"periodic_spectra is inference-only; asnet\.ops\.periodic_spectra"):
-        spectra.sum().backward()
-    spectra = spectra.detach().requires_grad_()
-    with pytest.raises(AsnetError, match=r"periodic_images is inference-only; asnet\.ops\.periodic_images"):
-        torch.ops.asnet.periodic_images(spectra, None, 8).sum().backward()
+    assert torch.equal(spectra, periodic_spectra(images))
+    assert torch.equal(back, periodic_images(periodic_spectra(images), 8))
 
 
 def test_lengths_of_transforms_are_products_of_2_3_and_5():
