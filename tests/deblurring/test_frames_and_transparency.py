@@ -269,13 +269,23 @@ def test_a_horizon_under_a_clipped_sky_is_deblurred_like_the_rest(small_weights:
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/cases")
 def test_the_case_with_bars_is_as_good_as_the_plain_photograph(shipped: Deblurrer) -> None:
-    names = ("32_plain.jpg", "32_pillarbox.jpg", "32_cutout.webp")
-    plain, pillarbox, cut_out = (shipped.deblur(Image.open(CASES / name)) for name in names)
-    assert plain.status == pillarbox.status == cut_out.status == "blurred"
+    photograph, bars, cutout = (
+        Image.open(CASES / name) for name in ("32_plain.jpg", "32_pillarbox.jpg", "32_cutout.webp")
+    )
     truth = values(Image.open(CASES / "32_truth.jpg"))
-    error = numpy.square(values(plain.image) - truth).mean()
-    # 0.25 dB: the estimate responds to the one or two grey levels by which the files differ near the bars.
-    assert numpy.square(values(pillarbox.image)[:, 80:680] - truth).mean() < 1.06 * error
+    # Without some rows at the top: one or two grey levels, by which the files differ by the bars, change the
+    # error of an estimate by 5 % either way, as one row more or less does. Only a mean can be compared.
+    tops = (0, 4, 8, 12)
+    errors: dict[str, list[float]] = {"plain": [], "bars": []}
+    for top in tops:
+        for name, image, left in (("plain", photograph, 0), ("bars", bars, 80)):
+            result = shipped.deblur(image.crop((0, top, image.width, image.height)))
+            assert result.status == "blurred"
+            restored = values(result.image)[tops[-1] - top :, left : left + 600]
+            errors[name].append(numpy.square(restored - truth[tops[-1] :]).mean())
+    assert sum(errors["bars"]) < 1.06 * sum(errors["plain"])
+    plain, cut_out = shipped.deblur(photograph), shipped.deblur(cutout)
+    assert cut_out.status == "blurred"
     inside = values(cut_out.image)[..., 3] > 0
     difference = values(cut_out.image)[..., :3] - values(Image.open(CASES / "32_plain.jpg"))
     assert numpy.square(difference[inside]).mean() > 50
