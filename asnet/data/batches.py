@@ -9,7 +9,7 @@ from torch import Tensor
 
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels, support_size
 from asnet.data.degradation import DegradationConfig, degrade, with_lights
-from asnet.data.kernel_errors import measured_kernels, mistaken_kernels
+from asnet.data.kernel_errors import mistaken_kernels
 from asnet.data.kernel_estimates import KernelEstimates
 from asnet.data.photograph_pool import Photographs
 from asnet.data.random_numbers import RandomNumbers, seed_of
@@ -72,8 +72,6 @@ class BatchSource:
         `mistaken_kernels` makes of the true ones.
     estimates
         Pairs of kernels and estimates of them, by which the kernels of the wrong share are replaced.
-    measured_share
-        Probability that the given kernel of another image has the small errors of a measured one.
     unblurred_share
         Probability that an image is not blurred at all while a small kernel is given for it.
     grey_share
@@ -99,7 +97,6 @@ class BatchSource:
         halo: int = 0,
         wrong_share: float = 0.0,
         estimates: KernelEstimates | None = None,
-        measured_share: float = 0.0,
         unblurred_share: float = 0.0,
         grey_share: float = 0.0,
         rank: int = 0,
@@ -111,7 +108,6 @@ class BatchSource:
             raise InputError(f"the rank must lie within 0 and {world_size - 1}, got {rank}")
         self._wrong = round(wrong_share * batch_size)
         self._estimates = estimates
-        self._measured_share = measured_share
         self._unblurred_share = unblurred_share
         self._grey_share = grey_share
         photographs.require_side(crop + 2 * halo + kernel_config.canvas - 1)
@@ -167,7 +163,7 @@ class BatchSource:
         else:
             wrong, estimated = self._estimates.draw(support_size(wrong), generator=errors)
             kernel = torch.cat([kernel[:right], wrong])
-        given = torch.cat([self._measured(kernel[:right], index), estimated])
+        given = torch.cat([kernel[:right], estimated])
         # Marked as a pair of networks marks its own estimates.
         mistaken = (torch.arange(len(kernel), device=kernel.device) >= right) & is_doubtful(given)
         if self._unblurred_share:
@@ -181,14 +177,6 @@ class BatchSource:
             given = torch.where(chosen[:, None, None], imagined, given)
             mistaken = torch.where(chosen, is_doubtful(given), mistaken)
         return kernel, given, mistaken
-
-    def _measured(self, kernel: Tensor, index: int) -> Tensor:
-        """Return true kernels (N, K, K) as they are given."""
-        if not self._measured_share:
-            return kernel
-        errors = self._generator("measured kernels", index, torch.device("cpu"))
-        chosen = RandomNumbers(len(kernel), errors, kernel.device).chosen(self._measured_share)
-        return torch.where(chosen[:, None, None], measured_kernels(kernel, generator=errors), kernel)
 
     def _greyed(self, region: Tensor, index: int) -> Tensor:
         if not self._grey_share:

@@ -23,9 +23,6 @@ _GHOST_PROBABILITY, _LARGEST_GHOST = 0.4, 0.2
 _SMALL_SIDE = 5
 _MISTAKEN_PROBABILITY, _MISTAKEN_DEVIATION = 0.4, (0.4, 1.2)
 
-# Errors of a kernel that was measured, relative to those of estimates.
-_MEASURED_STRENGTH = 0.2
-
 
 def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
     """Return blur kernels with errors like those of estimates.
@@ -51,71 +48,37 @@ def mistaken_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
     InputError
         If the shape is another one.
     """
-    return _with_errors(kernels, 1.0, generator, confuses=True)
-
-
-def measured_kernels(kernels: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Return blur kernels with the small errors of measured ones, for instance of the traces of point lights.
-
-    The errors are of the kinds of `mistaken_kernels`, a fifth as strong, and no kernel is taken for another.
-
-    Parameters
-    ----------
-    kernels, generator
-        See `mistaken_kernels`.
-
-    Returns
-    -------
-    Tensor
-        (N, K, K) float32, non-negative, each of sum 1.
-
-    Raises
-    ------
-    InputError
-        If the shape is another one.
-    """
-    return _with_errors(kernels, _MEASURED_STRENGTH, generator, confuses=False)
-
-
-def _with_errors(kernels: Tensor, strength: float, generator: torch.Generator, *, confuses: bool) -> Tensor:
-    """Return kernels (N, K, K) with errors, whose largest are `strength` times those of the constants.
-
-    If it `confuses`, some kernels of a few pixels are replaced by others.
-    """
     if kernels.ndim != 3 or kernels.shape[-1] != kernels.shape[-2] or kernels.shape[-1] % 2 == 0:
         raise InputError(f"blur kernels must be (N, K, K) with K odd, got {tuple(kernels.shape)}")
     if not len(kernels):
         return kernels.clone()
     draws = torch.rand((len(kernels), 14), generator=generator, device=generator.device).to(kernels.device)
     chance, amount, place = draws[:, :6], draws[:, 6:12], draws[:, 12:]
-    # Between -strength and strength; the others between 0 and strength.
-    growth, size = strength * (2 * amount[:, 0] - 1), strength * amount
 
-    scale = (_chosen(chance[:, 0], _SCALE_PROBABILITY) * _LARGEST_LOG_SCALE * growth).exp()
+    scale = (_chosen(chance[:, 0], _SCALE_PROBABILITY) * _LARGEST_LOG_SCALE * (2 * amount[:, 0] - 1)).exp()
     unit = torch.eye(2, device=kernels.device)
     wrong = warped_kernels(kernels.float(), scale[:, None, None] * unit, torch.zeros_like(place))
-    wrong = _blurred(wrong, _chosen(chance[:, 1], _BLUR_PROBABILITY) * _LARGEST_DEVIATION * size[:, 1])
-    sharpened = _chosen(chance[:, 2], _SHARPEN_PROBABILITY) * (_LARGEST_EXPONENT - 1) * size[:, 2]
+    wrong = _blurred(wrong, _chosen(chance[:, 1], _BLUR_PROBABILITY) * _LARGEST_DEVIATION * amount[:, 1])
+    sharpened = _chosen(chance[:, 2], _SHARPEN_PROBABILITY) * (_LARGEST_EXPONENT - 1) * amount[:, 2]
     wrong = wrong ** (1 + sharpened)[:, None, None]
     wrong = wrong / wrong.sum((1, 2), keepdim=True)
 
-    faint = _chosen(chance[:, 3], _DROP_PROBABILITY) * _LARGEST_THRESHOLD * size[:, 3]
+    faint = _chosen(chance[:, 3], _DROP_PROBABILITY) * _LARGEST_THRESHOLD * amount[:, 3]
     wrong = wrong * (wrong >= faint[:, None, None] * wrong.amax((1, 2), keepdim=True))
     wrong = wrong / wrong.sum((1, 2), keepdim=True)
 
     # The copy stays within the kernel's own extent, and what leaves the grid is lost.
     distance = _radius(kernels)[:, None] * (2 * place - 1)
     ghost = warped_kernels(wrong, unit.expand(len(wrong), 2, 2), distance)
-    share = _chosen(chance[:, 4], _GHOST_PROBABILITY) * _LARGEST_GHOST * size[:, 4]
+    share = _chosen(chance[:, 4], _GHOST_PROBABILITY) * _LARGEST_GHOST * amount[:, 4]
     wrong = wrong + share[:, None, None] * ghost
 
-    if confuses:
-        mistaken = (chance[:, 5] < _MISTAKEN_PROBABILITY) & (2 * _radius(kernels) + 1 <= _SMALL_SIDE)
-        low, high = _MISTAKEN_DEVIATION
-        point = torch.zeros_like(wrong)
-        point[:, kernels.shape[-1] // 2, kernels.shape[-1] // 2] = 1
-        other = _blurred(point, low + (high - low) * amount[:, 5])
-        wrong = torch.where(mistaken[:, None, None], other, wrong)
+    mistaken = (chance[:, 5] < _MISTAKEN_PROBABILITY) & (2 * _radius(kernels) + 1 <= _SMALL_SIDE)
+    low, high = _MISTAKEN_DEVIATION
+    point = torch.zeros_like(wrong)
+    point[:, kernels.shape[-1] // 2, kernels.shape[-1] // 2] = 1
+    other = _blurred(point, low + (high - low) * amount[:, 5])
+    wrong = torch.where(mistaken[:, None, None], other, wrong)
     wrong = wrong / wrong.sum((1, 2), keepdim=True)
     back = _centroid(kernels.float()) - _centroid(wrong)
     wrong = warped_kernels(wrong, unit.expand(len(wrong), 2, 2), back)

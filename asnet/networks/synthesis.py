@@ -226,6 +226,18 @@ class SynthesisNetwork(nn.Module):
             consistency = Consistency(deconvolution, (rows, columns), padded, regularisation)
         return PreparedImages(tuple(images), mean, description, consistency)
 
+    def flipped(self, prepared: PreparedImages, kernel: Tensor, axes: tuple[int, ...]) -> PreparedImages:
+        """Return the U-Net's input for mirror images, by the blur kernels (N, K, K) that `prepare` had."""
+        config, description = self.config, prepared.description
+        # Noise and doubt, which stand behind what a kernel looks like, remain.
+        width = guide_width(config) - config.adapts_to_noise - config.distrusts_estimates
+        mirrored = guide_inputs(config, crop_kernel(kernel).flip(axes), torch.ones_like(description[:, 0]))
+        return prepared._replace(
+            images=tuple(image.flip(axes) for image in prepared.images),
+            description=torch.cat([mirrored[:, :width], description[:, width:]], dim=1),
+            consistency=None,
+        )
+
     def restore(self, prepared: PreparedImages) -> Tensor:
         """Run the U-Net on what `prepare` gave and return sharp images (N, 3, H, W) as `forward` does."""
         config = self.config

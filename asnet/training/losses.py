@@ -10,8 +10,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 #: Keeps the logarithm and its gradient finite where an estimate is 0; far below a visible kernel weight.
 CROSS_ENTROPY_FLOOR = 1e-6
-#: Below this error the Charbonnier loss is quadratic, above it linear: a quarter of a grey level of 8 bits.
-CHARBONNIER_SCALE = 1e-3
+#: Below this error the Charbonnier loss is quadratic instead of linear, and the logarithmic loss nearly
+#: constant: a quarter of a grey level of 8 bits.
+ERROR_SCALE = 1e-3
 
 
 def kernel_l1(estimate: Tensor, truth: Tensor) -> Tensor:
@@ -36,17 +37,17 @@ def image_l1(estimate: Tensor, truth: Tensor) -> Tensor:
 
 def image_charbonnier(estimate: Tensor, truth: Tensor) -> Tensor:
     """Mean of sqrt(d^2 + scale^2) over the differences d of images in [0, 1]."""
-    return ((estimate.float() - truth.float()).square() + CHARBONNIER_SCALE**2).sqrt().mean()
+    return ((estimate.float() - truth.float()).square() + ERROR_SCALE**2).sqrt().mean()
 
 
-def image_log_charbonnier(estimate: Tensor, truth: Tensor) -> Tensor:
-    """Logarithm of the Charbonnier loss of each image (N, C, H, W), mean over the batch.
+def image_log_l2(estimate: Tensor, truth: Tensor) -> Tensor:
+    """Logarithm of the root mean square error of each image (N, C, H, W), mean over the batch.
 
     An image counts by the share of its error that goes, as in a mean PSNR. In a plain mean, images that
     cannot be restored well outweigh the others.
     """
-    error = (estimate.float() - truth.float()).square() + CHARBONNIER_SCALE**2
-    return error.sqrt().flatten(1).mean(1).log().mean()
+    error = (estimate.float() - truth.float()).square() + ERROR_SCALE**2
+    return 0.5 * error.flatten(1).mean(1).log().mean()
 
 
 def class_cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
@@ -59,5 +60,5 @@ IMAGE_LOSSES: dict[str, Loss] = {
     "l2": image_l2,
     "l1": image_l1,
     "charbonnier": image_charbonnier,
-    "log_charbonnier": image_log_charbonnier,
+    "log_l2": image_log_l2,
 }

@@ -60,8 +60,13 @@ class TrainingConfig:
         Weights file to initialise the synthesis network from, after `init`.
     kernel_loss : {"l1", "cross_entropy"}
         Loss on blur kernels.
-    image_loss : {"l2", "l1", "charbonnier", "log_charbonnier"}
+    image_loss : {"l2", "l1", "charbonnier", "log_l2"}
         Loss on images.
+    teachers : tuple of str
+        Weights files whose synthesis networks restore each batch as well, every one another mirror image; one
+        may occur several times.
+    teacher_share : float
+        Share that the mean of the teachers' restorations has in the target of the synthesis stage.
     kernel_loss_weight : float
         Weight of the kernel loss relative to the image loss in the joint stage; 0 omits it, as in the paper.
     true_kernel_share : float
@@ -88,9 +93,6 @@ class TrainingConfig:
     kernel_estimates : str
         File of true kernels and estimates of them (`experiments/estimate_kernels.py`), from which that share
         is drawn; empty for simulated errors.
-    measured_share : float
-        Probability that a kernel which is not wrong has the small errors of a measured one when the synthesis
-        stage gets it.
     unblurred_share : float
         Probability that the synthesis stage gets an image without blur, and a small kernel with it.
     grey_share : float
@@ -144,7 +146,9 @@ class TrainingConfig:
     init_analysis: str = ""
     init_synthesis: str = ""
     kernel_loss: Literal["l1", "cross_entropy"] = "l1"
-    image_loss: Literal["l2", "l1", "charbonnier", "log_charbonnier"] = "l2"
+    image_loss: Literal["l2", "l1", "charbonnier", "log_l2"] = "l2"
+    teachers: tuple[str, ...] = ()
+    teacher_share: float = 0.8
     kernel_loss_weight: float = 0.0
     true_kernel_share: float = 0.0
     epochs: int = 95
@@ -155,7 +159,6 @@ class TrainingConfig:
     halo: int = 0
     wrong_kernel_share: float = 0.0
     kernel_estimates: str = ""
-    measured_share: float = 0.0
     unblurred_share: float = 0.0
     grey_share: float = 0.0
     learning_rate: float = 1e-4
@@ -204,14 +207,16 @@ class TrainingConfig:
         for name in (
             "true_kernel_share",
             "wrong_kernel_share",
-            "measured_share",
             "unblurred_share",
             "grey_share",
+            "teacher_share",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
         if self.repeats > 1 and self.stage != "synthesis":
             raise ConfigurationError(f"the {self.stage} stage takes no repeats, got {self.repeats}")
+        if self.teachers and self.stage != "synthesis":
+            raise ConfigurationError(f"the {self.stage} stage takes no teachers, got {self.teachers}")
         if self.halo and self.stage != "synthesis":
             raise ConfigurationError(f"the {self.stage} stage takes no halo, got {self.halo}")
         if not 0 < self.factor <= 1:

@@ -3,7 +3,6 @@
 import copy
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,13 +29,8 @@ from asnet.training.recipe import TrainingConfig
 from asnet.training.replay import ReplayedBatches
 from asnet.training.run_weights import load_initial_weights, source_revision, write_weights
 from asnet.training.schedule import LearningRate
-from asnet.training.stages import (
-    TrainedNetworks,
-    new_network,
-    prepared_batch,
-    stage_losses,
-    trained_module,
-)
+from asnet.training.stages import TrainedNetworks, new_network, stage_losses, trained_module
+from asnet.training.teachers import batch_completion
 from asnet.training.validation import CRITERIA, is_better, make_examples, validate
 from asnet.training.visualisation import write_visualisation
 
@@ -69,7 +63,6 @@ def batch_source(
         estimates=KernelEstimates(config.kernel_estimates, canvas=config.kernels.canvas)
         if config.kernel_estimates
         else None,
-        measured_share=config.measured_share,
         unblurred_share=config.unblurred_share,
         grey_share=config.grey_share,
         rank=processes.rank,
@@ -132,8 +125,8 @@ class Trainer:
             torch.use_deterministic_algorithms(True)
 
         self.network = self._new_network(with_initial_weights=not resume)
-        if config.repeats > 1:
-            complete = partial(prepared_batch, self.network)
+        if config.repeats > 1 or config.teachers:
+            complete = batch_completion(config, self.network, self.device, self._autocast())
             self.source = ReplayedBatches(self.source, complete, repeats=config.repeats, seed=config.seed)
         self.trained = trained_module(config.stage, self.network)
         self.network.requires_grad_(False)

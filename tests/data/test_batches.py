@@ -13,7 +13,6 @@ from asnet.data.degradation import DegradationConfig, blur
 from asnet.data.kernel_estimates import KernelEstimates
 from asnet.data.photograph_pool import Photographs
 from asnet.errors import InputError
-from asnet.evaluation.metrics import kernel_similarity
 from asnet.networks.pair import is_doubtful
 
 
@@ -141,18 +140,6 @@ def test_images_without_blur_come_with_a_small_kernel(photographs: Photographs) 
     assert torch.equal(batch.estimated, is_doubtful(batch.given))
     half = source(photographs, batch_size=40, unblurred_share=0.5).batch(0)
     assert 8 < (support_size(half.kernel) == 1).sum() < 32
-
-
-def test_known_kernels_are_sometimes_given_as_measured(photographs: Photographs) -> None:
-    plain = source(photographs, batch_size=40, wrong_share=0.5).batch(0)
-    batch = source(photographs, batch_size=40, wrong_share=0.5, measured_share=0.5).batch(0)
-    assert torch.equal(batch.kernel, plain.kernel)
-    assert torch.equal(batch.blurred, plain.blurred)
-    assert torch.equal(batch.given[20:], plain.given[20:])
-    changed = (batch.given[:20] != batch.kernel[:20]).any(2).any(1)
-    assert 0 < changed.sum() < 20
-    assert kernel_similarity(batch.given[:20], batch.kernel[:20]).min() > 0.9
-    assert torch.equal(batch.estimated, plain.estimated)
 
 
 def test_a_share_of_the_images_is_grey(photographs: Photographs) -> None:

@@ -9,7 +9,7 @@ from asnet.training.losses import (
     image_charbonnier,
     image_l1,
     image_l2,
-    image_log_charbonnier,
+    image_log_l2,
     kernel_cross_entropy,
     kernel_l1,
 )
@@ -34,10 +34,10 @@ def test_image_losses_of_known_images() -> None:
     assert float(image_l2(estimate, truth)) == pytest.approx(0.01, rel=1e-5)
     assert float(image_l1(estimate, truth)) == pytest.approx(0.1, rel=1e-5)
     assert float(image_charbonnier(estimate, truth)) == pytest.approx(math.hypot(0.1, 1e-3), rel=1e-5)
-    # The logarithm of each image's own error.
+    # The logarithm of each image's own root mean square error.
     estimate[1] = 0.01
     logarithm = (math.log(math.hypot(0.1, 1e-3)) + math.log(math.hypot(0.01, 1e-3))) / 2
-    assert float(image_log_charbonnier(estimate, truth)) == pytest.approx(logarithm, rel=1e-5)
+    assert float(image_log_l2(estimate, truth)) == pytest.approx(logarithm, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", KERNEL_LOSSES)

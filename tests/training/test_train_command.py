@@ -126,7 +126,7 @@ def test_a_shipped_recipe_is_found_by_its_name_in_any_folder(
         (("--crop", "1.5"), "--crop must be a whole number, got '1.5'"),
         (
             ("--image-loss", "l3"),
-            "--image-loss must be one of l2, l1, charbonnier, log_charbonnier, got 'l3'",
+            "--image-loss must be one of l2, l1, charbonnier, log_l2, got 'l3'",
         ),
         (("--degradation-noise", "1"), "--degradation-noise must be 2 values, each a number, got '1'"),
         (("--network", "channels"), "expected FIELD=VALUE, got 'channels'"),
