@@ -62,8 +62,13 @@ def _split_weights(spans: Sequence[Span], reach: int) -> _Weights:
     """Split the weights of a block's spans, which fall to 0 within `reach` pixels of its cut ends."""
     inner = [span.weights.clone() for span in spans]
     outer = torch.ones(spans[-1].end - spans[0].begin)
-    outer[:reach], outer[-reach:] = inner[0][:reach], inner[-1][-reach:]
-    inner[0][:reach] = inner[-1][-reach:] = 1
+    # An end of the photograph is not cut, and its span may end within the overlap with the one before.
+    if inner[0][0] == 0:
+        outer[:reach] = inner[0][:reach]
+        inner[0][:reach] = 1
+    if inner[-1][-1] == 0:
+        outer[-reach:] = inner[-1][-reach:]
+        inner[-1][-reach:] = 1
     return _Weights(inner, outer)
 
 

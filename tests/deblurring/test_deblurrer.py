@@ -17,6 +17,7 @@ from asnet import Deblurrer
 from asnet.data import BlurKernelConfig, blur, sample_blur_kernels
 from asnet.deblurring import tiled_synthesis, tiles
 from asnet.deblurring.resampling import scale_kernel
+from asnet.deblurring.tiled_synthesis import TiledSynthesis
 from asnet.deblurring.tiles import most_structured_window, tile_spans
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
 from asnet.networks import ASNetConfig, DeblurNetwork, load_networks
@@ -143,6 +144,24 @@ def test_tiles_fit_together_like_the_whole(
     # The untrained U-Net amplifies; what is left comes from the far ends of the deconvolution in tiles.
     assert (first - second).abs().max() < 0.1 * change
     assert (first - second).square().mean().sqrt() < 0.01 * change
+
+
+@pytest.mark.parametrize("block_pixels", [10**10, 1])
+def test_tiles_have_no_seam_whatever_the_length(
+    small_weights: Path, block_pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiled_synthesis, "WHOLE_PIXELS", 0)
+    monkeypatch.setattr(tiled_synthesis, "BLOCK_PIXELS", block_pixels)
+    network = load_networks(small_weights, DeblurNetwork).synthesis.eval()
+    torch.nn.init.zeros_(network.output.weight)
+    smallest = TiledSynthesis(network).smallest_tile
+    tiled = TiledSynthesis(network, smallest)
+    # The last tile has any length, down to little more than what it shares with the one before.
+    for length in range(smallest - 7, 2 * smallest, 3):
+        size = (20, length) if length % 2 else (length, 20)
+        with torch.no_grad():
+            result = tiled(torch.full((1, 3, *size), 0.6), box(3))
+        assert (result.amin() - result.amax()).abs() < 0.01, length
 
 
 @pytest.mark.parametrize("length", [64, 100, 257, 640, 1001])
