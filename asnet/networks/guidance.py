@@ -178,9 +178,9 @@ def guide_inputs(
     estimated : Tensor or None
         (N,) bool, which kernels are estimates, if the network distrusts those; None if all are known.
     """
+    parts = [kernel_inputs(config, kernel)]
     if config.guide_input == "grid":
-        return fit_kernel_to_grid(kernel, config.kernel_size).flatten(1) * config.guide_input_scale
-    parts = [config.guide_input_scale * describe_kernel(kernel), describe_spectrum(kernel)]
+        return parts[0]
     if config.adapts_to_noise:
         assert noise is not None
         # One kernel may serve images of different noise.
@@ -191,6 +191,13 @@ def guide_inputs(
         count = max(len(parts[0]), len(flags))
         parts = [part.expand(count, -1) for part in (*parts, flags[:, None])]
     return torch.cat(parts, dim=1)
+
+
+def kernel_inputs(config: SynthesisConfig, kernel: Tensor) -> Tensor:
+    """Return the part of `guide_inputs` that depends on the blur kernels alone, and comes first."""
+    if config.guide_input == "grid":
+        return fit_kernel_to_grid(kernel, config.kernel_size).flatten(1) * config.guide_input_scale
+    return torch.cat([config.guide_input_scale * describe_kernel(kernel), describe_spectrum(kernel)], dim=1)
 
 
 def describe_kernel(kernel: Tensor) -> Tensor:

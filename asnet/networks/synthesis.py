@@ -15,6 +15,7 @@ from asnet.networks.guidance import (
     crop_kernel,
     guide_inputs,
     guide_width,
+    kernel_inputs,
 )
 from asnet.networks.layers import Convolution, initialise_he, round_up
 from asnet.networks.synthesis_levels import DecoderLevel, EncoderLevel, GuidedBlock
@@ -228,13 +229,12 @@ class SynthesisNetwork(nn.Module):
 
     def flipped(self, prepared: PreparedImages, kernel: Tensor, axes: tuple[int, ...]) -> PreparedImages:
         """Return the U-Net's input for mirror images, by the blur kernels (N, K, K) that `prepare` had."""
-        config, description = self.config, prepared.description
-        # Noise and doubt, which stand behind what a kernel looks like, remain.
-        width = guide_width(config) - config.adapts_to_noise - config.distrusts_estimates
-        mirrored = guide_inputs(config, crop_kernel(kernel).flip(axes), torch.ones_like(description[:, 0]))
+        mirrored = kernel_inputs(self.config, crop_kernel(kernel).flip(axes))
+        # Noise and doubt remain.
+        others = prepared.description[:, mirrored.shape[1] :]
         return prepared._replace(
             images=tuple(image.flip(axes) for image in prepared.images),
-            description=torch.cat([mirrored[:, :width], description[:, width:]], dim=1),
+            description=torch.cat([mirrored, others], dim=1),
             consistency=None,
         )
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from asnet.errors import InputError
 from asnet.networks.edge_continuation import continued, spectra_times_conjugate
 from asnet.ops import periodic_images, periodic_spectra, shrunk_divergence
-from asnet.ops.reference import SPECTRA_BLOCK, spectra_blocks
+from asnet.ops.reference import spectra_rows
 
 #: Added to |D|^2 so that the mean of the image is slightly regularised as well.
 DIFFERENCE_FLOOR = 0.02
@@ -81,8 +81,7 @@ def _placed(kernel: Tensor, height: int, width: int) -> Tensor:
 
 def difference_power(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """|D|^2 of the first differences along both axes, (B, W, 16) like the spectra of `periodic_spectra`."""
-    blocks = spectra_blocks(height)
-    rows = torch.arange(blocks * SPECTRA_BLOCK, device=device, dtype=dtype).view(blocks, 1, SPECTRA_BLOCK)
+    rows = spectra_rows(height, device).to(dtype)
     columns = torch.arange(width, device=device, dtype=dtype)[:, None]
     return 4 - 2 * torch.cos(2 * torch.pi / height * rows) - 2 * torch.cos(2 * torch.pi / width * columns)
 
@@ -253,9 +252,8 @@ class Deconvolution:
 
     def _is_frequency(self) -> Tensor:
         """Mask (B, 1, 16): not what fills up the last block of vertical frequencies."""
-        blocks = self._power.shape[1]
-        rows = torch.arange(blocks * SPECTRA_BLOCK, device=self._power.device)
-        return (rows <= self._padded_size[0] // 2).view(blocks, 1, SPECTRA_BLOCK)
+        height = self._padded_size[0]
+        return spectra_rows(height, self._power.device) <= height // 2
 
     def for_each_image(self, values: Sequence[float] | Tensor) -> Tensor:
         """Expand values (S,) to (N, S), in the dtype of the computation."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from asnet.errors import InputError
 from asnet.ops import reference
 from asnet.ops._extension import devices_with_kernel
-from asnet.ops.reference import SPECTRA_BLOCK, spectra_blocks
+from asnet.ops.reference import SPECTRA_BLOCK, spectra_blocks, spectra_rows
 
 _DEVICES_WITH_KERNEL = devices_with_kernel("periodic_spectra")
 
@@ -125,10 +125,9 @@ def _fake_images(spectra: Tensor, factor: Tensor | None, height: int) -> Tensor:
 
 def _counts(height: int, spectra: Tensor) -> Tensor:
     """Return how often a sum over all frequencies has those of ky, (B, 1, 16): 1 at 0 and H / 2, else 2."""
-    blocks = spectra_blocks(height)
-    rows = torch.arange(blocks * SPECTRA_BLOCK, device=spectra.device)
+    rows = spectra_rows(height, spectra.device)
     is_single = (rows == 0) | (2 * rows == height)
-    return (2 - is_single.to(spectra.dtype)).view(blocks, 1, SPECTRA_BLOCK)
+    return 2 - is_single.to(spectra.dtype)
 
 
 def _save_images(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -156,7 +155,7 @@ def _images_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | No
         # Part by part: a whole product would fill much fresh memory.
         for channel in range(spectra.shape[1]):
             for part in range(2):
-                of_factor = of_factor.addcmul_(gradient[:, channel, :, part], spectra[:, channel, :, part])
+                of_factor.addcmul_(gradient[:, channel, :, part], spectra[:, channel, :, part])
         of_factor = of_factor * share
     if not ctx.needs_input_grad[0]:
         return None, of_factor, None

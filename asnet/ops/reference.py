@@ -25,6 +25,12 @@ def spectra_blocks(height: int) -> int:
     return -(-(height // 2 + 1) // SPECTRA_BLOCK)
 
 
+def spectra_rows(height: int, device: torch.device) -> Tensor:
+    """Return ky of the spectra of images, (B, 1, 16) int64; what is above `height` / 2 is no frequency."""
+    blocks = spectra_blocks(height)
+    return torch.arange(blocks * SPECTRA_BLOCK, device=device).view(blocks, 1, SPECTRA_BLOCK)
+
+
 def cross_correlation(features: Tensor, max_lag: int | tuple[int, int], *, boundary: str = "zero") -> Tensor:
     """Cross-correlation of all pairs of feature maps: see `asnet.ops.cross_correlation`."""
     lag_y, lag_x = (max_lag, max_lag) if isinstance(max_lag, int) else max_lag

@@ -213,12 +213,10 @@ class TrainingConfig:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
-        if self.repeats > 1 and self.stage != "synthesis":
-            raise ConfigurationError(f"the {self.stage} stage takes no repeats, got {self.repeats}")
-        if self.teachers and self.stage != "synthesis":
-            raise ConfigurationError(f"the {self.stage} stage takes no teachers, got {self.teachers}")
-        if self.halo and self.stage != "synthesis":
-            raise ConfigurationError(f"the {self.stage} stage takes no halo, got {self.halo}")
+        for name in ("repeats", "teachers", "halo"):
+            value = getattr(self, name)
+            if self.stage != "synthesis" and value != getattr(TrainingConfig, name):
+                raise ConfigurationError(f"the {self.stage} stage takes no {name}, got {value}")
         if not 0 < self.factor <= 1:
             raise ConfigurationError(f"factor must be above 0 and at most 1, got {self.factor}")
         if not 0 <= self.ema_decay < 1:

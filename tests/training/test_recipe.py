@@ -101,10 +101,7 @@ def test_an_analysis_of_the_other_kind_can_be_asked_for() -> None:
         ({"factor": 1.5}, "factor must be above 0 and at most 1, got 1.5"),
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1, got 1.0"),
         ({"gradient_clip": -1}, "gradient_clip must not be negative, got -1.0"),
-        (
-            {"image_loss": "l3"},
-            "image_loss must be one of l2, l1, charbonnier, log_l2, got 'l3'",
-        ),
+        ({"image_loss": "l3"}, "image_loss must be one of l2, l1, charbonnier, log_l2, got 'l3'"),
         ({"data": ""}, "data must name a folder of sharp photographs"),
         ({"model": "large"}, "large"),
         ({"kernels": {"canvas": 9}}, "kernels.canvas must be the grid of 7 pixels of what is trained, got 9"),
