@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, get_args, get_origin
 
-from asnet.cli.main import INTERRUPTED
+from asnet.cli.main import INTERRUPTED, keep_memory
 from asnet.data.blur_kernels import BlurKernelConfig
 from asnet.data.degradation import DegradationConfig
 from asnet.errors import ConfigurationError
@@ -74,6 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; 0 at the end of the run or of the time limit, 130 if interrupted."""
+    keep_memory()
     recipe = {} if arguments.config is None else read_recipe(arguments.config)
     processes = Processes.join(arguments.device)
     try:

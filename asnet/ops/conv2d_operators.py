@@ -1,4 +1,4 @@
-"""Calls and registration, shared by the convolution operators for inference.
+"""Calls and registration, shared by the convolution operators.
 
 ``transform_conv2d`` and ``matrix_conv2d`` take channels-last maps on the CPU, and each has a variant
 ``.._add_`` that adds the convolution to existing maps.
@@ -6,8 +6,6 @@
 
 import torch
 from torch import Tensor
-
-from asnet.ops._extension import refuse_backward
 
 #: The channels of an interleaved result are a multiple of this.
 _INTERLEAVED_CHANNELS = 16
@@ -61,11 +59,10 @@ def interleave_channels(out: Tensor) -> Tensor:
     return rows.reshape(N, 2 * H, 2 * W, C // 4).permute(0, 3, 1, 2)
 
 
-def register(name: str) -> None:
-    """Register fake implementations of an operator and its in-place variant; both are inference-only."""
+def register_fakes(name: str) -> None:
+    """Register fake implementations of an operator and its in-place variant."""
     torch.library.register_fake(f"asnet::{name}", _fake)
     torch.library.register_fake(f"asnet::{name}_add_", _add_fake)
-    refuse_backward(name, f"{name}_add_", instead="asnet.ops.conv2d has a backward")
 
 
 def _fake(

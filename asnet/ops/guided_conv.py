@@ -6,7 +6,6 @@ If no gradient is needed, `guided_pointwise_conv2d` on CUDA is a single operator
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from asnet.errors import InputError
 from asnet.ops._extension import devices_with_kernel, refuse_backward
@@ -19,7 +18,13 @@ from asnet.ops.guided_modulation import (
     parameter_tables,
 )
 from asnet.ops.reused_memory import empty_maps
-from asnet.ops.transform_conv2d import autocast, conv2d, is_autocast, wants_gradient
+from asnet.ops.transform_conv2d import (
+    autocast,
+    conv2d,
+    differentiable_conv2d,
+    is_autocast,
+    wants_gradient,
+)
 
 _DEVICES_WITH_POINTWISE_KERNEL = devices_with_kernel("guided_pointwise_conv2d")
 
@@ -92,7 +97,8 @@ def guided_conv2d(
     border = (padding[1], padding[1], padding[0], padding[0])
     modulated_activation = activation if onto is None else None
     if wants_gradient(x, weight, bias, multiplier, shift, onto):
-        convolved = F.conv2d(x, weight, None, stride, padding)
+        maps, filters = autocast(x, weight)
+        convolved = differentiable_conv2d(maps, filters, None, stride, border)
         out = modulate(convolved, multiplier, shift, bias, modulated_activation)
     elif all(guide is None or guide.shape[0] == 1 for guide in (multiplier, shift)):
         weight, bias = _fold(weight, bias, multiplier, shift)

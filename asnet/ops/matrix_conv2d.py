@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from asnet.ops._extension import has_matrix_units, load
-from asnet.ops.conv2d_operators import register
+from asnet.ops._extension import has_matrix_units, load, refuse_backward
+from asnet.ops.conv2d_operators import register_fakes
 
 load()
 
@@ -36,4 +36,5 @@ def pays(x: Tensor, weight: Tensor, stride: int, pixels: int) -> bool:
     )
 
 
-register("matrix_conv2d")
+register_fakes("matrix_conv2d")
+refuse_backward("matrix_conv2d", "matrix_conv2d_add_", instead="asnet.ops.conv2d has a backward")

@@ -1,4 +1,4 @@
-"""Convolution for inference on CPUs: by transforms, matrix units or a product where torch is slower."""
+"""Convolution on CPUs: by transforms, matrix units or a product where torch is slower."""
 
 import math
 
@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from asnet.ops import matrix_conv2d
 from asnet.ops._extension import load, torch_has_matrix_units
-from asnet.ops.conv2d_operators import interleave_channels, output_size, register, run_operator
+from asnet.ops.conv2d_gradients import register_gradients
+from asnet.ops.conv2d_operators import interleave_channels, output_size, register_fakes, run_operator
 from asnet.ops.reused_memory import empty_maps
 
 load()
@@ -36,13 +37,16 @@ def conv2d(
     onto: Tensor | None = None,
     interleave: bool = False,
 ) -> Tensor:
-    """Convolution, addition and ReLU, by the fastest method if no gradient is needed.
+    """Convolution, addition and ReLU, by the fastest method.
 
     On CPUs, for channels-last maps, that is Winograd's method for 3x3 kernels with strides 1 and 2, Fourier
     transforms for 7x7 and a matrix product for 1x1. The transforms compute in float32. Rounding errors in
     float32 are two to three times those of a direct sum for 3x3 kernels, and smaller than those for 7x7; in
     bfloat16 and float16 the result is more accurate than torch's. On CPUs with AMX, large convolutions in
     bfloat16 are direct sums on its matrix units; other 16-bit convolutions are torch's.
+
+    If a gradient is needed, only 3x3 kernels with stride 1 in float32 are convolved so, as is the gradient of
+    x; everything else is torch's.
 
     Parameters
     ----------
@@ -81,7 +85,7 @@ def conv2d(
         bias, onto = (None if tensor is None else tensor.to(x.dtype) for tensor in (bias, onto))
     steps = (stride, stride) if isinstance(stride, int) else stride
     if wants_gradient(x, weight, bias, onto):
-        out = torch_conv2d(x, weight, bias, steps, padding)
+        out = differentiable_conv2d(x, weight, bias, steps, padding)
         out = out if onto is None else out + onto
         out = out.relu() if relu else out
         return interleave_channels(out) if interleave else out
@@ -98,6 +102,22 @@ def conv2d(
         out.add_(onto)
     out = out.relu_() if relu else out
     return interleave_channels(out) if interleave else out
+
+
+def differentiable_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+) -> Tensor:
+    """The convolution by the fastest method that has derivatives."""
+    is_plain = x.dtype == torch.float32 and weight.shape[2] == 3 and stride == (1, 1) and max(padding) < 3
+    if is_plain and _faster_operator(x, weight, stride, padding) == "transform_conv2d":
+        return run_operator(
+            "transform_conv2d", x, weight, bias, 1, padding, relu=False, onto=None, interleave=False
+        )
+    return torch_conv2d(x, weight, bias, stride, padding)
 
 
 def torch_conv2d(
@@ -183,4 +203,5 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out.permute(0, 3, 1, 2)
 
 
-register("transform_conv2d")
+register_fakes("transform_conv2d")
+register_gradients()

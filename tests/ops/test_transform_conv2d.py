@@ -1,5 +1,7 @@
 """Convolution by transforms against the formula, and when `conv2d` chooses it."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -153,6 +155,9 @@ def test_opcheck(dtype):
     torch.library.opcheck(
         operators.transform_conv2d.default, (x, weight, bias, 1, 1, 9, 8, 1, 2, True), test_utils=checks
     )
+    x, weight, bias = (operand.requires_grad_() for operand in (x, weight, bias))
+    torch.library.opcheck(operators.transform_conv2d.default, (x, weight, bias, 1, 1, 9, 8, 1, 1, False))
+    x, weight, bias = (operand.detach() for operand in (x, weight, bias))
     torch.library.opcheck(
         operators.transform_conv2d_add_.default,
         (torch.randn(2, 9, 8, 64).to(dtype), x, weight, bias, 1, 1, 1, True),
@@ -294,9 +299,110 @@ def test_compiled_conv2d():
         assert torch.equal(compiled(x, weight, None), conv2d(x, weight, None))
 
 
-def test_a_derivative_of_the_operator_itself_is_refused_by_name():
-    x = torch.randn(1, 8, 8, 4, requires_grad=True)
-    with pytest.raises(AsnetError, match=r"transform_conv2d and .* are inference-only"):
-        torch.ops.asnet.transform_conv2d(
-            x, torch.randn(3, 3, 4, 4), None, 1, 1, 8, 8, 1, 1, False
-        ).sum().backward()
+# As CASES, with stride 1 and less padding than the kernel has pixels.
+DERIVATIVE_CASES = [
+    ((1, 1, 1, 1, 1), 3, (1, 1, 1, 1)), ((2, 3, 5, 4, 4), 3, (1, 1, 1, 1)),
+    ((1, 17, 65, 25, 23), 3, (0, 2, 1, 0)), ((3, 40, 15, 9, 30), 3, (0, 0, 0, 0)),
+    ((1, 2, 3, 3, 7), 3, (2, 2, 2, 2)), ((2, 8, 9, 46, 50), 3, (1, 1, 1, 1)),
+    ((1, 5, 33, 20, 29), 2, (0, 0, 1, 1)), ((2, 9, 20, 13, 31), 5, (2, 2, 2, 2)),
+    ((1, 4, 17, 12, 33), 7, (3, 0, 3, 6)),
+]  # fmt: skip
+
+
+def derivatives(
+    convolve: Callable[..., Tensor], operands: tuple[Tensor, ...], gradient: Tensor
+) -> list[Tensor]:
+    """Gradients of all operands, and of the sum of their squares."""
+    operands = tuple(operand.detach().requires_grad_() for operand in operands)
+    first = torch.autograd.grad(convolve(*operands), operands, gradient, create_graph=True)
+    second = torch.autograd.grad(sum((part**2).sum() for part in first), operands[:2])
+    return [*first, *second]
+
+
+def errors(results: list[Tensor], exact: list[Tensor]) -> list[float]:
+    """Root mean square errors, relative to the largest absolute value."""
+    pairs = zip(results, exact, strict=True)
+    return [
+        float((result - right).detach().square().mean().sqrt() / right.detach().abs().max())
+        for result, right in pairs
+    ]
+
+
+@pytest.mark.parametrize(("shape", "kernel", "border"), DERIVATIVE_CASES)
+@pytest.mark.usefixtures("poisoned")
+def test_derivatives_of_the_operator_are_those_of_the_formula(shape, kernel, border):
+    torch.manual_seed(0)
+    N, C_in, C_out, H, W = shape
+    operands = (
+        torch.randn(N, C_in, H, W),
+        torch.randn(C_out, C_in, kernel, kernel) / (kernel * C_in**0.5),
+        torch.randn(C_out),
+    )
+    gradient = torch.randn(N, C_out, H + sum(border[:2]) - kernel + 1, W + sum(border[2:]) - kernel + 1)
+    exact = derivatives(
+        lambda *tensors: formula(*tensors, 1, border),
+        tuple(operand.double() for operand in operands),
+        gradient.double(),
+    )
+    results = derivatives(lambda *tensors: transformed(*tensors, 1, border), operands, gradient)
+    for result, operand in zip(results, [*operands, *operands[:2]], strict=True):
+        assert result.dtype == torch.float32
+        assert result.shape == operand.shape
+    assert max(errors(results, exact)) < 4 * torch.finfo(torch.float32).eps
+
+
+def test_gradients_in_16_bits_have_the_dtype_of_their_operand():
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 9, 7, dtype=torch.bfloat16, requires_grad=True)
+    weight = torch.randn(6, 8, 3, 3, requires_grad=True)
+    gradients = torch.autograd.grad(transformed(x, weight).square().sum(), (x, weight))
+    exact = torch.autograd.grad(formula(x, weight).square().sum(), (x, weight))
+    for gradient, right in zip(gradients, exact, strict=True):
+        assert gradient.dtype == right.dtype
+        assert (gradient - right).abs().max() < 0.02 * right.abs().max()
+
+
+def test_gradients_of_an_empty_batch_are_zeros():
+    x, weight = torch.empty(0, 3, 8, 9, requires_grad=True), torch.ones(4, 3, 3, 3, requires_grad=True)
+    of_x, of_weight = torch.autograd.grad(transformed(x, weight).sum(), (x, weight))
+    assert of_x.shape == x.shape
+    assert torch.equal(of_weight, torch.zeros_like(weight))
+
+
+@pytest.mark.parametrize("padding", [(1, 1, 1, 1), (0, 2, 1, 0), (2, 2, 2, 2)])
+def test_conv2d_in_training_is_as_accurate_as_torch(padding):
+    torch.manual_seed(0)
+    operands = (channels_last(2, 48, 61, 67), torch.randn(52, 48, 3, 3) / 20, torch.randn(52))
+    border = (*padding[2:], *padding[:2])
+    gradient = torch.randn_like(conv2d(*operands, padding=padding))
+    exact = derivatives(
+        lambda *tensors: formula(*tensors, 1, border),
+        tuple(operand.double() for operand in operands),
+        gradient.double(),
+    )
+    by_torch = derivatives(lambda x, *tensors: F.conv2d(F.pad(x, padding), *tensors), operands, gradient)
+    results = derivatives(lambda *tensors: conv2d(*tensors, padding=padding), operands, gradient)
+    for error, torchs in zip(errors(results, exact), errors(by_torch, exact), strict=True):
+        assert error < 3.5 * torchs
+
+
+def test_gradients_need_no_contiguous_memory():
+    torch.manual_seed(0)
+    x, weight = channels_last(1, 48, 60, 64), torch.randn(48, 48, 3, 3)
+    whole = derivatives(lambda x, w: conv2d(x, w, None), (x, weight), torch.ones(1, 48, 58, 62))
+    expanded = derivatives(
+        lambda x, w: conv2d(x, w, None), (x, weight), torch.ones(1, 1, 1, 1).expand(1, 48, 58, 62)
+    )
+    for one, other in zip(whole, expanded, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("stride", "interleave", "relu", "top"),
+    [(2, 1, False, 1), (1, 2, False, 1), (1, 1, True, 1), (1, 1, False, 3)],
+)
+def test_derivatives_that_the_operator_lacks_are_refused_by_name(stride, interleave, relu, top):
+    x, weight = torch.randn(1, 8, 8, 4, requires_grad=True), torch.randn(3, 3, 4, 64)
+    result = torch.ops.asnet.transform_conv2d(x, weight, None, top, 1, 3, 3, stride, interleave, relu)
+    with pytest.raises(AsnetError, match=r"transform_conv2d is inference-only with a stride"):
+        result.sum().backward()
