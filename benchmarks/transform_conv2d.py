@@ -1,13 +1,16 @@
-"""Time of the convolution for inference against torch's, with bias and ReLU, for channels-last maps.
+"""Time of the convolution against torch's, for channels-last maps.
+
+In inference with bias and ReLU, in training with all gradients:
 
     python benchmarks/transform_conv2d.py [--threads 1] [--repeats 9] [--only 7x7]
 
 Convolutions of the released topology and of `compact` at 1024x768, and some near the thresholds at which
-`asnet.ops.conv2d` chooses the transforms or, on processors with AMX, its matrix units.
+`asnet.ops.conv2d` chooses the transforms or, on processors with AMX, its matrix units. In training, those of
+the recipe `compact`, in float32.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -35,6 +38,9 @@ CONVOLUTIONS = [
     (1, 64, 768, 1024, 7, 1, (0, 0, 0, 0)),
 ]
 
+#: Images, channels and side of the maps of 3x3 convolutions in training.
+TRAINED = [(4, 48, 80), (4, 96, 40), (4, 48, 160), (4, 128, 128)]
+
 #: torch rounds every sum to bfloat16, asnet only once.
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
 GOAL = "faster than torch wherever kernels of ours are chosen"
@@ -53,8 +59,45 @@ def by_torch(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: Padd
     return [torch_conv2d(x, weight, bias, (stride, stride), padding).relu_()]
 
 
-def cases() -> Iterator[Case]:
-    """Every case, built on demand."""
+def trained(
+    convolve: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor, gradient: Tensor
+) -> list[Tensor]:
+    """A convolution and its gradients."""
+    with torch.enable_grad():
+        operands = [operand.detach().requires_grad_() for operand in (x, weight, bias)]
+        out = convolve(*operands, (1, 1), (1, 1, 1, 1))
+        return [out.detach(), *torch.autograd.grad(out, operands, gradient)]
+
+
+def training_cases() -> Iterator[Case]:
+    """The cases of training, built on demand."""
+    for N, channels, side in TRAINED:
+        torch.manual_seed(0)
+        x, gradient = (
+            torch.randn(N, channels, side, side).to(memory_format=torch.channels_last) for _ in range(2)
+        )
+        weight, bias = torch.randn(channels, channels, 3, 3) / (3 * channels**0.5), torch.randn(channels)
+        operands = (x, weight, bias, gradient)
+        yield Case(
+            f"training 3x3 {N}x{channels} maps of {side}x{side} float32",
+            [
+                Contender("asnet", partial(trained, conv2d, *operands)),
+                Contender("torch", partial(trained, torch_conv2d, *operands), TOLERANCES[torch.float32]),
+            ],
+            {
+                "images": N,
+                "channels": [channels, channels],
+                "size": [side, side],
+                "kernel": 3,
+                "stride": 1,
+                "dtype": "float32 in training",
+                "gigaflop": round(6e-9 * N * channels**2 * 9 * side**2, 2),
+            },
+        )
+
+
+def inference_cases() -> Iterator[Case]:
+    """The cases of inference, built on demand."""
     for (C_in, C_out, H, W, size, stride, padding), dtype in itertools.product(CONVOLUTIONS, TOLERANCES):
         torch.manual_seed(0)
         x = torch.randn(1, C_in, H, W).to(dtype).to(memory_format=torch.channels_last)
@@ -81,12 +124,12 @@ def cases() -> Iterator[Case]:
 
 def main() -> None:
     """Measure the cases, print a table and a summary, write the results."""
-    options = arguments("The convolution for inference against torch's.").parse_args()
+    options = arguments("The convolution against torch's.").parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     results = []
-    with torch.inference_mode():
-        for case in cases():
+    with torch.no_grad():
+        for case in itertools.chain(inference_cases(), training_cases()):
             if options.only in case.name:
                 results.append(measure(case, repeats=options.repeats, budget=options.budget))
                 print_table(results[-1:], heads=len(results) == 1)
