@@ -38,12 +38,16 @@ class Photographs:
         (N, 1, H, W) bool: pixels that may take part in an estimate; None if all may.
     gain : Tensor
         (N, 1, 1, 1): by how much luma was multiplied.
+    brightness : Tensor or None
+        (N, 1, H, W), range [0, 1]: the brightest channel, if pixels are clipped; None at all scales but the
+        first.
     """
 
     luma: Tensor
     clipped: Tensor | None
     usable: Tensor | None
     gain: Tensor
+    brightness: Tensor | None = None
 
     @cached_property
     def gradients_without_blur(self) -> Tensor:
@@ -63,6 +67,7 @@ class Photographs:
             parts(self.clipped),
             parts(self.usable),
             torch.split(self.gain, 1),
+            parts(self.brightness),
             strict=True,
         )
         return [Photographs(*values) for values in fields]
@@ -89,16 +94,27 @@ def photographs_of(image: Tensor, usable: Tensor | None) -> Photographs:
 
     Luma of little contrast is multiplied, see `contrast_gain`.
     """
-    clipped = image.amax(1, keepdim=True) >= WHITE
+    brightness = image.amax(1, keepdim=True)
+    clipped = brightness >= WHITE
     image = luma(image)
     image = image.to(torch.promote_types(image.dtype, torch.float32))
     gain = contrast_gain(image, clipped, usable)
+    is_clipped = bool(clipped.any())
     return Photographs(
         image * gain,
-        clipped if bool(clipped.any()) else None,
+        clipped if is_clipped else None,
         None if usable is None or bool(usable.all()) else usable,
         gain,
+        brightness.to(image) if is_clipped else None,
     )
+
+
+def without(photograph: Photographs, marks: Tensor, filled: Tensor) -> Photographs:
+    """Return a photograph without marked pixels (1, 1, H, W), in which luma `filled` is not usable."""
+    usable = ~marks if photograph.usable is None else photograph.usable & ~marks
+    clipped = torch.zeros_like(marks) if photograph.clipped is None else photograph.clipped & ~marks
+    gain = contrast_gain(filled, clipped, usable)
+    return Photographs(filled * gain, clipped if bool(clipped.any()) else None, usable, gain)
 
 
 def contrast_gain(image: Tensor, clipped: Tensor, usable: Tensor | None) -> Tensor:

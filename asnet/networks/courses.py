@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from asnet.networks.kernel_grids import SMALLEST_WEIGHT
 
+#: The courses are compared at the scale that is this many times sqrt(2) smaller than the finest.
+COMPARED_SCALE = 4
+
 #: lambda of the first round at the finest scales, and what divides it after each round.
 FINE_STRENGTH, STRENGTH_DECAY = 3e-3, 1.1
 

@@ -19,6 +19,9 @@ NOISE_MARGIN = 2.0
 #: The noise is estimated from one in this many pixels.
 NOISE_STRIDE = 7
 
+#: Edges steeper than this (`edge_steepness`) are those of a sharp photograph.
+SHARP_STEEPNESS = 0.6
+
 
 def edge_steepness(image: Tensor, usable: Tensor | None = None) -> Tensor:
     """Return the share of an edge's rise between two neighbouring pixels, for the strongest edges.

@@ -18,6 +18,9 @@ Of next to no blur nothing is left at the coarse scales, and what they find is t
 is also looked for at the finest scales alone, from a narrow bell on a small grid; again the fewest gradients
 win.
 
+Where lights left streaks, they show the kernel's path, which competes with what was found
+(`estimate_by_streaks`).
+
 A network on the kernel's grid, the learned part, refines the last solution where it is of a few pixels
 (`kernel_refiner`).
 """
@@ -32,6 +35,7 @@ from torch import Tensor, nn
 from asnet.networks.blurred_photographs import Photographs, photographs_of
 from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.courses import (
+    COMPARED_SCALE,
     COURSES,
     DAMPED,
     FINE_STRENGTH,
@@ -40,7 +44,8 @@ from asnet.networks.courses import (
     FineSchedule,
     fine_schedules,
 )
-from asnet.networks.edge_steepness import REACH, edge_steepness, noise_deviation
+from asnet.networks.edge_steepness import REACH, SHARP_STEEPNESS, edge_steepness, noise_deviation
+from asnet.networks.estimate_by_streaks import estimate_by_streaks
 from asnet.networks.kernel_grids import (
     SMALLEST_WEIGHT,
     centred,
@@ -52,12 +57,9 @@ from asnet.networks.kernel_grids import (
     similarity,
 )
 from asnet.networks.kernel_refiner import KernelRefiner
-from asnet.networks.kernel_rounds import Iteration, bell, grown, run_rounds
+from asnet.networks.kernel_rounds import Iteration, bell, clear_of_lights, damping, run_rounds
 from asnet.networks.latent_image import gradient_count, needed_gradients, share_of_pixels
 from asnet.ops.threads import side_by_side, threads_for
-
-#: The courses are compared at the scale that is this many times sqrt(2) smaller than the finest.
-COMPARED_SCALE = 4
 
 #: All schedules of the finest scales, and not only the first, are gone through if the kernel of the compared
 #: scale, enlarged fourfold, has the first number of pixels or more in extent, or the photograph fewer than
@@ -88,13 +90,6 @@ TINY, REPLACING_SHARE_OF_TINY = 2.5, 1.01
 #: The refiner is applied to kernels of smaller RMS radius in pixels. There the similarity to the truth gains
 #: 0.05 to 0.08; of larger kernels it takes faint tails away, which photographs show as ghosts.
 REFINED_RADIUS = 2.0
-
-#: Tikhonov weights are those of photographs of this many pixels or more; of fewer they are smaller in
-#: proportion, as the sums of the normal equations are, down to this share.
-FULLY_DAMPED_PIXELS, LEAST_DAMPING = 400_000, 0.16
-
-#: Edges steeper than this (`edge_steepness`) are those of a sharp photograph.
-SHARP_STEEPNESS = 0.6
 
 #: Edges steeper than this are those of a photograph with next to no blur, if its latent image needs as many
 #: gradients with the estimated kernel as without: of wrong estimates of kernels of 3 pixels it needed 1.01
@@ -305,7 +300,12 @@ class IteratedAnalysisNetwork(nn.Module):
             found, gradients = _unless_spoiled(photographs, before, fine(0, before, schedules[chosen]))
         else:
             found, gradients = iteration, needed_gradients(photographs.luma, iteration.kernel)
-        return self._or_smaller(found, gradients, pyramid), agreement
+        found = self._or_smaller(found, gradients, pyramid)
+        by_streaks = estimate_by_streaks(found, photographs, config)
+        if by_streaks is None:
+            return found, agreement
+        # Streaks are evidence enough, whatever the courses found.
+        return by_streaks, torch.ones_like(agreement)
 
     def _or_smaller(self, found: Iteration, gradients: Tensor, pyramid: list[Photographs]) -> Iteration:
         """Return a small kernel if that explains the image better than the one found.
@@ -314,7 +314,7 @@ class IteratedAnalysisNetwork(nn.Module):
         """
         photographs, config = pyramid[0], self.config
         kernel = found.kernel
-        clear = _clear_of_lights(photographs, SMALL_GRID)
+        clear = clear_of_lights(photographs, SMALL_GRID)
         radius = rms_radius(kernel)
         replaceable = radius < SMALL_RADIUS
         needed = share_of_pixels(gradients, clear)
@@ -345,11 +345,6 @@ class IteratedAnalysisNetwork(nn.Module):
         return _chosen([found, small], smaller.long(), config.grid_size(0))
 
 
-def damping(photographs: Photographs) -> float:
-    height, width = photographs.luma.shape[-2:]
-    return min(1.0, max(LEAST_DAMPING, height * width / FULLY_DAMPED_PIXELS))
-
-
 def _evidence(last: Iteration) -> Tensor:
     assert last.evidence is not None
     return last.evidence
@@ -359,7 +354,7 @@ def _looks_sharp(photographs: Photographs, small: Tensor, explained: Tensor) -> 
     """Return (N,) whether photographs show no blur: steep edges, and a small kernel that explains nothing."""
     # Light that is cut off at white ends in a step, however much it is blurred.
     # The smallest noise that it expects is that of luma as it is.
-    steepness = edge_steepness(photographs.luma / photographs.gain, _clear_of_lights(photographs, REACH))
+    steepness = edge_steepness(photographs.luma / photographs.gain, clear_of_lights(photographs, REACH))
     return small & ((steepness > SHARP_STEEPNESS) | ((steepness > DOUBTFUL_STEEPNESS) & (explained >= 1.0)))
 
 
@@ -367,14 +362,6 @@ def _share_of_gradients(photographs: Photographs, needed: Tensor, usable: Tensor
     """Return (N,) how many gradients the latent image needs with a kernel, divided by those without."""
     without_blur = share_of_pixels(photographs.gradients_without_blur, usable)
     return needed / without_blur.clamp(min=torch.finfo(needed.dtype).tiny)
-
-
-def _clear_of_lights(photographs: Photographs, distance: int) -> Tensor | None:
-    """Return which pixels (N, 1, H, W) count, far enough from clipped ones; None for all."""
-    if photographs.clipped is None:
-        return photographs.usable
-    clear = ~grown(photographs.clipped, distance)
-    return clear if photographs.usable is None else clear & photographs.usable
 
 
 def _needed_gradients(photographs: Photographs, kernel: Tensor) -> Tensor:

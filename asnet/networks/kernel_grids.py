@@ -56,6 +56,13 @@ def enlarge(kernel: Tensor, factor: float) -> Tensor:
     return normalised(F.grid_sample(kernel[:, None], grid, align_corners=False)[:, 0])
 
 
+def reduced(kernel: Tensor, factor: float) -> Tensor:
+    """Resample kernels (N, s, s) to coarser pixels, about `factor` < 1 times as many; their number is odd."""
+    side = max(1, round(factor * kernel.shape[-1]) // 2 * 2 + 1)
+    size = (side, side)
+    return normalised(F.interpolate(kernel[:, None], size=size, mode="bilinear", antialias=True)[:, 0])
+
+
 def fit_grid(kernel: Tensor, size: int) -> Tensor:
     """Crop or pad kernels (..., s, s) around their centre to (..., size, size)."""
     margin = (size - kernel.shape[-1]) // 2

@@ -46,6 +46,11 @@ BELL_SIDE = 9
 LEAST_UNCLIPPED = 0.4
 
 
+#: Tikhonov weights are those of photographs of this many pixels or more; of fewer they are smaller in
+#: proportion, as the sums of the normal equations are, down to this share.
+FULLY_DAMPED_PIXELS, LEAST_DAMPING = 400_000, 0.16
+
+
 @dataclass(frozen=True)
 class Iteration:
     """State of an iteration after a scale; s is the size of its grid.
@@ -158,6 +163,12 @@ def run_rounds(
     )
 
 
+def damping(photographs: Photographs) -> float:
+    """Return by how much Tikhonov weights are multiplied, at all scales of photographs at full size."""
+    height, width = photographs.luma.shape[-2:]
+    return min(1.0, max(LEAST_DAMPING, height * width / FULLY_DAMPED_PIXELS))
+
+
 def _evidence(correlations: Correlations, steps: int, shift: Tensor) -> Tensor:
     size = correlations.mixed.shape[-1]
     middle = slice(size // 2, size // 2 + size)
@@ -207,6 +218,14 @@ def taking_part(
         known = ~grown(~photographs.usable, 1)
         masks = [mask & known for mask in masks]
     return masks[0], F.pad(masks[1], (border,) * 4, value=True)
+
+
+def clear_of_lights(photographs: Photographs, distance: int) -> Tensor | None:
+    """Return which pixels (N, 1, H, W) count, far enough from clipped ones; None for all."""
+    if photographs.clipped is None:
+        return photographs.usable
+    clear = ~grown(photographs.clipped, distance)
+    return clear if photographs.usable is None else clear & photographs.usable
 
 
 def grown(mask: Tensor, radius: int) -> Tensor:

@@ -48,7 +48,9 @@ def image_gradients(image: Tensor) -> Tensor:
     return torch.cat([horizontal, vertical], dim=1)
 
 
-def needed_gradients(image: Tensor, kernel: Tensor) -> Tensor:
+def needed_gradients(
+    image: Tensor, kernel: Tensor, clipped: Tensor | None = None, *, calls: int = 1
+) -> Tensor:
     """Return at which pixels (N, 1, h, w) the latent image needs a gradient to explain the blurred one.
 
     Parameters
@@ -57,9 +59,15 @@ def needed_gradients(image: Tensor, kernel: Tensor) -> Tensor:
         (N, 1, h, w), blurred, not negative.
     kernel : Tensor
         (N, s, s), each of sum 1.
+    clipped : Tensor, optional
+        (N, 1, h, w) bool: pixels that may be brighter; by default none.
+    calls : int
+        How often the latent image is computed, each time with what it predicts of the clipped pixels.
     """
-    scale = BlurredScale.from_image(image, kernel.shape[-1])
-    latent, _ = sparse_latent(scale, kernel, COUNTED_STRENGTH)
+    scale = BlurredScale.from_image(image, kernel.shape[-1], clipped)
+    observed = None
+    for _ in range(calls):
+        latent, observed = sparse_latent(scale, kernel, COUNTED_STRENGTH, observed)
     return image_gradients(latent).square().sum(1, keepdim=True) > 2 * COUNTED_STRENGTH / LAST_BETA
 
 

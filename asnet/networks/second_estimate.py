@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.networks.blurred_photographs import Photographs
-from asnet.networks.iterated_analysis import damping
 from asnet.networks.kernel_equations import correlate_gradients, gradient_threshold, strong_gradients
 from asnet.networks.kernel_grids import centred, extent, fit_grid, prune
-from asnet.networks.kernel_rounds import taking_part
+from asnet.networks.kernel_rounds import damping, taking_part
 from asnet.networks.latent_image import gradient_count, image_gradients
 from asnet.ops import toeplitz_solve
 

@@ -1,0 +1,106 @@
+"""Another estimate where lights left streaks (`light_streaks`).
+
+The finest scales are gone through again without the streaks, from the kernel whose path they show. That, the
+path itself and the estimate before compete: the latent image should need few gradients, and the streaks
+should resemble the kernel. What was found without streaks is kept in a photograph that is sharp.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from asnet.networks.blurred_photographs import Photographs, without
+from asnet.networks.config import IteratedAnalysisConfig
+from asnet.networks.courses import COMPARED_SCALE, DAMPED, fine_schedules
+from asnet.networks.edge_steepness import REACH, SHARP_STEEPNESS, edge_steepness, noise_deviation
+from asnet.networks.kernel_equations import gradient_threshold
+from asnet.networks.kernel_grids import centred, enlarge, extent, fit_grid, prune, reduced
+from asnet.networks.kernel_rounds import Iteration, clear_of_lights, damping, grown, run_rounds
+from asnet.networks.latent_image import image_gradients, needed_gradients, share_of_pixels
+from asnet.networks.light_streaks import find_streaks, resemblance, streak_kernel, without_streaks
+
+#: The path of the streaks is at half the size, which is this scale.
+STREAK_SCALE = 2
+
+#: Gradients count more for kernels that the streaks resemble less than this, in proportion to what is
+#: lacking; and this many times as much for the path itself, which is too wide.
+RESEMBLING, ROUGHNESS = 0.95, 1.06
+
+#: Share of pixels that is added to the gradients: of a dark photograph nothing but its streaks may be left.
+LEAST_NEEDED = 1e-3
+
+#: How often a latent image is computed whose gradients are counted: lights become points step by step.
+CALLS = 3
+
+
+def estimate_by_streaks(
+    found: Iteration, photograph: Photographs, config: IteratedAnalysisConfig
+) -> Iteration | None:
+    """Return a better estimate of one photograph's kernel by the streaks in it; None if there is none.
+
+    Parameters
+    ----------
+    found : Iteration
+        The estimate so far, of full size and with evidence.
+    photograph : Photographs
+        A batch of one, at full size.
+    config : IteratedAnalysisConfig
+        Sizes of the analysis.
+    """
+    if photograph.brightness is None or config.scale_count <= STREAK_SCALE:
+        return None
+    streaks = find_streaks(photograph.brightness, config.kernel_size)
+    if streaks is None:
+        return None
+    filled, marks = without_streaks(photograph.luma / photograph.gain, streaks.marks)
+    rest = without(photograph, marks, filled)
+    if bool(edge_steepness(filled, clear_of_lights(rest, REACH)) > SHARP_STEEPNESS):
+        return None
+    path = streak_kernel(streaks)
+    pyramid = [rest, rest.downscaled(1)]
+    followed = _followed(prune(streaks.path), pyramid, config)
+    size = config.grid_size(0)
+    rough = replace(found, kernel=centred(fit_grid(enlarge(path, 2.0), size)))
+    contenders = [found, followed, rough]
+    costs = [
+        factor
+        * _needed(pyramid[1], each.kernel)
+        * (1 + max(0.0, RESEMBLING - resemblance(streaks, each.kernel)))
+        for each, factor in zip(contenders, (1.0, 1.0, ROUGHNESS), strict=True)
+    ]
+    best = costs.index(min(costs))
+    return contenders[best] if best else None
+
+
+def _followed(path: Tensor, pyramid: Sequence[Photographs], config: IteratedAnalysisConfig) -> Iteration:
+    """Go through the finest scales of a photograph, from a path at half the size."""
+    kernel = centred(path)
+    side = int(extent(enlarge(kernel, math.sqrt(2))))
+    iteration = Iteration(kernel, gradient_threshold(image_gradients(pyramid[1].luma), side), None)
+    noise = float(noise_deviation(pyramid[0].luma))
+    schedule = fine_schedules(noise, COMPARED_SCALE, config.finest_rounds)[0]
+    avoids = torch.zeros(1, dtype=torch.bool, device=kernel.device)
+    for scale in (1, 0):
+        iteration = run_rounds(
+            pyramid[scale],
+            config.grid_size(scale),
+            iteration,
+            schedule.strengths[scale],
+            DAMPED * damping(pyramid[0]),
+            avoids,
+            config.conjugate_gradient_steps,
+            smallest_weight=schedule.smallest_weight,
+            looks_beyond=True,
+            keeps_evidence=scale == 0,
+        )
+    return iteration
+
+
+def _needed(photograph: Photographs, kernel: Tensor) -> float:
+    clipped = None if photograph.clipped is None else grown(photograph.clipped, 1)
+    smaller = reduced(kernel, math.sqrt(0.5))
+    mask = needed_gradients(photograph.luma, smaller, clipped, calls=CALLS)
+    return LEAST_NEEDED + float(share_of_pixels(mask, photograph.usable))
