@@ -27,10 +27,13 @@ STREAK_SCALE = 2
 
 #: Gradients count more for kernels that the streaks resemble less than this, in proportion to what is
 #: lacking; and this many times as much for the path itself, which is too wide.
-RESEMBLING, ROUGHNESS = 0.95, 1.06
+RESEMBLING, ROUGHNESS = 0.98, 1.03
 
 #: Share of pixels that is added to the gradients: of a dark photograph nothing but its streaks may be left.
 LEAST_NEEDED = 1e-3
+
+#: Streaks that resemble a light without blur more than this are no streaks.
+ROUND = 0.88
 
 #: How often a latent image is computed whose gradients are counted: lights become points step by step.
 CALLS = 3
@@ -53,7 +56,8 @@ def estimate_by_streaks(
     if photograph.brightness is None or config.scale_count <= STREAK_SCALE:
         return None
     streaks = find_streaks(photograph.brightness, config.kernel_size)
-    if streaks is None:
+    no_blur = found.kernel.new_ones(1, 1, 1)
+    if streaks is None or resemblance(streaks, no_blur) > ROUND:
         return None
     filled, marks = without_streaks(photograph.luma / photograph.gain, streaks.marks)
     rest = without(photograph, marks, filled)
@@ -103,4 +107,4 @@ def _needed(photograph: Photographs, kernel: Tensor) -> float:
     clipped = None if photograph.clipped is None else grown(photograph.clipped, 1)
     smaller = reduced(kernel, math.sqrt(0.5))
     mask = needed_gradients(photograph.luma, smaller, clipped, calls=CALLS)
-    return LEAST_NEEDED + float(share_of_pixels(mask, photograph.usable))
+    return LEAST_NEEDED + float(share_of_pixels(mask))
