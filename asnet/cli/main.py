@@ -40,8 +40,8 @@ INTERRUPTED = 130
 
 #: glibc's M_MMAP_THRESHOLD, its value, larger than the blocks of the analysis, and its largest one.
 _M_MMAP_THRESHOLD, _LARGE_BLOCK, _LARGEST_BLOCK = -3, 16 * 2**20, 32 * 2**20
-#: glibc's M_TRIM_THRESHOLD and its largest value.
-_M_TRIM_THRESHOLD, _NEVER = -1, 2**31 - 1
+#: glibc's M_TRIM_THRESHOLD, its default and its largest value.
+_M_TRIM_THRESHOLD, _SOON, _NEVER = -1, 128 * 2**10, 2**31 - 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,7 +96,7 @@ def give_memory_back() -> None:
 
     Otherwise glibc keeps blocks of up to 32 MiB, some hundred megabytes for a large photograph.
     """
-    _set_allocator({_M_MMAP_THRESHOLD: _LARGE_BLOCK})
+    _set_allocator({_M_MMAP_THRESHOLD: _LARGE_BLOCK, _M_TRIM_THRESHOLD: _SOON})
 
 
 def keep_memory() -> None:

@@ -1,8 +1,9 @@
 """Another estimate where lights left streaks (`light_streaks`).
 
-The finest scales are gone through again without the streaks, from the kernel whose path they show. That, the
-path itself and the estimate before compete: the latent image should need few gradients, and the streaks
-should resemble the kernel. What was found without streaks is kept in a photograph that is sharp.
+The finest scales are gone through again without the streaks, from the kernel whose path they show. What that
+finds, the path itself and the estimate before compete: the latent image should need few gradients, and the
+streaks should resemble the kernel. A lone streak may be any narrow bright thing, so that its path itself does
+not compete. In a sharp photograph there are no streaks.
 """
 
 import math
@@ -25,9 +26,12 @@ from asnet.networks.light_streaks import find_streaks, resemblance, streak_kerne
 #: The path of the streaks is at half the size, which is this scale.
 STREAK_SCALE = 2
 
-#: Gradients count more for kernels that the streaks resemble less than this, in proportion to what is
-#: lacking; and this many times as much for the path itself, which is too wide.
-RESEMBLING, ROUGHNESS = 0.98, 1.03
+#: Gradients count more for kernels that the streaks resemble less than this, in proportion to what lacks.
+RESEMBLING = 0.98
+
+#: How much gradients count for what was found from the path, which is preferred, and for the path itself,
+#: which is too wide.
+FOLLOWED, ROUGH = 0.985, 1.05
 
 #: Share of pixels that is added to the gradients: of a dark photograph nothing but its streaks may be left.
 LEAST_NEEDED = 1e-3
@@ -41,8 +45,11 @@ CALLS = 3
 
 def estimate_by_streaks(
     found: Iteration, photograph: Photographs, config: IteratedAnalysisConfig
-) -> Iteration | None:
+) -> tuple[Iteration, bool] | None:
     """Return a better estimate of one photograph's kernel by the streaks in it; None if there is none.
+
+    The second result is whether several streaks agree, which is evidence of its own. The evidence of the
+    iteration is that of the estimate before if the kernel is the path itself.
 
     Parameters
     ----------
@@ -55,7 +62,7 @@ def estimate_by_streaks(
     """
     if photograph.brightness is None or config.scale_count <= STREAK_SCALE:
         return None
-    streaks = find_streaks(photograph.brightness, config.kernel_size)
+    streaks = find_streaks(photograph.brightness, config.kernel_size, photograph.usable)
     no_blur = found.kernel.new_ones(1, 1, 1)
     if streaks is None or resemblance(streaks, no_blur) > ROUND:
         return None
@@ -63,25 +70,29 @@ def estimate_by_streaks(
     rest = without(photograph, marks, filled)
     if bool(edge_steepness(filled, clear_of_lights(rest, REACH)) > SHARP_STEEPNESS):
         return None
-    path = streak_kernel(streaks)
-    pyramid = [rest, rest.downscaled(1)]
-    followed = _followed(prune(streaks.path), pyramid, config)
-    size = config.grid_size(0)
-    rough = replace(found, kernel=centred(fit_grid(enlarge(path, 2.0), size)))
-    contenders = [found, followed, rough]
+    contenders = [found, _followed(prune(streaks.path), [rest, rest.downscaled(1)], config)]
+    if streaks.alike > 1:
+        path = enlarge(_roomy(streak_kernel(streaks)), 2.0)
+        contenders.append(replace(found, kernel=fit_grid(centred(path), config.grid_size(0))))
+    smaller, usable = rest.downscaled(1), photograph.downscaled(1).usable
     costs = [
         factor
-        * _needed(pyramid[1], each.kernel)
+        * _needed(smaller, each.kernel, usable)
         * (1 + max(0.0, RESEMBLING - resemblance(streaks, each.kernel)))
-        for each, factor in zip(contenders, (1.0, 1.0, ROUGHNESS), strict=True)
+        for each, factor in zip(contenders, (1.0, FOLLOWED, ROUGH), strict=False)
     ]
     best = costs.index(min(costs))
-    return contenders[best] if best else None
+    return (contenders[best], streaks.alike > 1) if best else None
+
+
+def _roomy(path: Tensor) -> Tensor:
+    """Return a path (1, s, s) on a grid in which it can be centred without leaving it on the other side."""
+    return fit_grid(path, 2 * path.shape[-1] + 1)
 
 
 def _followed(path: Tensor, pyramid: Sequence[Photographs], config: IteratedAnalysisConfig) -> Iteration:
     """Go through the finest scales of a photograph, from a path at half the size."""
-    kernel = centred(path)
+    kernel = centred(_roomy(path))
     side = int(extent(enlarge(kernel, math.sqrt(2))))
     iteration = Iteration(kernel, gradient_threshold(image_gradients(pyramid[1].luma), side), None)
     noise = float(noise_deviation(pyramid[0].luma))
@@ -103,8 +114,9 @@ def _followed(path: Tensor, pyramid: Sequence[Photographs], config: IteratedAnal
     return iteration
 
 
-def _needed(photograph: Photographs, kernel: Tensor) -> float:
+def _needed(photograph: Photographs, kernel: Tensor, usable: Tensor | None) -> float:
+    """Return the share of usable pixels, where streaks were as well, that need a gradient."""
     clipped = None if photograph.clipped is None else grown(photograph.clipped, 1)
     smaller = reduced(kernel, math.sqrt(0.5))
     mask = needed_gradients(photograph.luma, smaller, clipped, calls=CALLS)
-    return LEAST_NEEDED + float(share_of_pixels(mask))
+    return LEAST_NEEDED + float(share_of_pixels(mask, usable))

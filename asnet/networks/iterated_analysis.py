@@ -304,8 +304,9 @@ class IteratedAnalysisNetwork(nn.Module):
         by_streaks = estimate_by_streaks(found, photographs, config)
         if by_streaks is None:
             return found, agreement
-        # Streaks are evidence enough, whatever the courses found.
-        return by_streaks, torch.ones_like(agreement)
+        found, several = by_streaks
+        # Streaks that agree are evidence enough, whatever the courses found.
+        return found, torch.ones_like(agreement) if several else agreement
 
     def _or_smaller(self, found: Iteration, gradients: Tensor, pyramid: list[Photographs]) -> Iteration:
         """Return a small kernel if that explains the image better than the one found.

@@ -57,10 +57,31 @@ def enlarge(kernel: Tensor, factor: float) -> Tensor:
 
 
 def reduced(kernel: Tensor, factor: float) -> Tensor:
-    """Resample kernels (N, s, s) to coarser pixels, about `factor` < 1 times as many; their number is odd."""
-    side = max(1, round(factor * kernel.shape[-1]) // 2 * 2 + 1)
-    size = (side, side)
-    return normalised(F.interpolate(kernel[:, None], size=size, mode="bilinear", antialias=True)[:, 0])
+    """Resample kernels (N, s, s) to coarser pixels, exactly `factor` < 1 times as many to a side.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        (N, s, s), s odd.
+    factor : float
+        Side of the old pixels, in new ones.
+
+    Returns
+    -------
+    Tensor
+        (N, t, t), t odd and about factor s, of sum 1; the centre moves by less than half a pixel.
+    """
+    side = kernel.shape[-1]
+    while math.floor(factor * side) % 2 == 0:
+        side += 2
+    smaller = F.interpolate(
+        fit_grid(kernel, side)[:, None],
+        scale_factor=factor,
+        mode="bilinear",
+        antialias=True,
+        recompute_scale_factor=False,
+    )
+    return normalised(smaller[:, 0])
 
 
 def fit_grid(kernel: Tensor, size: int) -> Tensor:

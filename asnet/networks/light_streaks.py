@@ -7,8 +7,8 @@ rest of the photograph determines a kernel better, and of several kernels the on
 likelier (Hu, Cho, Wang and Yang 2014 estimate by streaks alone).
 
 A streak is a part of the photograph that is narrow, brighter than what surrounds it, clipped somewhere, and
-no larger than a kernel can be. Of the streaks that are found, the largest number that resemble each other
-count. All of that happens at half the photograph's size.
+no larger than a kernel can be. Of the streaks that are found, the largest group of similar ones counts. All
+of that happens at half the photograph's size.
 """
 
 from typing import NamedTuple
@@ -45,9 +45,8 @@ DISC_STEPS = 30
 #: Radii of lights, in pixels of half the size, and multiples of white under which a kernel is compared.
 RADII, EXPOSURES = (0.0, 1.0, 2.0, 3.0), (1.0, 2.0, 4.0, 8.0, 16.0)
 
-#: Pixels by which streaks are grown before they are taken out, for lights have halos, and by which the
-#: photograph is reduced for what takes their place; the windows there, in which something must be known; and
-#: how often that is smoothed together with what surrounds it.
+#: Pixels by which streaks are grown before they are taken out, for lights have halos. What takes their place
+#: comes from the photograph reduced so many times, in windows of so many pixels, and is smoothed so often.
 HALO, REDUCTION, WINDOW, SMOOTHING_STEPS = 6, 4, 17, 30
 
 
@@ -55,10 +54,11 @@ class LightStreaks(NamedTuple):
     """The streaks of one photograph."""
 
     path: Tensor  # (1, s, s) at half the size, s odd: the mean of those that resemble each other, of sum 1
+    alike: int  # how many these are
     marks: Tensor  # (1, 1, H, W) bool: the pixels of all streaks
 
 
-def find_streaks(brightness: Tensor, largest: int) -> LightStreaks | None:
+def find_streaks(brightness: Tensor, largest: int, usable: Tensor | None = None) -> LightStreaks | None:
     """Return the streaks in a photograph, if there are any.
 
     Parameters
@@ -67,12 +67,17 @@ def find_streaks(brightness: Tensor, largest: int) -> LightStreaks | None:
         (1, 1, H, W), range [0, 1]: the brightest channel of each pixel.
     largest : int
         Side K of the largest kernel.
+    usable : Tensor, optional
+        (1, 1, H, W) bool: pixels that may be those of a streak; by default all.
     """
     half = _resized(brightness, 0.5)
     surroundings = _opened(half, LARGEST_RADIUS)
     room = 1 - surroundings
     excess = (half - surroundings) / room.clamp(min=LEAST_ROOM)
     labels = label_parts(((excess > BRIGHTER) & (room > LEAST_ROOM))[:, 0])[0]
+    if usable is not None:
+        unusable = _resized((~usable).to(half), 0.5)[0, 0] > 0
+        labels = labels * ~torch.isin(labels, labels[unusable])
     clipped = _resized((brightness >= WHITE).to(half), 0.5)[0, 0] > 0.5
     grid = largest // 4 * 2 + 1
     boxes = _boxes(labels, clipped, grid)
@@ -93,7 +98,7 @@ def find_streaks(brightness: Tensor, largest: int) -> LightStreaks | None:
         above, before = ((grid - side) // 2 for side in patch.shape)
         rest = (grid - patch.shape[1] - before, grid - patch.shape[0] - above)
         patches.append(F.pad(patch, (before, rest[0], above, rest[1])))
-    return LightStreaks(_common_shape(torch.stack(patches)), marks)
+    return LightStreaks(*_common_shape(torch.stack(patches)), marks)
 
 
 def streak_kernel(streaks: LightStreaks) -> Tensor:
@@ -105,7 +110,8 @@ def streak_kernel(streaks: LightStreaks) -> Tensor:
     mask = (wide > 0.3 * wide.amax()).to(wide)
     area, radius = float(mask.sum()), 0
     # Erosion leaves next to nothing of a path once it is as deep as the path is wide.
-    while float((mask := -F.max_pool2d(-mask, 3, 1, 1)).sum()) >= 0.05 * area:
+    # Nothing is known beyond the grid, which therefore erodes from its edges as well.
+    while float((mask := -F.max_pool2d(F.pad(-mask, (1,) * 4), 3, 1)).sum()) >= 0.05 * area:
         radius += 1
     disc = _disc(float(radius), wide)
     margin = disc.shape[-1] // 2
@@ -133,16 +139,21 @@ def resemblance(streaks: LightStreaks, kernel: Tensor) -> float:
 
 
 def without_streaks(luma: Tensor, marks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return luma (1, 1, H, W) with the surroundings in place of streaks, and where they were, with halos."""
+    """Return luma (1, 1, H, W) with the surroundings in place of streaks, and where they were, with halos.
+
+    Where nothing is known nearby, the mean of the photograph takes their place.
+    """
     marks = grown(marks, HALO)
     known = _resized((~marks).to(luma), 1 / REDUCTION)
     values = _resized(luma * ~marks, 1 / REDUCTION)
     total, share = (F.avg_pool2d(part, WINDOW, 1, WINDOW // 2) for part in (values, known))
-    filling = F.interpolate(total / share.clamp(min=1e-6), size=luma.shape[2:], mode="bilinear")
+    mean = values.sum() / known.sum().clamp(min=1e-6)
+    around = torch.where(share > 1e-3, total / share.clamp(min=1e-3), mean)
+    filling = F.interpolate(around, size=luma.shape[2:], mode="bilinear")
     filled = torch.where(marks, filling, luma)
     for _ in range(SMOOTHING_STEPS):
-        mean = F.avg_pool2d(F.pad(filled, (1,) * 4, mode="replicate"), 3, 1)
-        filled = torch.where(marks, mean, filled)
+        smooth = F.avg_pool2d(F.pad(filled, (1,) * 4, mode="replicate"), 3, 1)
+        filled = torch.where(marks, smooth, filled)
     return filled, marks
 
 
@@ -162,7 +173,7 @@ def _opened(image: Tensor, radius: int) -> Tensor:
     return image
 
 
-def _boxes(labels: Tensor, clipped: Tensor, largest: int) -> Tensor:
+def _boxes(labels: Tensor, clipped: Tensor, grid: int) -> Tensor:
     """Return label, top, left, bottom and right (n, 5) of parts that may be streaks, the largest first."""
     names, parts, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     height, width = labels.shape
@@ -178,13 +189,16 @@ def _boxes(labels: Tensor, clipped: Tensor, largest: int) -> Tensor:
     left, right = extremes(columns, "amin"), extremes(columns, "amax")
     side = torch.maximum(bottom - top, right - left) + 1
     shines = torch.isin(names, labels[clipped])
-    chosen = (names > 0) & shines & (side <= largest)
+    chosen = (names > 0) & shines & (side <= grid)
     boxes = torch.stack([names, top, left, bottom, right], dim=1)[chosen]
     return boxes[counts[chosen].argsort(descending=True, stable=True)]
 
 
-def _common_shape(patches: Tensor) -> Tensor:
-    """Return the mean (1, s, s) of those patches (n, s, s) of which most are alike, moved onto each other."""
+def _common_shape(patches: Tensor) -> tuple[Tensor, int]:
+    """Return the mean (1, s, s) of the largest group of similar patches (n, s, s), and their number.
+
+    They resemble one of them, onto which they are moved. A patch that is like no other is a group as well.
+    """
     count, size, _ = patches.shape
     flat = patches.clamp(max=FULL)
     spectra = torch.fft.rfft2(flat, s=(2 * size, 2 * size))
@@ -200,7 +214,7 @@ def _common_shape(patches: Tensor) -> Tensor:
         shift = divmod(int(places[best, other]), 2 * size)
         moved = F.pad(patches[other], (0, size, 0, size)).roll(shift, (0, 1))
         total += moved[:size, :size]
-    return normalised(total[None])
+    return normalised(total[None]), int(alike[best].sum())
 
 
 def _disc(radius: float, like: Tensor) -> Tensor:

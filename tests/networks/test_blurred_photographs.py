@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from asnet.networks import iterated_analysis
-from asnet.networks.blurred_photographs import LEAST_CONTRAST, Photographs, photographs_of
+from asnet.networks.blurred_photographs import LEAST_CONTRAST, Photographs, photographs_of, without
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 
 
@@ -39,6 +39,31 @@ def test_images_of_a_batch_are_amplified_one_by_one() -> None:
     torch.testing.assert_close(batch.luma / batch.gain, torch.cat(images))
     assert torch.equal(torch.cat(images) * batch.gain, batch.luma)
     assert torch.equal(gain(batch.downscaled(2)), gain(batch))
+
+
+def test_brightness_is_that_of_the_brightest_channel_where_something_is_clipped() -> None:
+    coloured = image(0.1).expand(1, 3, -1, -1) * torch.tensor([0.6, 1.0, 0.8])[:, None, None]
+    assert photographs_of(coloured, None).brightness is None
+    coloured[0, 2, 5, 7] = 1.0
+    both = photographs_of(torch.cat([coloured, coloured.flip(3)]), None)
+    for one, expected in zip(both.one_by_one(), (coloured, coloured.flip(3)), strict=True):
+        assert one.brightness is not None
+        assert torch.equal(one.brightness, expected.amax(1, keepdim=True))
+
+
+def test_without_marked_pixels_the_contrast_is_that_of_the_others() -> None:
+    lit = image(0.03)
+    lit[..., 10:12, 20:30] = 1.0
+    usable = torch.ones_like(lit, dtype=torch.bool)
+    usable[..., :5] = False
+    whole = photographs_of(lit, usable)
+    assert gain(whole) == 1
+    marks = lit >= 1
+    rest = without(whole, marks, torch.where(marks, 0.5, lit))
+    assert rest.clipped is None
+    assert gain(rest) > 2
+    assert rest.usable is not None
+    assert torch.equal(rest.usable, usable & ~marks)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

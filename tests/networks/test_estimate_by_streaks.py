@@ -1,5 +1,6 @@
 """Where lights left streaks, the analysis finds their kernel; a sharp night stays as it is."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import asnet
 from asnet.data.degradation import blur
 from asnet.imaging import read_photograph, unit_range
 from asnet.networks import DeblurNetwork
+from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.kernel_grids import rms_radius, similarity
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sharp.jpg"
@@ -61,3 +63,19 @@ def test_sharp_lights_are_no_streaks(network: DeblurNetwork) -> None:
     estimate = network.estimate(night(None))
     without = network.estimate(night(None, count=0))
     assert float(rms_radius(estimate.kernel)) < float(rms_radius(without.kernel)) + 1
+
+
+def test_a_lone_bar_is_no_evidence(network: DeblurNetwork) -> None:
+    """A soft photograph with a white bar, sharp as it is: no blur as long as the bar."""
+    scene = blur(night(None, count=0), torch.ones(1, 3, 3) / 9)
+    scene[..., 200:206, 150:190] = 1.0
+    assert float(rms_radius(network.estimate(scene).kernel)) < 5
+
+
+def test_photographs_of_a_batch_have_their_own_streaks(network: DeblurNetwork) -> None:
+    images = torch.cat([night(path(2))[..., :300, :300], night(path(1))[..., :300, :300]]).double()
+    analysis = copy.deepcopy(network.analysis).double()
+    assert isinstance(analysis, IteratedAnalysisNetwork)
+    both = analysis.estimate(images).kernel
+    for kernel, image in zip(both, images, strict=True):
+        torch.testing.assert_close(kernel, analysis.estimate(image[None]).kernel[0], atol=1e-6, rtol=0)

@@ -14,6 +14,7 @@ from asnet.networks.kernel_grids import (
     extent,
     fit_grid,
     prune,
+    reduced,
     rms_radius,
     similarity,
 )
@@ -66,6 +67,19 @@ def test_enlarged_kernels_keep_sum_centre_and_shape(factor: float) -> None:
     before = torch.arange(31) - 15
     wide, narrow = ((k.sum(1) * p**2).sum(1).sqrt() for k, p in ((large, spread), (small, before)))
     torch.testing.assert_close(wide, factor * narrow, atol=0.2, rtol=0.05)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.5**0.5])
+def test_reduced_kernels_keep_sum_centre_and_shape(factor: float) -> None:
+    large = centred(enlarge(kernels(4), 2.0))
+    small = reduced(large, factor)
+    assert small.shape[-1] % 2 == 1
+    assert abs(small.shape[-1] - factor * large.shape[-1]) <= 2
+    torch.testing.assert_close(small.sum((1, 2)), torch.ones(4))
+    assert centroid(small).abs().max() < 0.6
+    torch.testing.assert_close(rms_radius(small), factor * rms_radius(large), atol=0.3, rtol=0.05)
+    for size in (65, 71, 101):
+        assert similarity(reduced(fit_grid(large, size), factor), small).min() > 0.95
 
 
 def test_centred_kernels_lie_on_the_centre_and_are_the_same_kernels() -> None:

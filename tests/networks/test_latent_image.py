@@ -10,6 +10,7 @@ from asnet.networks.latent_image import (
     gradient_count,
     image_gradients,
     latent_steps,
+    needed_gradients,
     sparse_latent,
 )
 
@@ -74,6 +75,19 @@ def test_clipped_lights_are_raised_to_what_the_blur_explains() -> None:
     # Raised part of the way to the light before clipping, and not beyond it.
     assert (raised[clipped] <= light[clipped] + 0.1).all()
     assert (raised - light)[clipped].abs().mean() < 0.95 * (1 - light)[clipped].abs().mean()
+
+
+def test_lights_that_are_clipped_need_fewer_gradients_once_they_are_completed() -> None:
+    kernel = bent_line()
+    lit = patches() * 0.5
+    lit[..., 60, 50] = lit[..., 30, 90] = 40.0
+    blurred = blur(lit, kernel).clamp(max=1)
+    clipped = blurred >= 1
+    cut, once, completed = (
+        needed_gradients(blurred, kernel, *arguments, calls=calls).float().mean()
+        for arguments, calls in (((), 1), ((clipped,), 1), ((clipped,), 3))
+    )
+    assert completed < once < cut
 
 
 def test_the_photograph_stays_and_beyond_its_edges_follows_what_the_blur_explains() -> None:

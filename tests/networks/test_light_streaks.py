@@ -57,7 +57,7 @@ def test_streaks_resemble_their_kernel_and_not_its_mirror_images() -> None:
 
 
 def test_of_different_parts_those_that_are_alike_count() -> None:
-    """A bright frame and a bar are larger than a streak, but alone."""
+    """A bar of a streak's size is alone."""
     kernel = hook()
     image = night(kernel)
     image[..., 20:24, 150:200] = 1.0
@@ -89,6 +89,36 @@ def test_what_is_larger_than_a_kernel_or_leaves_the_photograph_is_no_streak() ->
     assert find_streaks(image, LARGEST) is None
 
 
+def test_a_part_that_is_not_usable_is_no_streak() -> None:
+    image = night(hook())
+    usable = torch.ones_like(image, dtype=torch.bool)
+    usable[..., :70, :] = False
+    streaks = find_streaks(image, LARGEST, usable)
+    assert streaks is not None
+    assert streaks.alike == 2
+    assert not streaks.marks[~usable].any()
+    usable[:] = False
+    assert find_streaks(image, LARGEST, usable) is None
+
+
+@pytest.mark.parametrize("largest", [13, 15, 17, 19])
+def test_a_square_that_fills_the_grid_is_a_streak_as_well(largest: int) -> None:
+    image = torch.full((1, 1, 160, 160), 0.3)
+    side = largest // 4 * 4
+    image[..., 80 : 80 + side, 80 : 80 + side] = 1.0
+    streaks = find_streaks(image, largest)
+    assert streaks is None or float(streak_kernel(streaks).sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_middle_of_a_large_hole_is_as_bright_as_the_photograph() -> None:
+    image = torch.full((1, 1, 200, 240), 0.3)
+    marks = torch.zeros_like(image, dtype=torch.bool)
+    marks[..., 30:170, 50:190] = True
+    image[marks] = 1.0
+    filled, _ = without_streaks(image, marks)
+    assert (filled - 0.3).abs().max() < 0.05
+
+
 def test_without_streaks_their_surroundings_go_on() -> None:
     kernel = hook()
     image = night(kernel)
@@ -99,3 +129,4 @@ def test_without_streaks_their_surroundings_go_on() -> None:
     assert torch.equal(filled[~marks], image[~marks])
     assert marks[streaks.marks].all()
     assert (filled - dark).abs().max() < 0.1
+    assert streaks.alike == len(PLACES)
