@@ -45,7 +45,6 @@ BELL_SIDE = 9
 #: Clipped pixels are not avoided if that would leave less than this share of the gradients.
 LEAST_UNCLIPPED = 0.4
 
-
 #: Tikhonov weights are those of photographs of this many pixels or more; of fewer they are smaller in
 #: proportion, as the sums of the normal equations are, down to this share.
 FULLY_DAMPED_PIXELS, LEAST_DAMPING = 400_000, 0.16
