@@ -29,9 +29,13 @@ STREAK_SCALE = 2
 #: Gradients count more for kernels that the streaks resemble less than this, in proportion to what lacks.
 RESEMBLING = 0.98
 
-#: How much gradients count for what was found from the path, which is preferred, and for the path itself,
-#: which is too wide.
-FOLLOWED, ROUGH = 0.985, 1.05
+#: How much gradients count for what was found from the path of several streaks, which is preferred; from that
+#: of a lone one; and for the path itself, which is too wide.
+FOLLOWED, FOLLOWED_LONE, ROUGH = 0.985, 1.04, 1.05
+
+#: A kernel that streaks resemble less, or that needs more times the gradients of the estimate so far, is no
+#: kernel of theirs.
+LEAST_RESEMBLANCE, LARGEST_INCREASE = 0.85, 1.15
 
 #: Share of pixels that is added to the gradients: of a dark photograph nothing but its streaks may be left.
 LEAST_NEEDED = 1e-3
@@ -70,19 +74,23 @@ def estimate_by_streaks(
     rest = without(photograph, marks, filled)
     if bool(edge_steepness(filled, clear_of_lights(rest, REACH)) > SHARP_STEEPNESS):
         return None
-    contenders = [found, _followed(prune(streaks.path), [rest, rest.downscaled(1)], config)]
-    if streaks.alike > 1:
-        path = enlarge(_roomy(streak_kernel(streaks)), 2.0)
-        contenders.append(replace(found, kernel=fit_grid(centred(path), config.grid_size(0))))
+    several = streaks.alike > 1
+    factor = FOLLOWED if several else FOLLOWED_LONE
+    contenders = [(_followed(prune(streaks.path), [rest, rest.downscaled(1)], config), factor)]
+    if several:
+        path = fit_grid(centred(enlarge(_roomy(streak_kernel(streaks)), 2.0)), config.grid_size(0))
+        contenders.append((replace(found, kernel=path), ROUGH))
     smaller, usable = rest.downscaled(1), photograph.downscaled(1).usable
-    costs = [
-        factor
-        * _needed(smaller, each.kernel, usable)
-        * (1 + max(0.0, RESEMBLING - resemblance(streaks, each.kernel)))
-        for each, factor in zip(contenders, (1.0, FOLLOWED, ROUGH), strict=False)
-    ]
-    best = costs.index(min(costs))
-    return (contenders[best], streaks.alike > 1) if best else None
+    needed = _needed(smaller, found.kernel, usable)
+    least = needed * (1 + max(0.0, RESEMBLING - resemblance(streaks, found.kernel)))
+    best = None
+    for contender, factor in contenders:
+        alike = resemblance(streaks, contender.kernel)
+        gradients = _needed(smaller, contender.kernel, usable)
+        cost = factor * gradients * (1 + max(0.0, RESEMBLING - alike))
+        if alike >= LEAST_RESEMBLANCE and gradients <= LARGEST_INCREASE * needed and cost < least:
+            best, least = contender, cost
+    return None if best is None else (best, several)
 
 
 def _roomy(path: Tensor) -> Tensor:
