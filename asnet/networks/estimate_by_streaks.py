@@ -76,11 +76,11 @@ def estimate_by_streaks(
         return None
     several = streaks.alike > 1
     factor = FOLLOWED if several else FOLLOWED_LONE
-    contenders = [(_followed(prune(streaks.path), [rest, rest.downscaled(1)], config), factor)]
+    smaller, usable = rest.downscaled(1), photograph.downscaled(1).usable
+    contenders = [(_followed(prune(streaks.path), [rest, smaller], config), factor)]
     if several:
         path = fit_grid(centred(enlarge(_roomy(streak_kernel(streaks)), 2.0)), config.grid_size(0))
         contenders.append((replace(found, kernel=path), ROUGH))
-    smaller, usable = rest.downscaled(1), photograph.downscaled(1).usable
     needed = _needed(smaller, found.kernel, usable)
     least = needed * (1 + max(0.0, RESEMBLING - resemblance(streaks, found.kernel)))
     best = None
