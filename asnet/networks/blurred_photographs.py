@@ -1,7 +1,7 @@
 """What the iterated analysis looks at: the luma of blurred photographs, and which of its pixels count."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -98,23 +98,26 @@ def photographs_of(image: Tensor, usable: Tensor | None) -> Photographs:
     clipped = brightness >= WHITE
     image = luma(image)
     image = image.to(torch.promote_types(image.dtype, torch.float32))
-    gain = contrast_gain(image, clipped, usable)
-    is_clipped = bool(clipped.any())
-    return Photographs(
-        image * gain,
-        clipped if is_clipped else None,
-        None if usable is None or bool(usable.all()) else usable,
-        gain,
-        brightness.to(image) if is_clipped else None,
-    )
+    seen = _with_contrast(image, clipped, usable)
+    return seen if seen.clipped is None else replace(seen, brightness=brightness.to(image))
 
 
 def without(photograph: Photographs, marks: Tensor, filled: Tensor) -> Photographs:
     """Return a photograph without marked pixels (1, 1, H, W), in which luma `filled` is not usable."""
     usable = ~marks if photograph.usable is None else photograph.usable & ~marks
     clipped = torch.zeros_like(marks) if photograph.clipped is None else photograph.clipped & ~marks
-    gain = contrast_gain(filled, clipped, usable)
-    return Photographs(filled * gain, clipped if bool(clipped.any()) else None, usable, gain)
+    return _with_contrast(filled, clipped, usable)
+
+
+def _with_contrast(image: Tensor, clipped: Tensor, usable: Tensor | None) -> Photographs:
+    """Multiply luma (N, 1, H, W) by its gain; masks that leave nothing out become None."""
+    gain = contrast_gain(image, clipped, usable)
+    return Photographs(
+        image * gain,
+        clipped if bool(clipped.any()) else None,
+        None if usable is None or bool(usable.all()) else usable,
+        gain,
+    )
 
 
 def contrast_gain(image: Tensor, clipped: Tensor, usable: Tensor | None) -> Tensor:

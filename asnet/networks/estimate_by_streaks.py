@@ -81,14 +81,17 @@ def estimate_by_streaks(
     if several:
         path = fit_grid(centred(enlarge(_roomy(streak_kernel(streaks)), 2.0)), config.grid_size(0))
         contenders.append((replace(found, kernel=path), ROUGH))
-    needed = _needed(smaller, found.kernel, usable)
-    least = needed * (1 + max(0.0, RESEMBLING - resemblance(streaks, found.kernel)))
+
+    def judged(kernel: Tensor, factor: float) -> tuple[float, float, float]:
+        """Return the gradients that a kernel needs, how much streaks resemble it, and what both cost."""
+        needed, alike = _needed(smaller, kernel, usable), resemblance(streaks, kernel)
+        return needed, alike, factor * needed * (1 + max(0.0, RESEMBLING - alike))
+
+    needed_before, _, least = judged(found.kernel, 1.0)
     best = None
     for contender, factor in contenders:
-        alike = resemblance(streaks, contender.kernel)
-        gradients = _needed(smaller, contender.kernel, usable)
-        cost = factor * gradients * (1 + max(0.0, RESEMBLING - alike))
-        if alike >= LEAST_RESEMBLANCE and gradients <= LARGEST_INCREASE * needed and cost < least:
+        needed, alike, cost = judged(contender.kernel, factor)
+        if alike >= LEAST_RESEMBLANCE and needed <= LARGEST_INCREASE * needed_before and cost < least:
             best, least = contender, cost
     return None if best is None else (best, several)
 

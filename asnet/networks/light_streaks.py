@@ -81,23 +81,21 @@ def find_streaks(brightness: Tensor, largest: int, usable: Tensor | None = None)
     clipped = _resized((brightness >= WHITE).to(half), 0.5)[0, 0] > 0.5
     grid = largest // 4 * 2 + 1
     boxes = _boxes(labels, clipped, grid)
-    if not len(boxes):
-        return None
-    marks = torch.isin(labels, boxes[:, 0])[None, None]
-    marks = F.interpolate(marks.to(half), size=brightness.shape[2:], mode="nearest") > 0
     sides = boxes[:, 3:] - boxes[:, 1:3] + 1
     inside = (sides.amax(1) >= SMALLEST_SIDE) & (boxes[:, 1] >= EDGE) & (boxes[:, 3] < labels.shape[0] - EDGE)
     inside &= (boxes[:, 2] >= EDGE) & (boxes[:, 4] < labels.shape[1] - EDGE)
-    boxes = boxes[inside][:MOST_STREAKS]
-    if not len(boxes):
+    compared = boxes[inside][:MOST_STREAKS]
+    if not len(compared):
         return None
     patches = []
-    for label, top, left, bottom, right in boxes.tolist():
+    for label, top, left, bottom, right in compared.tolist():
         place = (slice(top, bottom + 1), slice(left, right + 1))
         patch = torch.where(labels[place] == label, excess[0, 0][place], 0.0)
         above, before = ((grid - side) // 2 for side in patch.shape)
         rest = (grid - patch.shape[1] - before, grid - patch.shape[0] - above)
         patches.append(F.pad(patch, (before, rest[0], above, rest[1])))
+    marks = torch.isin(labels, boxes[:, 0])[None, None]
+    marks = F.interpolate(marks.to(half), size=brightness.shape[2:], mode="nearest") > 0
     return LightStreaks(*_common_shape(torch.stack(patches)), marks)
 
 
