@@ -13,13 +13,14 @@ if sys.argv[1] == "keep":
     keep_memory()
 torch.ones(6 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(6 * 2**20)
+# A little smaller: before 2.38, glibc finds no room for an aligned block in a free one of its own size.
+torch.ones(5 * 2**20)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 def faults(policy: str) -> int:
-    """Pages that the system gives anew to 24 MB which were freed just before."""
+    """Pages that the system gives anew to 20 MB after 24 MB were freed."""
     run = subprocess.run([sys.executable, "-c", _SCRIPT, policy], capture_output=True, text=True, check=True)
     return int(run.stdout)
 
