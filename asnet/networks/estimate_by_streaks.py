@@ -7,19 +7,18 @@ not compete. In a sharp photograph there are no streaks.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from asnet.networks.blurred_photographs import Photographs, without
 from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.courses import COMPARED_SCALE, DAMPED, fine_schedules
 from asnet.networks.edge_steepness import REACH, SHARP_STEEPNESS, edge_steepness, noise_deviation
+from asnet.networks.image_pyramid import ImagePyramid
 from asnet.networks.kernel_equations import gradient_threshold
 from asnet.networks.kernel_grids import centred, enlarge, extent, fit_grid, prune, reduced
-from asnet.networks.kernel_rounds import Iteration, clear_of_lights, damping, grown, run_rounds
+from asnet.networks.kernel_rounds import Iteration, clear_of_lights, grown
 from asnet.networks.latent_image import image_gradients, needed_gradients, share_of_pixels
 from asnet.networks.light_streaks import find_streaks, resemblance, streak_kernel, without_streaks
 
@@ -76,15 +75,15 @@ def estimate_by_streaks(
         return None
     several = streaks.alike > 1
     factor = FOLLOWED if several else FOLLOWED_LONE
-    smaller, usable = rest.downscaled(1), photograph.downscaled(1).usable
-    contenders = [(_followed(prune(streaks.path), [rest, smaller], config), factor)]
+    pyramid, usable = ImagePyramid(rest, config, 2), photograph.downscaled(1).usable
+    contenders = [(_followed(prune(streaks.path), pyramid), factor)]
     if several:
         path = fit_grid(centred(enlarge(_roomy(streak_kernel(streaks)), 2.0)), config.grid_size(0))
         contenders.append((replace(found, kernel=path), ROUGH))
 
     def judged(kernel: Tensor, factor: float) -> tuple[float, float, float]:
         """Return the gradients that a kernel needs, how much streaks resemble it, and what both cost."""
-        needed, alike = _needed(smaller, kernel, usable), resemblance(streaks, kernel)
+        needed, alike = _needed(pyramid.scales[1], kernel, usable), resemblance(streaks, kernel)
         return needed, alike, factor * needed * (1 + max(0.0, RESEMBLING - alike))
 
     needed_before, _, least = judged(found.kernel, 1.0)
@@ -101,26 +100,21 @@ def _roomy(path: Tensor) -> Tensor:
     return fit_grid(path, 2 * path.shape[-1] + 1)
 
 
-def _followed(path: Tensor, pyramid: Sequence[Photographs], config: IteratedAnalysisConfig) -> Iteration:
+def _followed(path: Tensor, pyramid: ImagePyramid) -> Iteration:
     """Go through the finest scales of a photograph, from a path at half the size."""
     kernel = centred(_roomy(path))
     side = int(extent(enlarge(kernel, math.sqrt(2))))
-    iteration = Iteration(kernel, gradient_threshold(image_gradients(pyramid[1].luma), side), None)
-    noise = float(noise_deviation(pyramid[0].luma))
-    schedule = fine_schedules(noise, COMPARED_SCALE, config.finest_rounds)[0]
-    avoids = torch.zeros(1, dtype=torch.bool, device=kernel.device)
+    iteration = Iteration(kernel, gradient_threshold(image_gradients(pyramid.scales[1].luma), side), None)
+    noise = float(noise_deviation(pyramid.photograph.luma))
+    schedule = fine_schedules(noise, COMPARED_SCALE, pyramid.config.finest_rounds)[0]
     for scale in (1, 0):
-        iteration = run_rounds(
-            pyramid[scale],
-            config.grid_size(scale),
+        iteration = pyramid.run(
+            scale,
             iteration,
             schedule.strengths[scale],
-            DAMPED * damping(pyramid[0]),
-            avoids,
-            config.conjugate_gradient_steps,
+            DAMPED,
             smallest_weight=schedule.smallest_weight,
             looks_beyond=True,
-            keeps_evidence=scale == 0,
         )
     return iteration
 

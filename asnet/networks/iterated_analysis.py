@@ -9,10 +9,8 @@ At every scale the image is resized so that its blur kernel fits a grid of 5, 7,
 3. drops small weights and small parts of the solution (`kernel_grids`).
 
 The iteration can go wrong at the coarse scales, where it costs little: there it is run on several courses,
-with other constants. The course whose latent image needs the fewest gradients wins, and the finest scales go
-on from its kernel, on three schedules if it is large (`courses`); again the fewest gradients win. At the
-finest of all, noise can spoil a large kernel: if the latent image then needs more gradients, the kernel of
-the scale before is kept.
+with other constants (`courses`). The course whose latent image needs the fewest gradients wins, and the
+finest scales go on from its kernel (`fine_scales`).
 
 Of next to no blur nothing is left at the coarse scales, and what they find is too large. So a small kernel
 is also looked for at the finest scales alone, from a narrow bell on a small grid; again the fewest gradients
@@ -25,8 +23,6 @@ A network on the kernel's grid, the learned part, refines the last solution wher
 (`kernel_refiner`).
 """
 
-import math
-from dataclasses import replace
 from typing import NamedTuple, cast
 
 import torch
@@ -37,39 +33,25 @@ from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.courses import (
     COMPARED_SCALE,
     COURSES,
-    DAMPED,
     FINE_STRENGTH,
     LESS_DAMPED,
     Course,
-    FineSchedule,
-    fine_schedules,
 )
-from asnet.networks.edge_steepness import REACH, SHARP_STEEPNESS, edge_steepness, noise_deviation
+from asnet.networks.edge_steepness import REACH, SHARP_STEEPNESS, edge_steepness
 from asnet.networks.estimate_by_streaks import estimate_by_streaks
+from asnet.networks.fine_scales import CourseEnd, finest_kernel
+from asnet.networks.image_pyramid import ImagePyramid
 from asnet.networks.kernel_grids import (
-    SMALLEST_WEIGHT,
     centred,
-    enlarge,
-    extent,
     fit_grid,
-    prune,
     rms_radius,
     similarity,
 )
 from asnet.networks.kernel_refiner import KernelRefiner
-from asnet.networks.kernel_rounds import Iteration, bell, clear_of_lights, damping, run_rounds
+from asnet.networks.kernel_rounds import Iteration, bell, clear_of_lights
 from asnet.networks.latent_image import gradient_count, needed_gradients, share_of_pixels
+from asnet.networks.rival_kernels import RestoreLuma
 from asnet.ops.threads import side_by_side, threads_for
-
-#: All schedules of the finest scales, and not only the first, are gone through if the kernel of the compared
-#: scale, enlarged fourfold, has the first number of pixels or more in extent, or the photograph fewer than
-#: the second: with smaller kernels the others never won on larger ones. The first wins unless the latent
-#: image needs less than this share of its gradients with another.
-LARGE_EXTENT, FEW_PIXELS, WINNING_SHARE = 60, 2**17, 0.98
-
-#: The finest scale's kernel is kept if the latent image needs at most this many times the gradients that it
-#: needs with the kernel of the scale before.
-LARGEST_INCREASE = 1.05
 
 #: The scale from which a small kernel is looked for, the side of its grid at the finest, and its Tikhonov
 #: weight, for on a small grid noise does less harm; and the rounds at each of these scales.
@@ -144,13 +126,16 @@ class IteratedAnalysisNetwork(nn.Module):
         self.config = config
         self.refiner = KernelRefiner(config)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, restore: RestoreLuma | None = None) -> Tensor:
         """Estimate blur kernels.
 
         Parameters
         ----------
         image : Tensor
             (N, 3, H, W) RGB or (N, 1, H, W) luma, range [0, 1], H and W at least 16.
+        restore : callable, optional
+            Restores luma (1, 1, H, W) by a blur kernel (1, K, K), to judge large kernels by the result;
+            without it they are judged by the latent image alone.
 
         Returns
         -------
@@ -158,11 +143,13 @@ class IteratedAnalysisNetwork(nn.Module):
             Blur kernels (N, K, K), not negative, each summing to 1.
         """
         with torch.autocast(image.device.type, enabled=False):
-            last, _ = self._iterate(photographs_of(image, None))
+            last, _ = self._iterate(photographs_of(image, None), restore)
             return self._refined(last)
 
     @torch.no_grad()
-    def estimate(self, image: Tensor, usable: Tensor | None = None) -> KernelEstimate:
+    def estimate(
+        self, image: Tensor, usable: Tensor | None = None, restore: RestoreLuma | None = None
+    ) -> KernelEstimate:
         """Estimate blur kernels and tell which of them had better not be used; see `forward`.
 
         Parameters
@@ -172,10 +159,12 @@ class IteratedAnalysisNetwork(nn.Module):
         usable : Tensor, optional
             (N, 1, H, W) bool, True for pixels that may take part in the kernel's equations; by default all.
             The others had better be filled smoothly: they still count as blurred by the kernel.
+        restore : callable, optional
+            As in `forward`.
         """
         with torch.autocast(image.device.type, enabled=False), threads_for(image[:, :1]):
             photographs = photographs_of(image, usable)
-            last, agreement = self._iterate(photographs)
+            last, agreement = self._iterate(photographs, restore)
             # Energies of the latent and the blurred gradients; the correlations are exact up to rounding.
             least, most = _evidence(last)[:, 3:].amax((-2, -1)).sort(dim=1).values.unbind(1)
             nothing_seen = least <= NO_ENERGY * most
@@ -196,7 +185,7 @@ class IteratedAnalysisNetwork(nn.Module):
     @torch.no_grad()
     def last_iteration(self, image: Tensor) -> Iteration:
         """Return where the rounds end for images as in `forward`: what the refiner is given."""
-        return self._iterate(photographs_of(image, None))[0]
+        return self._iterate(photographs_of(image, None), None)[0]
 
     def _refined(self, last: Iteration) -> Tensor:
         if self.training:
@@ -209,111 +198,55 @@ class IteratedAnalysisNetwork(nn.Module):
         return centred(fit_grid(kernel, self.config.kernel_size))
 
     @torch.no_grad()
-    def _iterate(self, photographs: Photographs) -> tuple[Iteration, Tensor]:
+    def _iterate(self, photographs: Photographs, restore: RestoreLuma | None) -> tuple[Iteration, Tensor]:
         """Go through all scales; return where they end, and how well the courses agree (N,), 0 to 1."""
         # One by one, for lambda follows the noise of each.
-        ends = [self._iterate_one(photograph) for photograph in photographs.one_by_one()]
+        ends = [self._iterate_one(photograph, restore) for photograph in photographs.one_by_one()]
         last, agreement = zip(*ends, strict=True)
         return Iteration.joined(last, self.config.grid_size(0)), torch.cat(agreement)
 
-    def _iterate_one(self, photographs: Photographs) -> tuple[Iteration, Tensor]:
+    def _iterate_one(self, photograph: Photographs, restore: RestoreLuma | None) -> tuple[Iteration, Tensor]:
         """Go through all scales with a batch of one."""
         config = self.config
         last_scale = config.scale_count - 1
         compared = min(COMPARED_SCALE, last_scale // 2)
         extra = max(course.extra_scales for course in COURSES)
-        pyramid = [photographs.downscaled(scale) for scale in range(last_scale + extra + 1)]
+        pyramid = ImagePyramid(photograph, config, last_scale + extra + 1)
+        device = photograph.luma.device
 
-        def run(
-            scale: int,
-            before: Iteration | None,
-            strengths: list[float],
-            weight: float,
-            avoids: Tensor,
-            *,
-            smallest_weight: float = SMALLEST_WEIGHT,
-            looks_beyond: bool = False,
-        ) -> Iteration:
-            return run_rounds(
-                pyramid[scale],
-                config.grid_size(scale),
-                before,
-                strengths,
-                weight * damping(photographs),
-                avoids,
-                config.conjugate_gradient_steps,
-                smallest_weight=smallest_weight,
-                looks_beyond=looks_beyond,
-                keeps_evidence=scale == 0,
-            )
-
-        def follow(course: Course) -> tuple[Iteration, Tensor]:
-            """Return where a course ends, and how many gradients (N,) its latent image needs."""
-            avoids = torch.full(
-                (len(photographs.luma),), course.avoids_clipped, device=photographs.luma.device
-            )
+        def follow(course: Course) -> tuple[CourseEnd, Tensor]:
+            """Return where a course ends, and how many gradients (1,) its latent image needs."""
+            avoids = torch.full((1,), course.avoids_clipped, device=device)
             iteration = None
             scales = range(last_scale + course.extra_scales, compared - 1, -1)
             for number, scale in enumerate(scales):
-                iteration = run(scale, iteration, course.strengths(number), course.weight, avoids)
+                iteration = pyramid.run(scale, iteration, course.strengths(number), course.weight, avoids)
             assert iteration is not None
-            return iteration, _needed_gradients(pyramid[compared], iteration.kernel)
+            return CourseEnd(iteration, avoids), _needed_gradients(pyramid.scales[compared], iteration.kernel)
 
-        ends = side_by_side(follow, COURSES, pyramid[compared].luma)
-        iterations = [iteration for iteration, _ in ends]
-        best = torch.stack([needed for _, needed in ends]).argmin(0)
-        iteration = _chosen(iterations, best, config.grid_size(compared))
-        agreement = torch.stack([similarity(other.kernel, iteration.kernel) for other in iterations]).mean(0)
-        avoids = torch.tensor([course.avoids_clipped for course in COURSES], device=best.device)[best]
-
-        def fine(scale: int, before: Iteration, schedule: FineSchedule) -> Iteration:
-            return run(
-                scale,
-                before,
-                schedule.strengths[scale],
-                DAMPED,
-                avoids,
-                smallest_weight=schedule.smallest_weight,
-                looks_beyond=True,
-            )
-
-        def refine(schedule: FineSchedule) -> Iteration:
-            """Return where the scales before the finest end."""
-            refined = iteration
-            for scale in range(compared - 1, 0, -1):
-                refined = fine(scale, refined, schedule)
-            return refined
-
+        followed = side_by_side(follow, COURSES, pyramid.scales[compared].luma)
+        order = torch.cat([needed for _, needed in followed]).argsort(stable=True)
+        ends = [followed[index][0] for index in cast(list[int], order.tolist())]
+        iteration = ends[0].iteration
+        agreement = torch.stack([similarity(end.iteration.kernel, iteration.kernel) for end in ends]).mean(0)
         if compared > 0:
-            noise = float(noise_deviation(photographs.luma))
-            schedules = fine_schedules(noise, compared, config.finest_rounds)
-            is_large = float(extent(iteration.kernel)) * 2 ** (compared / 2) >= LARGE_EXTENT
-            if not is_large and photographs.luma.numel() >= FEW_PIXELS:
-                schedules = schedules[:1]
-            refined = side_by_side(refine, schedules, pyramid[1].luma)
-            chosen = 0
-            if len(refined) > 1:
-                needed = torch.stack([_needed_gradients(pyramid[1], each.kernel) for each in refined])
-                needed[0] *= WINNING_SHARE  # the first is preferred
-                chosen = int(needed.argmin())
-            before = refined[chosen]
-            found, gradients = _unless_spoiled(photographs, before, fine(0, before, schedules[chosen]))
+            found, gradients = finest_kernel(pyramid, compared, ends, restore)
         else:
-            found, gradients = iteration, needed_gradients(photographs.luma, iteration.kernel)
+            found, gradients = iteration, needed_gradients(photograph.luma, iteration.kernel)
         found = self._or_smaller(found, gradients, pyramid)
-        by_streaks = estimate_by_streaks(found, photographs, config)
+        by_streaks = estimate_by_streaks(found, photograph, config)
         if by_streaks is None:
             return found, agreement
         found, several = by_streaks
         # Streaks that agree are evidence enough, whatever the courses found.
         return found, torch.ones_like(agreement) if several else agreement
 
-    def _or_smaller(self, found: Iteration, gradients: Tensor, pyramid: list[Photographs]) -> Iteration:
+    def _or_smaller(self, found: Iteration, gradients: Tensor, pyramid: ImagePyramid) -> Iteration:
         """Return a small kernel if that explains the image better than the one found.
 
         `gradients` are the `needed_gradients` of the kernel that was found.
         """
-        photographs, config = pyramid[0], self.config
+        photographs = pyramid.photograph
         kernel = found.kernel
         clear = clear_of_lights(photographs, SMALL_GRID)
         radius = rms_radius(kernel)
@@ -324,26 +257,16 @@ class IteratedAnalysisNetwork(nn.Module):
         # On a GPU the host does not wait for the answer.
         if not (kernel.is_cuda or bool(replaceable.any())):
             return found
-        avoids = torch.zeros_like(replaceable)
         course = Course(FINE_STRENGTH, rounds=SMALL_ROUNDS)
-        iteration = None
+        iteration = bell(pyramid.scales[SMALL_SCALE])
         for scale in range(SMALL_SCALE, -1, -1):
-            iteration = run_rounds(
-                pyramid[scale],
-                min(config.grid_size(scale), SMALL_GRID),
-                iteration or bell(pyramid[scale]),
-                course.strengths(SMALL_SCALE - scale),
-                SMALL_WEIGHT * damping(photographs),
-                avoids,
-                config.conjugate_gradient_steps,
-                keeps_evidence=scale == 0,
-            )
-        small = cast(Iteration, iteration)
-        needed_by_small = gradient_count(photographs.luma, small.kernel, clear)
+            strengths = course.strengths(SMALL_SCALE - scale)
+            iteration = pyramid.run(scale, iteration, strengths, SMALL_WEIGHT, largest=SMALL_GRID)
+        needed_by_small = gradient_count(photographs.luma, iteration.kernel, clear)
         share = torch.where(radius < TINY, REPLACING_SHARE_OF_TINY, REPLACING_SHARE)
         smaller = replaceable & (needed_by_small < share * needed)
-        smaller &= rms_radius(small.kernel) < SMALL_RADIUS
-        return _chosen([found, small], smaller.long(), config.grid_size(0))
+        smaller &= rms_radius(iteration.kernel) < SMALL_RADIUS
+        return _chosen([found, iteration], smaller.long(), self.config.grid_size(0))
 
 
 def _evidence(last: Iteration) -> Tensor:
@@ -367,27 +290,6 @@ def _share_of_gradients(photographs: Photographs, needed: Tensor, usable: Tensor
 
 def _needed_gradients(photographs: Photographs, kernel: Tensor) -> Tensor:
     return gradient_count(photographs.luma, kernel, photographs.usable)
-
-
-def _unless_spoiled(
-    photographs: Photographs, before: Iteration, found: Iteration
-) -> tuple[Iteration, Tensor]:
-    """Return for each image the result of the finest scale, or of the scale before if that is better.
-
-    The second result is the `needed_gradients` of the kernel.
-    """
-    coarse = fit_grid(prune(enlarge(before.kernel, math.sqrt(2))), found.kernel.shape[-1])
-    gradients, gradients_before = (
-        needed_gradients(photographs.luma, kernel) for kernel in (found.kernel, coarse)
-    )
-    needed, needed_before = (
-        share_of_pixels(mask, photographs.usable) for mask in (gradients, gradients_before)
-    )
-    spoiled = (needed > LARGEST_INCREASE * needed_before)[:, None, None]
-    return (
-        replace(found, kernel=torch.where(spoiled, coarse, found.kernel)),
-        torch.where(spoiled[:, None], gradients_before, gradients),
-    )
 
 
 def _chosen(iterations: list[Iteration], best: Tensor, size: int) -> Iteration:

@@ -34,7 +34,7 @@ FIRST_BETA, BETA_GROWTH, LAST_BETA = 2.0, 2.0, 100.0
 BRIGHTEST = 8.0
 
 
-#: lambda of the latent images whose gradients are counted.
+#: lambda of the latent images whose gradients are counted, unless it is given.
 COUNTED_STRENGTH = 2e-3
 
 
@@ -49,7 +49,12 @@ def image_gradients(image: Tensor) -> Tensor:
 
 
 def needed_gradients(
-    image: Tensor, kernel: Tensor, clipped: Tensor | None = None, *, calls: int = 1
+    image: Tensor,
+    kernel: Tensor,
+    clipped: Tensor | None = None,
+    *,
+    strength: float = COUNTED_STRENGTH,
+    calls: int = 1,
 ) -> Tensor:
     """Return at which pixels (N, 1, h, w) the latent image needs a gradient to explain the blurred one.
 
@@ -61,14 +66,16 @@ def needed_gradients(
         (N, s, s), each of sum 1.
     clipped : Tensor, optional
         (N, 1, h, w) bool: pixels that may be brighter; by default none.
+    strength : float
+        lambda of the latent image: the less, the more it explains.
     calls : int
         How often the latent image is computed, each time with what it predicts of the clipped pixels.
     """
     scale = BlurredScale.from_image(image, kernel.shape[-1], clipped)
     observed = None
     for _ in range(calls):
-        latent, observed = sparse_latent(scale, kernel, COUNTED_STRENGTH, observed)
-    return image_gradients(latent).square().sum(1, keepdim=True) > 2 * COUNTED_STRENGTH / LAST_BETA
+        latent, observed = sparse_latent(scale, kernel, strength, observed)
+    return image_gradients(latent).square().sum(1, keepdim=True) > 2 * strength / LAST_BETA
 
 
 def share_of_pixels(mask: Tensor, usable: Tensor | None = None) -> Tensor:

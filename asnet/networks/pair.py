@@ -12,6 +12,7 @@ from asnet.networks.config import AnalysisConfig, ASNetConfig, IteratedAnalysisC
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork, KernelEstimate
 from asnet.networks.kernel_grids import rms_radius
 from asnet.networks.layers import luma
+from asnet.networks.rival_kernels import RestoreLuma
 from asnet.networks.second_estimate import grid_of_second_estimate, second_estimate
 from asnet.networks.synthesis import SynthesisNetwork
 
@@ -133,9 +134,11 @@ class DeblurNetwork(nn.Module):
         estimated: bool | Tensor = False
         if kernel is None:
             _check_dtype(self.analysis)
-            kernel = self.analysis(blurred)
             if isinstance(self.analysis, IteratedAnalysisNetwork) and not self.training:
+                kernel = self.analysis(blurred, _restoring_luma(self.synthesis, blurred))
                 kernel = self._estimated_again(blurred, kernel, None, self.synthesis)
+            else:
+                kernel = self.analysis(blurred)
             estimated = is_doubtful(kernel)
         return DeblurResult(self.synthesis(blurred, kernel, estimated=estimated), kernel)
 
@@ -174,8 +177,9 @@ class DeblurNetwork(nn.Module):
         if not isinstance(self.analysis, IteratedAnalysisNetwork):
             raise InputError("only an iterated analysis can tell how reliable its estimates are")
         _check_dtype(self.analysis)
-        estimate = self.analysis.estimate(blurred, usable)
-        kernel = self._estimated_again(blurred, estimate.kernel, usable, restore or self.synthesis)
+        restore = restore or self.synthesis
+        estimate = self.analysis.estimate(blurred, usable, _restoring_luma(restore, blurred))
+        kernel = self._estimated_again(blurred, estimate.kernel, usable, restore)
         return estimate._replace(kernel=kernel)
 
     def _estimated_again(
@@ -194,3 +198,13 @@ class DeblurNetwork(nn.Module):
                 restored = luma(restored.to(photograph.luma)) * photograph.gain
                 kernels[index] = second_estimate(photograph, first, restored, grid)
         return torch.cat(kernels)
+
+
+def _restoring_luma(restore: Restore, like: Tensor) -> RestoreLuma:
+    """Return what restores luma by a doubtful kernel, in the type of photographs `like`."""
+
+    def restored(seen: Tensor, kernel: Tensor) -> Tensor:
+        image = seen.to(like).expand(-1, 3, -1, -1)
+        return luma(restore(image, kernel, estimated=is_doubtful(kernel))).to(seen)
+
+    return restored

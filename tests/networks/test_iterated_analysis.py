@@ -13,10 +13,11 @@ from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
 from asnet.data.degradation import blur
 from asnet.errors import ConfigurationError
 from asnet.evaluation.metrics import kernel_similarity
-from asnet.networks import iterated_analysis
+from asnet.networks import fine_scales, iterated_analysis
 from asnet.networks.blurred_photographs import photographs_of
 from asnet.networks.config import IteratedAnalysisConfig
 from asnet.networks.courses import FineSchedule
+from asnet.networks.image_pyramid import ImagePyramid
 from asnet.networks.iterated_analysis import IteratedAnalysisNetwork
 from asnet.networks.kernel_grids import rms_radius
 from asnet.networks.kernel_rounds import Iteration
@@ -125,14 +126,14 @@ def test_the_schedule_with_fewer_gradients_wins(first: int, monkeypatch: pytest.
     network = analysis(61)
     blurred = blur(photograph()[..., :300, :300], diagonal_line())
     expected = network(blurred)
-    schedules = iterated_analysis.fine_schedules
+    schedules = fine_scales.fine_schedules
 
     def with_spoilt(noise: float, scales: int, rounds: int) -> list[FineSchedule]:
         normal = schedules(noise, scales, rounds)[0]
         spoilt = normal._replace(smallest_weight=0.99)
         return [normal, spoilt] if first == 0 else [spoilt, normal]
 
-    monkeypatch.setattr(iterated_analysis, "fine_schedules", with_spoilt)
+    monkeypatch.setattr(fine_scales, "fine_schedules", with_spoilt)
     assert torch.equal(network(blurred), expected)
 
 
@@ -190,8 +191,9 @@ def test_a_large_kernel_that_leaves_nothing_but_slopes_does_not_give_way_to_a_sm
     needed = needed_gradients(photographs.luma, kernel)
     assert needed.sum() > 1.4 * photographs.gradients_without_blur.sum()
     found = Iteration(kernel, torch.ones(1), torch.zeros(1, 5, 101, 101))
-    pyramid = [photographs.downscaled(scale) for scale in range(3)]
-    assert torch.equal(analysis(101)._or_smaller(found, needed, pyramid).kernel, kernel)
+    network = analysis(101)
+    pyramid = ImagePyramid(photographs, network.config, 3)
+    assert torch.equal(network._or_smaller(found, needed, pyramid).kernel, kernel)
 
 
 def test_an_estimate_says_what_speaks_against_it() -> None:
