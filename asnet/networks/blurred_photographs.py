@@ -55,20 +55,21 @@ class Photographs:
         return needed_gradients(self.luma, self.luma.new_ones(len(self.luma), 1, 1))
 
     def one_by_one(self) -> list["Photographs"]:
-        """Return a batch of one for each of the photographs."""
+        """Return a batch of one for each of the photographs, as if there had never been others beside it."""
         if len(self.luma) == 1:
             return [self]
 
         def parts(values: Tensor | None) -> Sequence[Tensor | None]:
             return [None] * len(self.luma) if values is None else torch.split(values, 1)
 
+        clipped = [_unless_empty(mask) for mask in parts(self.clipped)]
+        usable = [_unless_full(mask) for mask in parts(self.usable)]
+        brightness = [
+            values if mask is not None else None
+            for values, mask in zip(parts(self.brightness), clipped, strict=True)
+        ]
         fields = zip(
-            torch.split(self.luma, 1),
-            parts(self.clipped),
-            parts(self.usable),
-            torch.split(self.gain, 1),
-            parts(self.brightness),
-            strict=True,
+            torch.split(self.luma, 1), clipped, usable, torch.split(self.gain, 1), brightness, strict=True
         )
         return [Photographs(*values) for values in fields]
 
@@ -112,12 +113,15 @@ def without(photograph: Photographs, marks: Tensor, filled: Tensor) -> Photograp
 def _with_contrast(image: Tensor, clipped: Tensor, usable: Tensor | None) -> Photographs:
     """Multiply luma (N, 1, H, W) by its gain; masks that leave nothing out become None."""
     gain = contrast_gain(image, clipped, usable)
-    return Photographs(
-        image * gain,
-        clipped if bool(clipped.any()) else None,
-        None if usable is None or bool(usable.all()) else usable,
-        gain,
-    )
+    return Photographs(image * gain, _unless_empty(clipped), _unless_full(usable), gain)
+
+
+def _unless_empty(mask: Tensor | None) -> Tensor | None:
+    return mask if mask is not None and bool(mask.any()) else None
+
+
+def _unless_full(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None or bool(mask.all()) else mask
 
 
 def contrast_gain(image: Tensor, clipped: Tensor, usable: Tensor | None) -> Tensor:

@@ -195,7 +195,9 @@ class IteratedAnalysisNetwork(nn.Module):
         # On a GPU the host does not wait for the answer.
         if kernel.is_cuda or bool(small.any()):
             kernel = torch.where(small[:, None, None], self.refiner(kernel, _evidence(last)), kernel)
-        return centred(fit_grid(kernel, self.config.kernel_size))
+        kernel = fit_grid(kernel, self.config.kernel_size)
+        # One by one: transforms of a batch round differently, and a second estimate can make much of that.
+        return torch.cat([centred(each) for each in torch.split(kernel, 1)])
 
     @torch.no_grad()
     def _iterate(self, photographs: Photographs, restore: RestoreLuma | None) -> tuple[Iteration, Tensor]:

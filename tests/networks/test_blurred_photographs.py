@@ -99,3 +99,18 @@ def test_amplified_steps_of_eight_bits_do_not_look_like_edges(monkeypatch: pytes
     small[0, 4, 3:6] = 1 / 3
     monkeypatch.setattr(network, "_refined", lambda last: small)
     assert not network.estimate(levels[None, None]).sharp
+
+
+def test_photographs_of_a_batch_have_the_masks_that_they_have_alone() -> None:
+    lit = image(0.1)
+    lit[..., :2, :2] = 1.0
+    images = torch.cat([image(0.1), lit])
+    usable = torch.ones_like(images, dtype=torch.bool)
+    usable[1, :, 10:12] = False
+    together = photographs_of(images, usable).one_by_one()
+    for index, photograph in enumerate(together):
+        alone = photographs_of(images[index : index + 1], usable[index : index + 1])
+        for name in ("clipped", "usable", "brightness"):
+            expected, found = getattr(alone, name), getattr(photograph, name)
+            assert (found is None) == (expected is None) == (index == 0)
+            assert expected is None or torch.equal(found, expected)

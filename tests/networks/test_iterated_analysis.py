@@ -224,7 +224,7 @@ def test_courses_that_disagree_speak_against_an_estimate_unless_it_is_large_and_
     network = analysis()
     blurred = blur(photograph()[..., :300, :300], diagonal_line())
     iterate = network._iterate
-    monkeypatch.setattr(network, "_iterate", lambda images: (iterate(images)[0], torch.tensor([0.5])))
+    monkeypatch.setattr(network, "_iterate", lambda *given: (iterate(*given)[0], torch.tensor([0.5])))
     assert network.estimate(blurred).contradictory
     # The line's RMS radius is 3.7 pixels.
     monkeypatch.setattr(iterated_analysis, "SHARP_RADIUS", 3.0)
