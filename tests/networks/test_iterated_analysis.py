@@ -326,5 +326,6 @@ def test_on_a_gpu_few_values_are_read_back(cells: int, count: int, monkeypatch: 
     monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda tensor: False))
     with ReadBack() as reads:
         analysis().estimate(blur(patches(cells=cells), diagonal_line()))
-    # Whether anything is clipped, the noise, the extent of the kernel, and in small photographs the schedule.
+    # Whether anything is clipped, the noise, the extent of the kernel, and in small photographs the schedule;
+    # the order of the courses is read as a list, which does not show here.
     assert len(reads.operations) == count
