@@ -224,7 +224,9 @@ class IteratedAnalysisNetwork(nn.Module):
             for number, scale in enumerate(scales):
                 iteration = pyramid.run(scale, iteration, course.strengths(number), course.weight, avoids)
             assert iteration is not None
-            return CourseEnd(iteration, avoids), _needed_gradients(pyramid.scales[compared], iteration.kernel)
+            # Ends differ in size; on a grid that it fills, a kernel would lose its rim when it is enlarged.
+            end = Iteration.joined([iteration], config.grid_size(compared))
+            return CourseEnd(end, avoids), _needed_gradients(pyramid.scales[compared], iteration.kernel)
 
         followed = side_by_side(follow, COURSES, pyramid.scales[compared].luma)
         order = torch.cat([needed for _, needed in followed]).argsort(stable=True)
