@@ -224,7 +224,7 @@ class IteratedAnalysisNetwork(nn.Module):
             for number, scale in enumerate(scales):
                 iteration = pyramid.run(scale, iteration, course.strengths(number), course.weight, avoids)
             assert iteration is not None
-            # Ends differ in size; on a grid that it fills, a kernel would lose its rim when it is enlarged.
+            # On the grid of the scale, so that enlarging the kernel cuts nothing off.
             end = Iteration.joined([iteration], config.grid_size(compared))
             return CourseEnd(end, avoids), _needed_gradients(pyramid.scales[compared], iteration.kernel)
 
