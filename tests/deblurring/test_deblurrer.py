@@ -22,6 +22,7 @@ from asnet.deblurring.tiles import most_structured_window, tile_spans
 from asnet.errors import ConfigurationError, DeviceError, InputError, WeightsError
 from asnet.networks import ASNetConfig, DeblurNetwork, load_networks
 from asnet.networks.iterated_analysis import KernelEstimate
+from asnet.networks.rival_kernels import RestoreLuma
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,7 @@ def test_a_blur_larger_than_the_grid_is_estimated_at_half_size(
 ) -> None:
     sizes = []
 
-    def estimate(image: torch.Tensor, usable: torch.Tensor | None) -> KernelEstimate:
+    def estimate(image: torch.Tensor, usable: torch.Tensor | None, restore: RestoreLuma) -> KernelEstimate:
         """A line of 13 pixels in the full image, as a perfect analysis would see it on its grid of 7."""
         sizes.append(tuple(image.shape[2:]))
         seen = {160: [1.0] * 7, 80: [0.25, 1, 1, 1, 1, 1, 0.25], 40: [0, 0, 1, 1, 1, 0, 0]}
@@ -454,7 +455,7 @@ def test_a_contradictory_estimate_is_used_only_where_it_changes_little(
 def test_a_small_blur_is_not_looked_for_at_half_size(
     deblurrer: Deblurrer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def estimate(image: torch.Tensor, usable: torch.Tensor | None) -> KernelEstimate:
+    def estimate(image: torch.Tensor, usable: torch.Tensor | None, restore: RestoreLuma) -> KernelEstimate:
         """Three pixels in the full image, and nonsense at half its size."""
         kernel = box(7) if image.shape[2] < 160 else functional.pad(box(3), (2, 2, 2, 2))
         return KernelEstimate(kernel[None], torch.tensor([False]), torch.tensor([False]))

@@ -16,6 +16,7 @@ from asnet.errors import InputError
 from asnet.evaluation.alignment import least_shifted_error
 from asnet.networks import DeblurNetwork, load_networks
 from asnet.networks.iterated_analysis import KernelEstimate
+from asnet.networks.rival_kernels import RestoreLuma
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CASES = Path(__file__).parents[3] / "shared" / "cases"
@@ -162,7 +163,7 @@ def test_an_untrusted_estimate_leaves_a_cut_out_as_it_is(small_weights: Path, st
         network.synthesis.output.bias.fill_(1.0)
     seen = []
 
-    def estimate(image: torch.Tensor, usable: torch.Tensor | None) -> KernelEstimate:
+    def estimate(image: torch.Tensor, usable: torch.Tensor | None, restore: RestoreLuma) -> KernelEstimate:
         seen.append(usable)
         kernel = torch.nn.functional.pad(torch.full((1, 3, 3), 1 / 9), (2, 2, 2, 2))
         sharp, contradictory = (torch.tensor([status == name]) for name in ("sharp", "unclear"))

@@ -102,5 +102,5 @@ def test_small_estimates_count_as_known_kernels(
     network, blurred, kernel = asnet.load("compact"), torch.rand(1, 3, 24, 24), torch.ones(1, side, side)
     kernel /= kernel.sum()
     known = network(blurred, kernel).image
-    monkeypatch.setattr(network.analysis, "forward", lambda image: kernel)
+    monkeypatch.setattr(network.analysis, "forward", lambda image, restore: kernel)
     assert torch.equal(network(blurred).image, known) == counts_as_known
