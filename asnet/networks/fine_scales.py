@@ -1,10 +1,10 @@
 """The finest scales of the iterated analysis: from where the courses end to a kernel at full size.
 
-If the kernel is large, they are gone through on three schedules, of which the fewest gradients win, and on
-the second of these from other courses as well, if they found something else. Between the winner and what the
-second schedule found, the synthesis decides, where there is one (`rival_kernels`). At the finest scale of
-all, noise can spoil a large kernel: if the latent image then needs more gradients, the kernel of the scale
-before is kept.
+If the kernel is large or the photograph small, they are gone through on three schedules, of which the fewest
+gradients win. Where there is a synthesis and the kernel is large, they are gone through on the second of
+these from other courses as well, if they found something else, and the synthesis helps to choose between the
+winner and what the second schedule found (`rival_kernels`). At the finest scale of all, noise can spoil a
+large kernel: if the latent image then needs more gradients, the kernel of the scale before is kept.
 """
 
 import math

@@ -89,8 +89,8 @@ DOUBTFUL_AGREEMENT = 0.8
 #: steep edges along their traces. Of sharp Kodak photographs it is at most 4.4, of such nights 14 and more.
 SHARP_RADIUS = 5.0
 
-#: Mean similarity of the courses' kernels to the winning one below which the estimate is contradictory, but
-#: for a large kernel that explains much.
+#: Mean similarity of the courses' kernels to that with the fewest gradients below which the estimate is
+#: contradictory, but for a large kernel that explains much.
 LEAST_AGREEMENT = 0.6
 
 #: Share of one sum of squared gradients in another below which it is 0 but for rounding.

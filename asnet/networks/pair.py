@@ -146,7 +146,9 @@ class DeblurNetwork(nn.Module):
     def estimate(
         self, blurred: Tensor, usable: Tensor | None = None, restore: Restore | None = None
     ) -> KernelEstimate:
-        """Estimate blur kernels by the iterated analysis, and large ones again by the synthesis.
+        """Estimate blur kernels by the iterated analysis, large ones with the help of the synthesis.
+
+        The synthesis helps to choose between rival kernels, and large ones are estimated again by it.
 
         Parameters
         ----------
@@ -156,7 +158,8 @@ class DeblurNetwork(nn.Module):
             (N, 1, H, W) bool, True for pixels that may take part; see `IteratedAnalysisNetwork.estimate`.
         restore : callable, optional
             Restores an RGB image (1, 3, H, W) by a kernel (1, K, K), and is told by `estimated` whether to
-            distrust it; for instance in tiles. By default the synthesis network does it at once.
+            distrust it; for instance in tiles. Also called with grey, smaller images. By default the
+            synthesis network does it at once.
 
         Returns
         -------
@@ -201,10 +204,10 @@ class DeblurNetwork(nn.Module):
 
 
 def _restoring_luma(restore: Restore, like: Tensor) -> RestoreLuma:
-    """Return what restores luma by a doubtful kernel, in the type of photographs `like`."""
+    """Return what restores luma by an estimate, in the type of photographs `like`."""
 
     def restored(seen: Tensor, kernel: Tensor) -> Tensor:
         image = seen.to(like).expand(-1, 3, -1, -1)
-        return luma(restore(image, kernel, estimated=is_doubtful(kernel))).to(seen)
+        return luma(restore(image, kernel, estimated=is_doubtful(kernel)).to(seen))
 
     return restored

@@ -20,7 +20,7 @@ RestoreLuma = Callable[[Tensor, Tensor], Tensor]
 
 #: lambda of the latent images whose gradients are counted, and how often each is computed: lights become
 #: points step by step.
-COUNTED_STRENGTH, CALLS = 2e-4, 3
+FAITHFUL_STRENGTH, CALLS = 2e-4, 3
 
 #: Strong edges are gradients of luma above this; their share counts to this power. With a rival, the
 #: synthesis must restore at least this share of those that it restores with the first kernel.
@@ -57,7 +57,7 @@ def best_kernel(photograph: Photographs, kernels: Sequence[Tensor], size: int, r
 
     def judged(kernel: Tensor) -> tuple[float, float]:
         """Return the share of strong edges that a kernel restores, and what it costs."""
-        needed = needed_gradients(photograph.luma, kernel, clipped, strength=COUNTED_STRENGTH, calls=calls)
+        needed = needed_gradients(photograph.luma, kernel, clipped, strength=FAITHFUL_STRENGTH, calls=calls)
         gradients = image_gradients(restore(seen, fit_grid(kernel, size)))
         strong = gradients.square().sum(1, keepdim=True) > STRONG_EDGE**2
         edges = max(NO_EDGES, float(share_of_pixels(strong, photograph.usable)))

@@ -9,9 +9,10 @@ import asnet
 from asnet.data.blur_kernels import BlurKernelConfig, sample_blur_kernels
 from asnet.data.degradation import blur
 from asnet.evaluation.metrics import kernel_similarity
-from asnet.networks import DeblurNetwork
-from asnet.networks.blurred_photographs import photographs_of
+from asnet.networks import DeblurNetwork, fine_scales
+from asnet.networks.blurred_photographs import Photographs, photographs_of
 from asnet.networks.kernel_grids import fit_grid
+from asnet.networks.kernel_rounds import Iteration
 from asnet.networks.rival_kernels import best_kernel
 
 SIZE = 21
@@ -102,7 +103,31 @@ def test_only_large_kernels_are_judged_by_what_they_restore() -> None:
     assert all(each.shape == (1, 101, 101) for each in judged)
 
 
-def test_large_kernels_are_found_more_often_with_the_synthesis() -> None:
+@pytest.mark.parametrize("position", [0, -1])
+def test_the_estimate_goes_on_from_the_kernel_that_is_chosen(
+    position: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = torch.zeros(1, 81, 81)
+    kernel[0, torch.arange(10, 70), torch.arange(10, 70)] = 1 / 60
+    chosen: list[Tensor] = []
+    before_last: list[Tensor] = []
+    unless_spoiled = fine_scales._unless_spoiled
+
+    def choose(photograph: object, kernels: list[Tensor], *_: object) -> int:
+        chosen.append(kernels[position])
+        return position % len(kernels)
+
+    def watch(photographs: Photographs, before: Iteration, found: Iteration) -> tuple[Iteration, Tensor]:
+        before_last.append(before.kernel)
+        return unless_spoiled(photographs, before, found)
+
+    monkeypatch.setattr(fine_scales, "best_kernel", choose)
+    monkeypatch.setattr(fine_scales, "_unless_spoiled", watch)
+    analysis(101).estimate(blur(photograph(), kernel), restore=lambda seen, kernel: seen)
+    assert torch.equal(before_last[0], chosen[0])
+
+
+def test_large_kernels_are_found_with_the_synthesis() -> None:
     network = asnet.load("compact")
     assert isinstance(network, DeblurNetwork)
     found = []
