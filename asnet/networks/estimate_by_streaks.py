@@ -18,8 +18,8 @@ from asnet.networks.edge_steepness import REACH, SHARP_STEEPNESS, edge_steepness
 from asnet.networks.image_pyramid import ImagePyramid
 from asnet.networks.kernel_equations import gradient_threshold
 from asnet.networks.kernel_grids import centred, enlarge, extent, fit_grid, prune, reduced
-from asnet.networks.kernel_rounds import Iteration, clear_of_lights, grown
-from asnet.networks.latent_image import image_gradients, needed_gradients, share_of_pixels
+from asnet.networks.kernel_rounds import Iteration, clear_of_lights, may_be_brighter
+from asnet.networks.latent_image import CALLS_FOR_LIGHTS, image_gradients, needed_gradients, share_of_pixels
 from asnet.networks.light_streaks import find_streaks, resemblance, streak_kernel, without_streaks
 
 #: The path of the streaks is at half the size, which is this scale.
@@ -41,9 +41,6 @@ LEAST_NEEDED = 1e-3
 
 #: Streaks that resemble a light without blur more than this are no streaks.
 ROUND = 0.88
-
-#: How often a latent image is computed whose gradients are counted: lights become points step by step.
-CALLS = 3
 
 
 def estimate_by_streaks(
@@ -121,7 +118,6 @@ def _followed(path: Tensor, pyramid: ImagePyramid) -> Iteration:
 
 def _needed(photograph: Photographs, kernel: Tensor, usable: Tensor | None) -> float:
     """Return the share of usable pixels, where streaks were as well, that need a gradient."""
-    clipped = None if photograph.clipped is None else grown(photograph.clipped, 1)
     smaller = reduced(kernel, math.sqrt(0.5))
-    mask = needed_gradients(photograph.luma, smaller, clipped, calls=CALLS)
+    mask = needed_gradients(photograph.luma, smaller, may_be_brighter(photograph), calls=CALLS_FOR_LIGHTS)
     return LEAST_NEEDED + float(share_of_pixels(mask, usable))

@@ -48,10 +48,11 @@ class CourseEnd(NamedTuple):
     avoids_clipped: Tensor  # (1,) bool: whether gradients near clipped pixels were left out
 
 
-class Refined(NamedTuple):
-    """Where a schedule ends before the finest scale."""
+class Branch(NamedTuple):
+    """How far a schedule has gone from the end of a course."""
 
-    end: CourseEnd
+    iteration: Iteration
+    avoids_clipped: Tensor  # of the course
     schedule: FineSchedule
 
 
@@ -80,34 +81,32 @@ def finest_kernel(
         if photograph.luma.numel() >= FEW_PIXELS:
             schedules = schedules[:1]
 
-    def run(scale: int, start: Refined) -> Refined:
-        end, schedule = start
-        iteration = pyramid.run(
+    def run(scale: int, branch: Branch) -> Iteration:
+        return pyramid.run(
             scale,
-            end.iteration,
-            schedule.strengths[scale],
+            branch.iteration,
+            branch.schedule.strengths[scale],
             DAMPED,
-            end.avoids_clipped,
-            smallest_weight=schedule.smallest_weight,
+            branch.avoids_clipped,
+            smallest_weight=branch.schedule.smallest_weight,
             looks_beyond=True,
         )
-        return Refined(end._replace(iteration=iteration), schedule)
 
-    def refine(start: Refined) -> Refined:
+    def refine(branch: Branch) -> Branch:
         for scale in range(compared - 1, 0, -1):
-            start = run(scale, start)
-        return start
+            branch = branch._replace(iteration=run(scale, branch))
+        return branch
 
-    starts = [Refined(ends[0], schedule) for schedule in schedules]
-    rivals = [] if restore is None else [Refined(end, schedules[1]) for end in _others(ends)]
+    starts = [Branch(*ends[0], schedule) for schedule in schedules]
+    rivals = [] if restore is None else [Branch(*end, schedules[1]) for end in _others(ends)]
     refined = side_by_side(refine, starts + rivals, pyramid.scales[1].luma)
     chosen = _best(pyramid.scales[1], refined[: len(starts)])
     if restore is not None:
         contenders = [chosen, *(each for each in refined[1:2] + refined[len(starts) :] if each is not chosen)]
-        kernels = [each.end.iteration.kernel for each in contenders]
+        kernels = [each.iteration.kernel for each in contenders]
         best = best_kernel(pyramid.scales[1], kernels, pyramid.config.kernel_size, restore)
         chosen = contenders[best]
-    return _unless_spoiled(photograph, chosen.end.iteration, run(0, chosen).end.iteration)
+    return _unless_spoiled(photograph, chosen.iteration, run(0, chosen))
 
 
 def _others(ends: Sequence[CourseEnd]) -> list[CourseEnd]:
@@ -117,11 +116,11 @@ def _others(ends: Sequence[CourseEnd]) -> list[CourseEnd]:
     return list(islice(others, RIVALS))
 
 
-def _best(photograph: Photographs, refined: list[Refined]) -> Refined:
+def _best(photograph: Photographs, refined: list[Branch]) -> Branch:
     """Return the result of the schedule with the fewest gradients; the first is preferred."""
     if len(refined) == 1:
         return refined[0]
-    kernels = [each.end.iteration.kernel for each in refined]
+    kernels = [each.iteration.kernel for each in refined]
     needed = torch.stack([gradient_count(photograph.luma, kernel, photograph.usable) for kernel in kernels])
     needed[0] *= WINNING_SHARE
     return refined[int(needed.argmin())]

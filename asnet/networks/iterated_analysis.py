@@ -30,23 +30,12 @@ from torch import Tensor, nn
 
 from asnet.networks.blurred_photographs import Photographs, photographs_of
 from asnet.networks.config import IteratedAnalysisConfig
-from asnet.networks.courses import (
-    COMPARED_SCALE,
-    COURSES,
-    FINE_STRENGTH,
-    LESS_DAMPED,
-    Course,
-)
+from asnet.networks.courses import COMPARED_SCALE, COURSES, FINE_STRENGTH, LESS_DAMPED, Course
 from asnet.networks.edge_steepness import REACH, SHARP_STEEPNESS, edge_steepness
 from asnet.networks.estimate_by_streaks import estimate_by_streaks
 from asnet.networks.fine_scales import CourseEnd, finest_kernel
 from asnet.networks.image_pyramid import ImagePyramid
-from asnet.networks.kernel_grids import (
-    centred,
-    fit_grid,
-    rms_radius,
-    similarity,
-)
+from asnet.networks.kernel_grids import centred, fit_grid, rms_radius, similarity
 from asnet.networks.kernel_refiner import KernelRefiner
 from asnet.networks.kernel_rounds import Iteration, bell, clear_of_lights
 from asnet.networks.latent_image import gradient_count, needed_gradients, share_of_pixels

@@ -137,8 +137,7 @@ def run_rounds(
     kernel, support = _starting_kernel(len(luma), largest, before, luma)
     size = kernel.shape[-1]
     border = size // 2 if looks_beyond else 0
-    clipped = None if photographs.clipped is None else grown(photographs.clipped, 1)
-    scale = BlurredScale.from_image(luma, size, clipped)
+    scale = BlurredScale.from_image(luma, size, may_be_brighter(photographs))
     threshold = gradient_threshold(image_gradients(luma), size) if before is None else before.threshold
     with threads_for(scale.padded):
         masks = taking_part(photographs, avoids_clipped, size, border)
@@ -217,6 +216,11 @@ def taking_part(
         known = ~grown(~photographs.usable, 1)
         masks = [mask & known for mask in masks]
     return masks[0], F.pad(masks[1], (border,) * 4, value=True)
+
+
+def may_be_brighter(photographs: Photographs) -> Tensor | None:
+    """Return the pixels (N, 1, H, W) that a latent image completes: clipped ones and their neighbours."""
+    return None if photographs.clipped is None else grown(photographs.clipped, 1)
 
 
 def clear_of_lights(photographs: Photographs, distance: int) -> Tensor | None:

@@ -34,6 +34,10 @@ FIRST_BETA, BETA_GROWTH, LAST_BETA = 2.0, 2.0, 100.0
 BRIGHTEST = 8.0
 
 
+#: How often a latent image is computed whose gradients are counted, where lights are clipped: they become
+#: points step by step.
+CALLS_FOR_LIGHTS = 3
+
 #: lambda of the latent images whose gradients are counted, unless it is given.
 COUNTED_STRENGTH = 2e-3
 

@@ -12,15 +12,14 @@ from torch import Tensor
 
 from asnet.networks.blurred_photographs import Photographs
 from asnet.networks.kernel_grids import fit_grid
-from asnet.networks.kernel_rounds import clear_of_lights, grown
-from asnet.networks.latent_image import image_gradients, needed_gradients, share_of_pixels
+from asnet.networks.kernel_rounds import clear_of_lights, may_be_brighter
+from asnet.networks.latent_image import CALLS_FOR_LIGHTS, image_gradients, needed_gradients, share_of_pixels
 
 #: Restores luma (1, 1, H, W), range [0, 1], by a blur kernel (1, K, K).
 RestoreLuma = Callable[[Tensor, Tensor], Tensor]
 
-#: lambda of the latent images whose gradients are counted, and how often each is computed: lights become
-#: points step by step.
-FAITHFUL_STRENGTH, CALLS = 2e-4, 3
+#: lambda of the latent images whose gradients are counted.
+FAITHFUL_STRENGTH = 2e-4
 
 #: Strong edges are gradients of luma above this; their share counts to this power. With a rival, the
 #: synthesis must restore at least this share of those that it restores with the first kernel.
@@ -52,7 +51,8 @@ def best_kernel(photograph: Photographs, kernels: Sequence[Tensor], size: int, r
     """
     reach = max(kernel.shape[-1] for kernel in kernels)
     clear = clear_of_lights(photograph, int(DISTANCE_FROM_LIGHTS * reach))
-    clipped, calls = (None, 1) if photograph.clipped is None else (grown(photograph.clipped, 1), CALLS)
+    clipped = may_be_brighter(photograph)
+    calls = 1 if clipped is None else CALLS_FOR_LIGHTS
     seen = photograph.luma / photograph.gain
 
     def judged(kernel: Tensor) -> tuple[float, float]:
