@@ -91,22 +91,25 @@ def guided(device: torch.device) -> Iterator[Outcome]:
 
 def latent_images(device: torch.device) -> Iterator[Outcome]:
     """One step, so that rounding does not decide whether a gradient is above the threshold."""
-    for dtype, clips in itertools.product((torch.float32, torch.float64), (False, True)):
+    cases = itertools.product((torch.float32, torch.float64), (False, True), (None, 0.7))
+    for dtype, clips, ground in cases:
         padded = torch.rand(2, 1, 15, 135, device=device).to(dtype)
         kernel = torch.rand(2, 5, 5, device=device).to(dtype)
         kernel = kernel / kernel.sum((1, 2), keepdim=True)
         clipped = padded > 0.8 if clips else None
 
-        def solve(function: Any, *tensors: Tensor, clipped: Tensor | None = clipped) -> tuple[Tensor, Tensor]:
-            found: tuple[Tensor, Tensor] = function(
-                *tensors, 0.05, beta=0.5, growth=2.0, steps=1, clipped=clipped, brightest=1.4
-            )
+        options: dict[str, Any] = {"clipped": clipped, "brightest": 1.4, "ground": ground}
+
+        def solve(
+            function: Any, *tensors: Tensor, options: dict[str, Any] = options
+        ) -> tuple[Tensor, Tensor]:
+            found: tuple[Tensor, Tensor] = function(*tensors, 0.05, beta=0.5, growth=2.0, steps=1, **options)
             return found
 
         results = solve(sparse_latent, padded, kernel)
         expected = solve(reference.sparse_latent, padded.double(), kernel.double())
         for name, result, truth in zip(("latent", "observed"), results, expected, strict=True):
-            yield f"sparse_latent {name}, clipped {clips}", dtype, result.double(), truth
+            yield f"sparse_latent {name}, clipped {clips}, ground {ground}", dtype, result.double(), truth
 
 
 def systems(device: torch.device) -> Iterator[Outcome]:

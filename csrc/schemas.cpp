@@ -34,7 +34,7 @@ ASNET_SCHEMAS(ASNET_LIBRARY, m) {
       "bool relu) -> ()");
   m.def(
       "sparse_latent(Tensor padded, Tensor observed, Tensor? clipped, Tensor kernel, float strength, float beta, "
-      "float growth, int steps, float brightest) -> (Tensor, Tensor)");
+      "float growth, int steps, float brightest, float? ground=None) -> (Tensor, Tensor)");
   m.def("periodic_spectra(Tensor images) -> Tensor");
   m.def("periodic_images(Tensor spectra, Tensor? factor, SymInt height) -> Tensor");
   m.def("shrunk_divergence(Tensor images, Tensor threshold) -> Tensor");

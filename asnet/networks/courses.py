@@ -63,6 +63,7 @@ class FineSchedule(NamedTuple):
 
     strengths: list[list[float]]  # lambda of the rounds at each scale, finest first
     smallest_weight: float  # kernel weights below this share of the largest are dropped
+    ground: float | None = None  # luma of an even ground from which few pixels of the latent image differ
 
 
 def fine_schedules(noise: float, scales: int, rounds: int) -> list[FineSchedule]:

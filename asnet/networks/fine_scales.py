@@ -1,10 +1,12 @@
 """The finest scales of the iterated analysis: from where the courses end to a kernel at full size.
 
 If the kernel is large or the photograph small, they are gone through on three schedules, of which the fewest
-gradients win. Where there is a synthesis and the kernel is large, they are gone through on the second of
-these from other courses as well, if they found something else, and the synthesis helps to choose between the
-winner and what the second schedule found (`rival_kernels`). At the finest scale of all, noise can spoil a
-large kernel: if the latent image then needs more gradients, the kernel of the scale before is kept.
+gradients win. If the photograph may show a page of text (`paper`), there is a schedule more, on which the
+latent image has few pixels that differ from the paper. Where there is a synthesis and the kernel is large,
+the second schedule and that of a page are gone through from other courses as well, if these found something
+else, and the synthesis helps to choose between the winner and what these schedules found (`rival_kernels`).
+At the finest scale of all, noise can spoil a large kernel: if the latent image then needs more gradients,
+the kernel of the scale before is kept.
 """
 
 import math
@@ -23,6 +25,7 @@ from asnet.networks.image_pyramid import ImagePyramid
 from asnet.networks.kernel_grids import enlarge, extent, fit_grid, prune, similarity
 from asnet.networks.kernel_rounds import Iteration
 from asnet.networks.latent_image import gradient_count, needed_gradients, share_of_pixels
+from asnet.networks.paper import paper_luma
 from asnet.networks.rival_kernels import RestoreLuma, best_kernel
 from asnet.ops.threads import side_by_side
 
@@ -80,6 +83,8 @@ def finest_kernel(
         restore = None
         if photograph.luma.numel() >= FEW_PIXELS:
             schedules = schedules[:1]
+    paper = paper_luma(photograph)
+    of_page = [] if paper is None else [schedules[0]._replace(ground=paper)]
 
     def run(scale: int, branch: Branch) -> Iteration:
         return pyramid.run(
@@ -90,6 +95,7 @@ def finest_kernel(
             branch.avoids_clipped,
             smallest_weight=branch.schedule.smallest_weight,
             looks_beyond=True,
+            ground=branch.schedule.ground,
         )
 
     def refine(branch: Branch) -> Branch:
@@ -97,12 +103,16 @@ def finest_kernel(
             branch = branch._replace(iteration=run(scale, branch))
         return branch
 
-    starts = [Branch(*ends[0], schedule) for schedule in schedules]
-    rivals = [] if restore is None else [Branch(*end, schedules[1]) for end in _others(ends)]
+    starts = [Branch(*ends[0], schedule) for schedule in schedules + of_page]
+    rivals = []
+    if restore is not None:
+        rivals = [Branch(*end, schedule) for end in _others(ends) for schedule in schedules[1:2] + of_page]
     refined = side_by_side(refine, starts + rivals, pyramid.scales[1].luma)
     chosen = _best(pyramid.scales[1], refined[: len(starts)])
     if restore is not None:
-        contenders = [chosen, *(each for each in refined[1:2] + refined[len(starts) :] if each is not chosen)]
+        # All but the first and the third schedule, which win by few gradients or not at all.
+        others = refined[1:2] + refined[3:]
+        contenders = [chosen, *(each for each in others if each is not chosen)]
         kernels = [each.iteration.kernel for each in contenders]
         best = best_kernel(pyramid.scales[1], kernels, pyramid.config.kernel_size, restore)
         chosen = contenders[best]

@@ -45,6 +45,7 @@ class ImagePyramid:
         largest: int | None = None,
         smallest_weight: float = SMALLEST_WEIGHT,
         looks_beyond: bool = False,
+        ground: float | None = None,
     ) -> Iteration:
         """Run the rounds of a scale; see `run_rounds`.
 
@@ -52,7 +53,7 @@ class ImagePyramid:
         ----------
         scale : int
             Number of the scale; the result of the finest, 0, includes its evidence.
-        before, strengths, smallest_weight, looks_beyond
+        before, strengths, smallest_weight, looks_beyond, ground
             As in `run_rounds`.
         weight : float
             Tikhonov weight for large photographs; for smaller ones it is damped.
@@ -74,5 +75,6 @@ class ImagePyramid:
             self.config.conjugate_gradient_steps,
             smallest_weight=smallest_weight,
             looks_beyond=looks_beyond,
+            ground=ground,
             keeps_evidence=scale == 0,
         )

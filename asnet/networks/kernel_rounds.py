@@ -100,6 +100,7 @@ def run_rounds(
     *,
     smallest_weight: float = SMALLEST_WEIGHT,
     looks_beyond: bool = False,
+    ground: float | None = None,
     keeps_evidence: bool,
 ) -> Iteration:
     """Run the rounds of one scale.
@@ -125,6 +126,8 @@ def run_rounds(
     looks_beyond : bool
         Whether the latent image beyond the photographs' edges, from where light is blurred into them, takes
         part in the kernel's equations.
+    ground : float, optional
+        Luma of an even ground, as of paper, from which few pixels of the latent images differ.
     keeps_evidence : bool
         Whether the result includes its evidence, which takes two more solutions.
 
@@ -143,7 +146,7 @@ def run_rounds(
         masks = taking_part(photographs, avoids_clipped, size, border)
         observed = None
         for strength in strengths:
-            latent, observed = sparse_latent(scale, kernel, strength, observed, border=border)
+            latent, observed = sparse_latent(scale, kernel, strength, observed, border=border, ground=ground)
             threshold = threshold / THRESHOLD_DECAY
             predicted = strong_gradients(image_gradients(latent), threshold)
             blurred = image_gradients(observed[..., : luma.shape[2], : luma.shape[3]])

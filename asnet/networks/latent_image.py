@@ -157,7 +157,13 @@ def latent_steps(largest_lambda: float) -> int:
 
 
 def sparse_latent(
-    scale: BlurredScale, kernel: Tensor, strength: float, observed: Tensor | None = None, *, border: int = 0
+    scale: BlurredScale,
+    kernel: Tensor,
+    strength: float,
+    observed: Tensor | None = None,
+    *,
+    border: int = 0,
+    ground: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the latent images of a scale for given kernels.
 
@@ -174,6 +180,8 @@ def sparse_latent(
     border : int
         Pixels beyond the edges that the latent images extend, at most half of the size that the scale is
         padded for.
+    ground : float, optional
+        Intensity of an even ground from which few pixels of the latent images differ; none by default.
 
     Returns
     -------
@@ -193,6 +201,7 @@ def sparse_latent(
         observed=scale.padded if observed is None else observed,
         clipped=scale.unknown,
         brightest=BRIGHTEST,
+        ground=ground,
     )
     height, width = scale.image.shape[-2:]
     if border:

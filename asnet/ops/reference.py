@@ -124,6 +124,7 @@ def sparse_latent(
     observed: Tensor | None = None,
     clipped: Tensor | None = None,
     brightest: float = math.inf,
+    ground: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Half-quadratic splitting over whole spectra: see `asnet.ops.sparse_latent`."""
     height, width = padded.shape[2:]
@@ -148,12 +149,17 @@ def sparse_latent(
         )
     )
     prior = across.abs().square() + down.abs().square()
+    if ground is not None:
+        prior = prior + 1
     latent = observed = padded if observed is None else observed
     for step in range(steps):
         weight = beta * growth**step
         horizontal, vertical = latent.roll(-1, 3) - latent, latent.roll(-1, 2) - latent
         kept = horizontal.square() + vertical.square() >= strength / weight
         pull = across.conj() * spectrum_of(horizontal * kept) + down.conj() * spectrum_of(vertical * kept)
+        if ground is not None:
+            differs = (latent - ground).square() >= strength / weight
+            pull = pull + spectrum_of(torch.where(differs, latent, ground))
         spectrum = (transfer.conj() * spectrum_of(observed) + weight * pull) / (
             transfer.abs().square() + weight * prior
         )

@@ -24,6 +24,7 @@ def sparse_latent(
     observed: Tensor | None = None,
     clipped: Tensor | None = None,
     brightest: float = math.inf,
+    ground: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find periodic images x with few gradients whose blur by the kernel k is the photograph y.
 
@@ -34,6 +35,11 @@ def sparse_latent(
 
     with capital letters for Fourier transforms, grad for forward differences and D for their frequency
     response; then beta grows. Where the photograph is clipped, y is raised to k * x after every step.
+
+    If few pixels differ from an even ground, as on a page of text (Pan et al. 2014), each step is
+
+        u = x where (x - ground)^2 >= strength / beta, else ground
+        X = (conj(K) Y + beta (conj(D) G + U)) / (|K|^2 + beta (|D|^2 + 1))
 
     Inference-only: there is no backward. Devices without a kernel of asnet use torch operations
     (`asnet.ops.reference.sparse_latent`), which take up to twice the time.
@@ -58,6 +64,8 @@ def sparse_latent(
         (N, 1, H, W) bool: where `padded` is only a lower limit; by default nowhere.
     brightest : float
         Upper limit of y where the photograph is clipped.
+    ground : float, optional
+        Intensity of an even ground, finite; by default there is none.
 
     Returns
     -------
@@ -81,6 +89,8 @@ def sparse_latent(
     for name, number in (("strength", strength), ("beta", beta), ("growth", growth)):
         if not number > 0:
             raise InputError(f"{name} must be more than 0, got {number}")
+    if ground is not None and not math.isfinite(ground):
+        raise InputError(f"ground must be finite, got {ground}")
     if steps < 1:
         raise InputError(f"steps must be at least 1, got {steps}")
     if padded.dim() != 4 or not all(is_transform_length(length) for length in padded.shape[2:]):
@@ -99,10 +109,11 @@ def sparse_latent(
             observed=observed,
             clipped=clipped,
             brightest=brightest,
+            ground=ground,
         )
     observed = padded if observed is None else observed
     latent, raised = torch.ops.asnet.sparse_latent(
-        padded, observed, clipped, kernel, strength, beta, growth, steps, brightest
+        padded, observed, clipped, kernel, strength, beta, growth, steps, brightest, ground
     )
     return latent, observed if clipped is None else raised
 
@@ -117,6 +128,7 @@ def _fake(
     growth: float,
     steps: int,
     brightest: float,
+    ground: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     return padded.new_empty(padded.shape), padded.new_empty(
         (0 if clipped is None else padded.shape[0], *padded.shape[1:])

@@ -9,6 +9,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 
@@ -20,11 +21,13 @@ using OptionalTensor = std::optional<Tensor>;
 
 inline constexpr const char* kName = "sparse_latent";
 
-// lambda; the first beta, in the same units; its growth factor per step; the upper limit of clipped light.
+// lambda; the first beta, in the same units; its growth factor per step; the upper limit of clipped light; the intensity
+// of an even ground.
 struct Splitting {
   double strength, beta, growth;
   int64_t steps;
   double brightest;
+  std::optional<double> ground;
 };
 
 inline void check_like_padded(const char* name, const Tensor& t, ScalarType type, const char* type_words,
@@ -58,6 +61,8 @@ inline void check(const Tensor& padded, const Tensor& observed, const OptionalTe
                   splitting.strength, ", beta ", splitting.beta, " and growth ", splitting.growth,
                   ", expected more than 0");
   STD_TORCH_CHECK(splitting.steps > 0, kName, ": steps is ", splitting.steps, ", expected at least 1");
+  STD_TORCH_CHECK(!splitting.ground || std::isfinite(*splitting.ground), kName, ": ground is ", *splitting.ground,
+                  ", expected a finite number");
 }
 
 // The arguments, contiguous, and the final y, which is empty if nothing is clipped.

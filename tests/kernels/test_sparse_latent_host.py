@@ -22,12 +22,13 @@ def problem(shape: tuple[int, int, int], size: int, dtype: torch.dtype) -> list[
 
 
 @LIKE_CPU
+@pytest.mark.parametrize("ground", [None, 0.7])
 @pytest.mark.parametrize("clips", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(("shape", "size"), CASES)
-def test_latent_images(shape, size, dtype, clips) -> None:
+def test_latent_images(shape, size, dtype, clips, ground) -> None:
     padded, observed, clipped, kernel = problem(shape, size, dtype)
-    arguments = [padded, observed, clipped if clips else None, kernel, 4e-3, 8e-3, 2.0, 3, 1.4]
+    arguments = [padded, observed, clipped if clips else None, kernel, 4e-3, 8e-3, 2.0, 3, 1.4, ground]
     assert_like_cpu("sparse_latent", arguments, partial_sums=[2.0, 2.0])
 
 

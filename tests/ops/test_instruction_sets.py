@@ -76,10 +76,11 @@ def check_sparse_latent() -> None:
         kernel, clipped = torch.full((2, 3, 3), 1 / 9, dtype=torch.float64), padded > 0.9
         for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
             arguments = (padded.to(dtype), kernel.to(dtype), 4e-3)
-            options = {"beta": 8e-3, "growth": 2.0, "steps": 3, "clipped": clipped}
-            exact = reference.sparse_latent(*(a.double() for a in arguments[:2]), 4e-3, **options)
-            for result, truth in zip(sparse_latent(*arguments, **options), exact, strict=True):
-                assert (result - truth).abs().max() < tolerance
+            for ground in (None, 0.7):
+                options = {"beta": 8e-3, "growth": 2.0, "steps": 3, "clipped": clipped, "ground": ground}
+                exact = reference.sparse_latent(*(a.double() for a in arguments[:2]), 4e-3, **options)
+                for result, truth in zip(sparse_latent(*arguments, **options), exact, strict=True):
+                    assert (result - truth).abs().max() < tolerance
 
 
 def check_periodic_spectra() -> None:

@@ -37,30 +37,32 @@ def solve(function, padded, kernel, observed=None, clipped=None, **options):
     return function(padded, kernel, options.pop("strength"), observed=observed, clipped=clipped, **options)
 
 
+@pytest.mark.parametrize("ground", [None, 0.0, 0.7, 1.5])
 @pytest.mark.parametrize("clips", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("shape", "size"), CASES)
 @pytest.mark.usefixtures("poisoned")
-def test_result_is_that_of_the_formula(device, shape, size, dtype, clips):
+def test_result_is_that_of_the_formula(device, shape, size, dtype, clips, ground):
     padded, kernel, observed, clipped = (tensor.to(device) for tensor in problem(shape, size, dtype))
     arguments = (padded, kernel, observed if clips else None, clipped if clips else None)
     in_float64 = [a.double() if a is not None and a.is_floating_point() else a for a in arguments]
-    results = solve(sparse_latent, *arguments, brightest=1.4)
-    eager = solve(reference.sparse_latent, *arguments, brightest=1.4)
-    exact = solve(reference.sparse_latent, *in_float64, brightest=1.4)
+    results = solve(sparse_latent, *arguments, brightest=1.4, ground=ground)
+    eager = solve(reference.sparse_latent, *arguments, brightest=1.4, ground=ground)
+    exact = solve(reference.sparse_latent, *in_float64, brightest=1.4, ground=ground)
     for result, of_torch, truth in zip(results, eager, exact, strict=True):
         assert result.dtype == dtype
         # The transforms add up all pixels.
         assert_as_accurate(result, of_torch, truth, partial_sums=2.0)
 
 
+@pytest.mark.parametrize("ground", [None, 0.7])
 @pytest.mark.parametrize("clips", [False, True])
-def test_devices_without_a_kernel_use_the_formula(monkeypatch, clips):
+def test_devices_without_a_kernel_use_the_formula(monkeypatch, clips, ground):
     padded, kernel, _, clipped = problem((2, 9, 15), 9)
     arguments = (padded, kernel, None, clipped if clips else None)
-    expected = solve(sparse_latent, *arguments)
+    expected = solve(sparse_latent, *arguments, ground=ground)
     monkeypatch.setattr(sys.modules[sparse_latent.__module__], "_DEVICES_WITH_KERNEL", frozenset())
-    torch.testing.assert_close(solve(sparse_latent, *arguments), expected)
+    torch.testing.assert_close(solve(sparse_latent, *arguments, ground=ground), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -75,6 +77,22 @@ def test_a_gradient_at_the_threshold_is_kept(dtype):
     )
     assert (at - padded).abs().max() < 1e-6
     assert (above - padded).abs().max() > 0.05
+
+
+def test_faint_marks_on_a_ground_vanish_and_others_stay():
+    padded = torch.full((1, 1, 12, 40), 0.9, dtype=torch.float64)
+    padded[..., 4:8, 5:9], padded[..., 4:8, 25:29] = 0.85, 0.2
+    kernel = torch.ones(1, 1, 1, dtype=torch.float64)
+    # One step that keeps every gradient, so that only the ground takes something away.
+    options = {"strength": 1e-8, "beta": 1e3, "growth": 1.0, "steps": 1}
+    latent, _ = solve(sparse_latent, padded, kernel, **options, ground=0.9)
+    assert (latent - padded).abs().max() < 1e-6
+    options = {"strength": 10.0, "beta": 1e3, "growth": 1.0, "steps": 30}
+    latent, _ = solve(sparse_latent, padded, kernel, **options, ground=0.9)
+    assert (latent[..., 4:8, 5:9] - 0.9).abs().max() < 5e-3
+    assert (latent[..., 4:8, 25:29] - 0.2).abs().max() < 5e-3
+    on_black, _ = solve(sparse_latent, padded, kernel, **options, ground=0.0)
+    assert (on_black[..., 4:8, 25:29] - 0.2).abs().max() < 5e-3
 
 
 def test_clipped_pixels_are_raised_and_others_never_change():
@@ -116,13 +134,14 @@ def test_bits_do_not_depend_on_the_number_of_threads():
     assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("ground", [None, 0.7])
 @pytest.mark.parametrize("clips", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_opcheck(dtype, clips):
+def test_opcheck(dtype, clips, ground):
     padded, kernel, observed, clipped = problem((2, 9, 16), 3, dtype)
     torch.library.opcheck(
         torch.ops.asnet.sparse_latent.default,
-        (padded, observed, clipped if clips else None, kernel, 4e-3, 8e-3, 2.0, 3, 1.5),
+        (padded, observed, clipped if clips else None, kernel, 4e-3, 8e-3, 2.0, 3, 1.5, ground),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
 
@@ -146,6 +165,7 @@ def test_a_derivative_is_refused_by_name():
         ({"beta": -1.0}, "beta must be more than 0, got -1.0"),
         ({"growth": float("nan")}, "growth must be more than 0, got nan"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"ground": float("inf")}, "ground must be finite, got inf"),
     ],
 )
 def test_numbers_out_of_range_are_named(options, words):

@@ -25,13 +25,13 @@
 namespace asnet::sparse_latent {
 namespace {
 
-// Power response of the first difference along an axis, 4 sin^2(pi f), padded with 1 to whole blocks.
+// Power response of the first difference along an axis, 4 sin^2(pi f), more by `added`, and padded with 1 to whole blocks.
 template <typename T>
-std::vector<T> difference_power(int64_t length, int64_t frequencies, int64_t size) {
+std::vector<T> difference_power(int64_t length, int64_t frequencies, int64_t size, double added = 0) {
   std::vector<T> power(size, T(1));
   for (int64_t k = 0; k < frequencies; ++k) {
     const double sine = std::sin(std::numbers::pi * static_cast<double>(k) / static_cast<double>(length));
-    power[k] = static_cast<T>(4 * sine * sine);
+    power[k] = static_cast<T>(4 * sine * sine + added);
   }
   return power;
 }
@@ -57,7 +57,7 @@ class Steps {
         tiles_(ceil_divide(width, 2 * lanes_)),
         fft_y_(height),
         fft_x_(width),
-        prior_y_(difference_power<T>(height, frequencies_, blocks_ * lanes_)),
+        prior_y_(difference_power<T>(height, frequencies_, blocks_ * lanes_, splitting.ground ? 1 : 0)),
         prior_x_(difference_power<T>(width, width, width)),
         limited_(clips ? tiles_ * height : 0),
         memory_((clips ? 3 : 1) * plane(height) + 3 * spectra()) {
@@ -74,6 +74,7 @@ class Steps {
           fft_x_.fft(),
           prior_y_.data(),
           prior_x_.data(),
+          splitting.ground,
           image_,
           lowest_,
           highest_,
@@ -234,8 +235,8 @@ void run(const Tensors& tensors, const Splitting& splitting, const Tensor& laten
 
 std::tuple<Tensor, Tensor> sparse_latent(const Tensor& padded, const Tensor& observed, const OptionalTensor& clipped,
                                          const Tensor& kernel, double strength, double beta, double growth, int64_t steps,
-                                         double brightest) {
-  const Splitting splitting{strength, beta, growth, steps, brightest};
+                                         double brightest, std::optional<double> ground) {
+  const Splitting splitting{strength, beta, growth, steps, brightest, ground};
   check(padded, observed, clipped, kernel, splitting);
   for (const int64_t dim : {2, 3})
     STD_TORCH_CHECK(next_fft_size(padded.size(dim)) == padded.size(dim), kName, ": padded has ", padded.size(2), " x ",

@@ -56,8 +56,8 @@ inline void load_row(const T* from, T left, T right, Pixels<T> (&row)[2]) {
   row[1] = {load(from + lanes<T>), load(from + lanes<T> - 1), last ? broadcast(right) : load(from + lanes<T> + 1)};
 }
 
-// conj(D) g of a tile; returns false if all of it is 0.
-template <typename T>
+// conj(D) g of a tile, or conj(D) g + u on a ground; returns false if all of it is 0.
+template <typename T, bool has_ground>
 bool divergence(const LatentArguments<T>& a, Vector<T> threshold, int64_t tile, T* to) {
   const int64_t size = a.height * complex_size<T>, first = tile * complex_size<T>, end = first + complex_size<T>;
   const auto column = [&](int64_t x) { return a.image + x / complex_size<T> * size + x % complex_size<T>; };
@@ -80,7 +80,11 @@ bool divergence(const LatentArguments<T>& a, Vector<T> threshold, int64_t tile, 
     for (int half = 0; half < 2; ++half) {
       const KeptGradient<T> kept(here[half].here, here[half].right, below[half].here, threshold);
       const KeptGradient<T> kept_left(here[half].left, here[half].here, below[half].left, threshold);
-      const Vector<T> sum = kept_left.horizontal - kept.horizontal + kept_above[half] - kept.vertical;
+      Vector<T> sum = kept_left.horizontal - kept.horizontal + kept_above[half] - kept.vertical;
+      if constexpr (has_ground) {
+        const Vector<T> difference = here[half].here - *a.ground;
+        sum += difference * difference >= threshold ? here[half].here : broadcast(*a.ground);
+      }
       store(to + half * lanes<T>, sum);
       any |= sum != Vector<T>{};
       kept_above[half] = kept.vertical;
@@ -113,7 +117,8 @@ void divergence_to_columns(const LatentArguments<T>& a, T threshold, T* scratch,
   for (int64_t tile = begin; tile < end; ++tile) {
     T* const to = a.gradients + tile * 2 * lanes<T> * complex_size<T>;
     // Few gradients are kept in the first steps.
-    if (divergence(a, broadcast(threshold), tile, scratch))
+    if (a.ground ? divergence<T, true>(a, broadcast(threshold), tile, scratch)
+                 : divergence<T, false>(a, broadcast(threshold), tile, scratch))
       columns_to_spectra(a.fft_y, scratch, to, a.block);
     else
       for (int64_t first = 0, at = 0; first <= a.height / 2; first += lanes<T>, at += a.block)

@@ -3,6 +3,11 @@
 //   g = grad x where |grad x|^2 >= threshold, else 0
 //   X = (conj(K) Y + beta conj(D) G) / (|K|^2 + beta |D|^2)
 //
+// or, on an even ground,
+//
+//   u = x where (x - ground)^2 >= threshold, else ground
+//   X = (conj(K) Y + beta (conj(D) G + U)) / (|K|^2 + beta (|D|^2 + 1))
+//
 // and, where the photograph y is clipped, y is raised to k * x.
 //
 // Images are periodic. They are first transformed along columns, a register of columns at a time, to `frequencies_y`
@@ -13,6 +18,7 @@
 #include "common/cpu/isa.h"
 
 #include <cstdint>
+#include <optional>
 
 namespace asnet {
 
@@ -27,13 +33,14 @@ struct LatentArguments {
   int64_t tiles;
   int64_t block;
   Fft<T> fft_y, fft_x;
-  const T *prior_y, *prior_x;  // |D|^2 = prior_y[ky] + prior_x[kx]; prior_y is padded with 1 to whole blocks
+  const T *prior_y, *prior_x;  // sum: |D|^2, with a ground + 1; prior_y is padded with 1 to whole blocks
+  std::optional<T> ground;
 
   T* image;                   // plane: the latent image
   const T *lowest, *highest;  // planes: limits of y; null if nothing is clipped
   const bool* limited;        // [tile][row]: whether the limits of any pixel differ
   T* transfer;                // spectra of k
-  T* gradients;               // spectra of conj(D) g, then of x
+  T* gradients;               // spectra of conj(D) g + u, then of x
   T* observed;                // spectra of y, or of conj(K) Y if y never changes
 };
 

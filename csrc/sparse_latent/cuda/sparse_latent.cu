@@ -5,6 +5,7 @@
 #include "sparse_latent/sparse_latent_arguments.h"
 
 #include <limits>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -29,11 +30,11 @@ Tensor run(const Tensors& tensors, const Splitting& splitting) {
   const cudaStream_t stream = cuda::current_stream(padded);
   const bool clips = tensors.clipped.has_value();
 
-  // Holds the kernels as images first, then conj(D) g of each step.
+  // Holds the kernels as images first, then conj(D) g + u of each step.
   const Tensor pixels = empty_images(padded), prior = torch::stable::new_empty(padded, {height + rows.frequencies()});
   kernels::place_kernel(rows, const_pointer<T>(tensors.kernel), static_cast<int>(tensors.kernel.size(1)),
                         pointer<T>(pixels), stream);
-  kernels::fill_prior(rows, pointer<T>(prior), stream);
+  kernels::fill_prior(rows, splitting.ground.has_value(), pointer<T>(prior), stream);
   const Tensor transfer = spectrum_of(pixels);
   Tensor latent = tensors.observed, matched;
   const auto match = [&](const Tensor& observed) {
@@ -41,11 +42,12 @@ Tensor run(const Tensors& tensors, const Splitting& splitting) {
     kernels::match(rows, const_pointer<T>(transfer), pointer<T>(matched), stream);
   };
   match(tensors.observed);
+  const auto ground = splitting.ground ? std::optional<T>(static_cast<T>(*splitting.ground)) : std::nullopt;
   double beta = splitting.beta;
   for (int64_t step = 0; step < splitting.steps; ++step, beta *= splitting.growth) {
     if (clips && step > 0) match(tensors.raised);
-    kernels::divergence(rows, const_pointer<T>(latent), static_cast<T>(splitting.strength / beta), pointer<T>(pixels),
-                        stream);
+    kernels::divergence<T>(rows, const_pointer<T>(latent), static_cast<T>(splitting.strength / beta), ground,
+                           pointer<T>(pixels), stream);
     const Tensor spectrum = spectrum_of(pixels);
     OptionalTensor predicted;
     if (clips) predicted = torch::stable::empty_like(spectrum);
@@ -65,8 +67,8 @@ Tensor run(const Tensors& tensors, const Splitting& splitting) {
 
 std::tuple<Tensor, Tensor> sparse_latent(const Tensor& padded, const Tensor& observed, const OptionalTensor& clipped,
                                          const Tensor& kernel, double strength, double beta, double growth, int64_t steps,
-                                         double brightest) {
-  const Splitting splitting{strength, beta, growth, steps, brightest};
+                                         double brightest, std::optional<double> ground) {
+  const Splitting splitting{strength, beta, growth, steps, brightest, ground};
   check(padded, observed, clipped, kernel, splitting);
   // Blocks are counted in 32 bits.
   STD_TORCH_CHECK(padded.numel() <= std::numeric_limits<int32_t>::max(), kName, ": padded has ", padded.numel(),

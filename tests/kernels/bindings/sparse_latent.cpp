@@ -30,7 +30,8 @@ ASNET_BINDINGS(module) {
     });
   });
   module.def("latent_prior", [](const py::array& image, const py::array& prior) {
-    dispatch_latent(image, [&]<typename T>() { latent::fill_prior(latent_rows(image), pointer<T>(prior), nullptr); });
+    dispatch_latent(image,
+                    [&]<typename T>() { latent::fill_prior(latent_rows(image), false, pointer<T>(prior), nullptr); });
   });
   module.def("latent_match", [](const py::array& image, const py::array& transfer, const py::array& spectrum) {
     dispatch_latent(image, [&]<typename T>() {
@@ -39,7 +40,8 @@ ASNET_BINDINGS(module) {
   });
   module.def("latent_divergence", [](const py::array& image, double threshold, const py::array& out) {
     dispatch_latent(image, [&]<typename T>() {
-      latent::divergence(latent_rows(image), pointer<const T>(image), static_cast<T>(threshold), pointer<T>(out), nullptr);
+      latent::divergence<T>(latent_rows(image), pointer<const T>(image), static_cast<T>(threshold), {}, pointer<T>(out),
+                            nullptr);
     });
   });
   module.def("latent_solve", [](const py::array& image, const py::array& transfer, const py::array& matched,

@@ -1,0 +1,38 @@
+"""Pages of text, and other photographs of a few dark things on a bright, even ground.
+
+Letters are so near to each other that the latent image of few gradients melts their strokes. But it also
+has few pixels that differ from the paper (Pan et al. 2014), which is the better guide.
+"""
+
+from asnet.networks.blurred_photographs import Photographs
+
+#: Quantiles of luma.
+DARKEST, DARK, PAPER, BRIGHTEST = 0.02, 0.05, 0.95, 0.98
+
+#: Luma is like another that differs by less than this share of the contrast.
+LIKE = 0.2
+
+#: At least this share of a page is like its paper, and no more of it is like its dark pixels.
+LEAST_PAPER = 0.2
+
+
+def paper_luma(photograph: Photographs) -> float | None:
+    """Return luma of the paper if a photograph may show a page of text, None if it does not.
+
+    Blurred pages cannot be told from other photographs for certain: what relies on this has to be judged.
+
+    Parameters
+    ----------
+    photograph : Photographs
+        A batch of one.
+    """
+    luma, usable = photograph.luma, photograph.usable
+    ordered = (luma.flatten() if usable is None else luma[usable]).sort().values
+    if ordered.numel() == 0:
+        return None
+    places = [round(quantile * (ordered.numel() - 1)) for quantile in (DARKEST, DARK, PAPER, BRIGHTEST)]
+    darkest, dark, paper, brightest = ordered[places].tolist()
+    of_paper = (ordered - paper).abs() < LIKE * (paper - darkest)
+    of_dark = (ordered - dark).abs() < LIKE * (brightest - dark)
+    is_page = of_paper.float().mean() >= LEAST_PAPER >= of_dark.float().mean()
+    return float(paper) if bool(is_page) else None
