@@ -108,13 +108,15 @@ def finest_kernel(
     if restore is not None:
         rivals = [Branch(*end, schedule) for end in _others(ends) for schedule in schedules[1:2] + of_page]
     refined = side_by_side(refine, starts + rivals, pyramid.scales[1].luma)
-    chosen = _best(pyramid.scales[1], refined[: len(starts)])
+    # With the synthesis, that of a page competes below.
+    chosen = _best(pyramid.scales[1], refined[: len(starts if restore is None else schedules)])
     if restore is not None:
         # All but the first and the third schedule, which win by few gradients or not at all.
         others = refined[1:2] + refined[3:]
         contenders = [chosen, *(each for each in others if each is not chosen)]
         kernels = [each.iteration.kernel for each in contenders]
-        best = best_kernel(pyramid.scales[1], kernels, pyramid.config.kernel_size, restore)
+        doubtful = [each.schedule.ground is not None for each in contenders]
+        best = best_kernel(pyramid.scales[1], kernels, doubtful, pyramid.config.kernel_size, restore)
         chosen = contenders[best]
     return _unless_spoiled(photograph, chosen.iteration, run(0, chosen))
 

@@ -22,8 +22,9 @@ RestoreLuma = Callable[[Tensor, Tensor], Tensor]
 FAITHFUL_STRENGTH = 2e-4
 
 #: Strong edges are gradients of luma above this; their share counts to this power. With a rival, the
-#: synthesis must restore at least this share of those that it restores with the first kernel.
-STRONG_EDGE, EDGE_POWER, LEAST_EDGES = 0.1, 0.075, 0.4
+#: synthesis must restore at least this share of those that it restores with the first kernel; with one that
+#: rests on a doubtful supposition, such as paper, the last share.
+STRONG_EDGE, EDGE_POWER, LEAST_EDGES, LEAST_EDGES_OF_DOUBTFUL = 0.1, 0.075, 0.4, 0.8
 
 #: Share of edges that is taken for none.
 NO_EDGES = 1e-5
@@ -35,7 +36,13 @@ DISTANCE_FROM_LIGHTS = 0.25
 WINNING_COST = 0.98
 
 
-def best_kernel(photograph: Photographs, kernels: Sequence[Tensor], size: int, restore: RestoreLuma) -> int:
+def best_kernel(
+    photograph: Photographs,
+    kernels: Sequence[Tensor],
+    doubtful: Sequence[bool],
+    size: int,
+    restore: RestoreLuma,
+) -> int:
     """Return the index of the kernel that serves best; the first is preferred.
 
     Parameters
@@ -44,6 +51,8 @@ def best_kernel(photograph: Photographs, kernels: Sequence[Tensor], size: int, r
         A batch of one, at the scale of the kernels.
     kernels : sequence of Tensor
         (1, s, s) each, not negative, of sum 1; sizes may differ.
+    doubtful : sequence of bool
+        Which of them rest on a supposition about the photograph.
     size : int
         Side of the grid that `restore` takes.
     restore : callable
@@ -68,6 +77,7 @@ def best_kernel(photograph: Photographs, kernels: Sequence[Tensor], size: int, r
     least *= WINNING_COST
     for index, kernel in enumerate(kernels[1:], 1):
         edges, cost = judged(kernel)
-        if cost < least and edges >= LEAST_EDGES * edges_of_first:
+        share = LEAST_EDGES_OF_DOUBTFUL if doubtful[index] else LEAST_EDGES
+        if cost < least and edges >= share * edges_of_first:
             best, least = index, cost
     return best

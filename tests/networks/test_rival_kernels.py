@@ -13,9 +13,17 @@ from asnet.networks import DeblurNetwork, fine_scales
 from asnet.networks.blurred_photographs import Photographs, photographs_of
 from asnet.networks.kernel_grids import fit_grid
 from asnet.networks.kernel_rounds import Iteration
-from asnet.networks.rival_kernels import best_kernel
+from asnet.networks.rival_kernels import RestoreLuma, best_kernel
 
 SIZE = 21
+
+
+def best(
+    photographs: Photographs, kernels: list[Tensor], restore: RestoreLuma, doubtful: tuple[int, ...] = ()
+) -> int:
+    """Return the index of the best kernel; `doubtful` ones rest on a supposition."""
+    doubts = [index in doubtful for index in range(len(kernels))]
+    return best_kernel(photographs, kernels, doubts, SIZE, restore)
 
 
 def turned_line() -> Tensor:
@@ -45,13 +53,13 @@ def test_the_true_kernel_wins_wherever_it_stands(position: int, lights: int) -> 
     kernels = [turned_line(), wrong]
     kernels.insert(position, diagonal_line())
     # Every kernel restores the same: the gradients decide.
-    assert best_kernel(photographs_of(blurred, None), kernels, SIZE, lambda seen, kernel: seen) == position
+    assert best(photographs_of(blurred, None), kernels, lambda seen, kernel: seen) == position
 
 
 def test_the_first_of_equal_kernels_is_preferred() -> None:
     blurred, sharp = blurred_and_sharp()
     kernels = [diagonal_line(), fit_grid(diagonal_line(), 17)]
-    assert best_kernel(photographs_of(blurred, None), kernels, SIZE, lambda seen, kernel: sharp) == 0
+    assert best(photographs_of(blurred, None), kernels, lambda seen, kernel: sharp) == 0
 
 
 def test_a_kernel_with_which_next_to_nothing_is_restored_does_not_win() -> None:
@@ -62,15 +70,32 @@ def test_a_kernel_with_which_next_to_nothing_is_restored_does_not_win() -> None:
         return torch.full_like(seen, 0.5) if torch.equal(kernel, true) else sharp
 
     photographs = photographs_of(blurred, None)
-    assert best_kernel(photographs, [turned_line(), diagonal_line()], SIZE, restore) == 0
-    assert best_kernel(photographs, [turned_line(), diagonal_line()], SIZE, lambda *_: sharp) == 1
+    assert best(photographs, [turned_line(), diagonal_line()], restore) == 0
+    assert best(photographs, [turned_line(), diagonal_line()], lambda *_: sharp) == 1
+
+
+def test_a_doubtful_kernel_must_restore_nearly_as_many_edges() -> None:
+    blurred, sharp = blurred_and_sharp()
+    kernels = [torch.full((1, 9, 9), 1 / 81), diagonal_line()]
+
+    def restore(seen: Tensor, kernel: Tensor) -> Tensor:
+        # The right kernel restores the left half alone, which has 0.7 of the edges.
+        restored = sharp.clone()
+        if torch.equal(kernel, fit_grid(diagonal_line(), SIZE)):
+            restored[..., sharp.shape[3] // 2 :] = 0.5
+        return restored
+
+    photographs = photographs_of(blurred, None)
+    assert best(photographs, kernels, restore) == 1
+    assert best(photographs, kernels, restore, doubtful=(1,)) == 0
+    assert best(photographs, kernels, lambda *_: sharp, doubtful=(1,)) == 1
 
 
 def test_edges_decide_between_kernels_that_need_the_same_gradients() -> None:
     blurred, sharp = blurred_and_sharp()
     kernels = [diagonal_line(), diagonal_line()]
     results = iter([blurred, sharp])
-    assert best_kernel(photographs_of(blurred, None), kernels, SIZE, lambda *_: next(results)) == 1
+    assert best(photographs_of(blurred, None), kernels, lambda *_: next(results)) == 1
 
 
 def test_unusable_pixels_take_no_part() -> None:
@@ -82,7 +107,7 @@ def test_unusable_pixels_take_no_part() -> None:
     noise = torch.rand(sharp.shape, generator=torch.Generator().manual_seed(3))
     results = iter([sharp, torch.where(usable, sharp, noise)])
     kernels = [diagonal_line(), diagonal_line()]
-    assert best_kernel(photographs_of(seen, usable), kernels, SIZE, lambda *_: next(results)) == 0
+    assert best(photographs_of(seen, usable), kernels, lambda *_: next(results)) == 0
 
 
 def test_only_large_kernels_are_judged_by_what_they_restore() -> None:
