@@ -83,7 +83,7 @@ def finest_kernel(
         restore = None
         if photograph.luma.numel() >= FEW_PIXELS:
             schedules = schedules[:1]
-    paper = paper_luma(photograph)
+    paper = paper_luma(photograph, large_blur=is_large)
     of_page = [] if paper is None else [schedules[0]._replace(ground=paper)]
 
     def run(scale: int, branch: Branch) -> Iteration:

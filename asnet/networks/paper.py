@@ -12,11 +12,14 @@ DARKEST, DARK, PAPER, BRIGHTEST = 0.02, 0.05, 0.95, 0.98
 #: Luma is like another that differs by less than this share of the contrast.
 LIKE = 0.2
 
-#: At least this share of a page is like its paper, and no more of it is like its dark pixels.
-LEAST_PAPER = 0.2
+#: At least this share of a page is like its paper: the first under large blur, which leaves little of it.
+LEAST_PAPER_UNDER_LARGE_BLUR, LEAST_PAPER = 0.2, 0.5
+
+#: At most this share is like its dark pixels.
+MOST_DARK = 0.2
 
 
-def paper_luma(photograph: Photographs) -> float | None:
+def paper_luma(photograph: Photographs, *, large_blur: bool) -> float | None:
     """Return luma of the paper if a photograph may show a page of text, None if it does not.
 
     Blurred pages cannot be told from other photographs for certain: what relies on this has to be judged.
@@ -25,6 +28,8 @@ def paper_luma(photograph: Photographs) -> float | None:
     ----------
     photograph : Photographs
         A batch of one.
+    large_blur : bool
+        Whether its kernel seems to be large.
     """
     luma, usable = photograph.luma, photograph.usable
     ordered = (luma.flatten() if usable is None else luma[usable]).sort().values
@@ -34,5 +39,6 @@ def paper_luma(photograph: Photographs) -> float | None:
     darkest, dark, paper, brightest = ordered[places].tolist()
     of_paper = (ordered - paper).abs() < LIKE * (paper - darkest)
     of_dark = (ordered - dark).abs() < LIKE * (brightest - dark)
-    is_page = of_paper.float().mean() >= LEAST_PAPER >= of_dark.float().mean()
-    return float(paper) if bool(is_page) else None
+    least = LEAST_PAPER_UNDER_LARGE_BLUR if large_blur else LEAST_PAPER
+    is_page = float(of_paper.float().mean()) >= least and float(of_dark.float().mean()) <= MOST_DARK
+    return float(paper) if is_page else None

@@ -28,10 +28,10 @@ def blurred_page(seed: int, size: int = 21) -> tuple[Tensor, Tensor]:
     return (blurred + 0.005 * noise).clamp(0, 1), kernel
 
 
-def found_paper(image: Tensor, usable: Tensor | None = None) -> float | None:
+def found_paper(image: Tensor, usable: Tensor | None = None, *, large_blur: bool = True) -> float | None:
     """Return luma of the paper of an image (1, 1, H, W), range [0, 1]; None if it is no page."""
     photographs = photographs_of(image, usable)
-    paper = paper_luma(photographs)
+    paper = paper_luma(photographs, large_blur=large_blur)
     return None if paper is None else paper / float(photographs.gain)
 
 
@@ -48,6 +48,14 @@ def test_photographs_and_white_letters_on_black_are_no_pages() -> None:
     assert found_paper(photograph()) is None
     assert found_paper(1 - blurred) is None
     assert found_paper(torch.full((1, 1, 40, 50), 0.8)) is None
+
+
+def test_large_blur_leaves_less_of_the_paper() -> None:
+    small, _ = blurred_page(0, 5)
+    large, _ = blurred_page(0, 61)
+    assert found_paper(small, large_blur=False) is not None
+    assert found_paper(large, large_blur=False) is None
+    assert found_paper(large) is not None
 
 
 def test_unusable_pixels_show_no_paper() -> None:
@@ -76,7 +84,7 @@ def test_the_blur_of_pages_is_found_by_their_paper(monkeypatch: pytest.MonkeyPat
         return sum(found) / len(found)
 
     with_paper = similarity()
-    monkeypatch.setattr(fine_scales, "paper_luma", lambda photograph: None)
+    monkeypatch.setattr(fine_scales, "paper_luma", lambda photograph, large_blur: None)
     # 0.94, and 0.71 without.
     assert with_paper > 0.85
     assert with_paper > similarity() + 0.1
