@@ -38,12 +38,15 @@ def test_kernels_are_placed_at_the_origin(kernels, thread_order, shape, size, dt
 
 @each_type
 @each_shape
-def test_prior(kernels, thread_order, shape, dtype):
+@pytest.mark.parametrize("has_ground", [False, True])
+def test_prior(kernels, thread_order, shape, dtype, has_ground):
     _, height, width = shape
     prior = np.full(height + width // 2 + 1, np.nan, dtype)
-    kernels.latent_prior(np.empty(shape, dtype), prior)
+    kernels.latent_prior(np.empty(shape, dtype), has_ground, prior)
     frequencies = np.concatenate([np.arange(height) / height, np.arange(width // 2 + 1) / width])
-    np.testing.assert_allclose(prior, 4 * np.sin(np.pi * frequencies) ** 2, rtol=1e-6, atol=1e-15)
+    expected = 4 * np.sin(np.pi * frequencies) ** 2
+    expected[:height] += has_ground
+    np.testing.assert_allclose(prior, expected, rtol=1e-6, atol=1e-15)
 
 
 @each_type
@@ -57,16 +60,19 @@ def test_match(kernels, thread_order, shape, dtype):
 
 @each_type
 @each_shape
-def test_divergence(kernels, thread_order, shape, dtype):
+@pytest.mark.parametrize("ground", [None, 0.6])
+def test_divergence(kernels, thread_order, shape, dtype, ground):
     image = images(shape, dtype)
     result = np.full(shape, np.nan, dtype)
-    kernels.latent_divergence(image, 0.2, result)
+    kernels.latent_divergence(image, 0.2, ground, result)
     exact = image.astype(np.float64)
     across, down = np.roll(exact, -1, 2) - exact, np.roll(exact, -1, 1) - exact
     kept = across**2 + down**2 >= 0.2
     assert shape[1] * shape[2] < 5 or 0 < kept.mean() < 1
     across, down = across * kept, down * kept
     expected = np.roll(across, 1, 2) - across + np.roll(down, 1, 1) - down
+    if ground is not None:
+        expected += np.where((exact - ground) ** 2 >= 0.2, exact, ground)
     np.testing.assert_allclose(result, expected, rtol=0, atol=5 * TOLERANCES[dtype])
 
 

@@ -1,6 +1,8 @@
 #include "bindings/arrays.h"
 #include "sparse_latent/cuda/sparse_latent_kernels.cuh"
 
+#include <optional>
+
 namespace {
 
 using namespace asnet::bindings;
@@ -29,21 +31,23 @@ ASNET_BINDINGS(module) {
                            pointer<T>(image), nullptr);
     });
   });
-  module.def("latent_prior", [](const py::array& image, const py::array& prior) {
+  module.def("latent_prior", [](const py::array& image, bool has_ground, const py::array& prior) {
     dispatch_latent(image,
-                    [&]<typename T>() { latent::fill_prior(latent_rows(image), false, pointer<T>(prior), nullptr); });
+                    [&]<typename T>() { latent::fill_prior(latent_rows(image), has_ground, pointer<T>(prior), nullptr); });
   });
   module.def("latent_match", [](const py::array& image, const py::array& transfer, const py::array& spectrum) {
     dispatch_latent(image, [&]<typename T>() {
       latent::match(latent_rows(image), pointer<const T>(transfer), pointer<T>(spectrum), nullptr);
     });
   });
-  module.def("latent_divergence", [](const py::array& image, double threshold, const py::array& out) {
-    dispatch_latent(image, [&]<typename T>() {
-      latent::divergence<T>(latent_rows(image), pointer<const T>(image), static_cast<T>(threshold), {}, pointer<T>(out),
-                            nullptr);
-    });
-  });
+  module.def("latent_divergence",
+             [](const py::array& image, double threshold, std::optional<double> ground, const py::array& out) {
+               dispatch_latent(image, [&]<typename T>() {
+                 const auto of_type = ground ? std::optional<T>(static_cast<T>(*ground)) : std::nullopt;
+                 latent::divergence<T>(latent_rows(image), pointer<const T>(image), static_cast<T>(threshold), of_type,
+                                       pointer<T>(out), nullptr);
+               });
+             });
   module.def("latent_solve", [](const py::array& image, const py::array& transfer, const py::array& matched,
                                 const py::array& prior, const py::array& spectrum, const py::object& predicted, double beta,
                                 double scale) {
