@@ -4,6 +4,8 @@ Letters are so near to each other that the latent image of few gradients melts t
 has few pixels that differ from the paper (Pan et al. 2014), which is the better guide.
 """
 
+import torch
+
 from asnet.networks.blurred_photographs import Photographs
 
 #: Quantiles of luma.
@@ -36,9 +38,11 @@ def paper_luma(photograph: Photographs, *, large_blur: bool) -> float | None:
     if ordered.numel() == 0:
         return None
     places = [round(quantile * (ordered.numel() - 1)) for quantile in (DARKEST, DARK, PAPER, BRIGHTEST)]
-    darkest, dark, paper, brightest = ordered[places].tolist()
+    darkest, dark, paper, brightest = ordered[places].unbind()
     of_paper = (ordered - paper).abs() < LIKE * (paper - darkest)
     of_dark = (ordered - dark).abs() < LIKE * (brightest - dark)
     least = LEAST_PAPER_UNDER_LARGE_BLUR if large_blur else LEAST_PAPER
-    is_page = float(of_paper.float().mean()) >= least and float(of_dark.float().mean()) <= MOST_DARK
-    return float(paper) if is_page else None
+    shares = [mask.to(ordered).mean() for mask in (of_paper, of_dark)]
+    # Read together: on a GPU the host waits once.
+    level, like_paper, like_dark = torch.stack([paper, *shares]).tolist()
+    return level if like_paper >= least and like_dark <= MOST_DARK else None

@@ -327,5 +327,5 @@ def test_on_a_gpu_few_values_are_read_back(cells: int, count: int, monkeypatch: 
     with ReadBack() as reads:
         analysis().estimate(blur(patches(cells=cells), diagonal_line()))
     # Whether anything is clipped, the noise, the extent of the kernel, and in small photographs the schedule;
-    # the order of the courses is read as a list, which does not show here.
+    # the order of the courses and the paper are read as lists, which do not show here.
     assert len(reads.operations) == count
