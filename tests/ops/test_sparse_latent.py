@@ -37,7 +37,7 @@ def solve(function, padded, kernel, observed=None, clipped=None, **options):
     return function(padded, kernel, options.pop("strength"), observed=observed, clipped=clipped, **options)
 
 
-@pytest.mark.parametrize("ground", [None, 0.0, 0.7, 1.5])
+@pytest.mark.parametrize("ground", [None, 0.0, 0.7, 1.0, 1.5])
 @pytest.mark.parametrize("clips", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("shape", "size"), CASES)
@@ -146,8 +146,17 @@ def test_opcheck(dtype, clips, ground):
     )
 
 
-def test_empty_batch():
-    latent, observed = solve(sparse_latent, torch.empty(0, 1, 8, 9), torch.empty(0, 3, 3))
+@pytest.mark.parametrize("ground", [None, 0.7])
+def test_a_mask_without_clipped_pixels_changes_nothing(ground):
+    padded, kernel, _, clipped = problem((2, 9, 15), 9)
+    expected = solve(sparse_latent, padded, kernel, ground=ground)
+    results = solve(sparse_latent, padded, kernel, None, torch.zeros_like(clipped), ground=ground)
+    torch.testing.assert_close(results, expected)
+
+
+@pytest.mark.parametrize("ground", [None, 0.7])
+def test_empty_batch(ground):
+    latent, observed = solve(sparse_latent, torch.empty(0, 1, 8, 9), torch.empty(0, 3, 3), ground=ground)
     assert latent.shape == observed.shape == (0, 1, 8, 9)
 
 
@@ -166,6 +175,7 @@ def test_a_derivative_is_refused_by_name():
         ({"growth": float("nan")}, "growth must be more than 0, got nan"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"ground": float("inf")}, "ground must be finite, got inf"),
+        ({"ground": float("nan")}, "ground must be finite, got nan"),
     ],
 )
 def test_numbers_out_of_range_are_named(options, words):
