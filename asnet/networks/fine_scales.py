@@ -103,17 +103,18 @@ def finest_kernel(
             branch = branch._replace(iteration=run(scale, branch))
         return branch
 
-    starts = [Branch(*ends[0], schedule) for schedule in schedules + of_page]
-    rivals = []
+    starts = [Branch(*ends[0], schedule) for schedule in schedules]
+    rivals = [Branch(*ends[0], schedule) for schedule in of_page]
     if restore is not None:
-        rivals = [Branch(*end, schedule) for end in _others(ends) for schedule in schedules[1:2] + of_page]
+        rivals += [Branch(*end, schedule) for end in _others(ends) for schedule in [schedules[1], *of_page]]
     refined = side_by_side(refine, starts + rivals, pyramid.scales[1].luma)
-    # With the synthesis, that of a page competes below.
-    chosen = _best(pyramid.scales[1], refined[: len(starts if restore is None else schedules)])
-    if restore is not None:
-        # All but the first and the third schedule, which win by few gradients or not at all.
-        others = refined[1:2] + refined[3:]
-        contenders = [chosen, *(each for each in others if each is not chosen)]
+    refined, rivals = refined[: len(starts)], refined[len(starts) :]
+    if restore is None:
+        chosen = _best(pyramid.scales[1], refined + rivals)
+    else:
+        chosen = _best(pyramid.scales[1], refined)
+        # The second schedule may win even with more gradients.
+        contenders = [chosen, *(each for each in [refined[1], *rivals] if each is not chosen)]
         kernels = [each.iteration.kernel for each in contenders]
         doubtful = [each.schedule.ground is not None for each in contenders]
         best = best_kernel(pyramid.scales[1], kernels, doubtful, pyramid.config.kernel_size, restore)

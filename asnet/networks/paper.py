@@ -34,15 +34,16 @@ def paper_luma(photograph: Photographs, *, large_blur: bool) -> float | None:
         Whether its kernel seems to be large.
     """
     luma, usable = photograph.luma, photograph.usable
-    ordered = (luma.flatten() if usable is None else luma[usable]).sort().values
-    if ordered.numel() == 0:
+    pixels = luma.flatten() if usable is None else luma[usable]
+    if pixels.numel() == 0:
         return None
-    places = [round(quantile * (ordered.numel() - 1)) for quantile in (DARKEST, DARK, PAPER, BRIGHTEST)]
-    darkest, dark, paper, brightest = ordered[places].unbind()
-    of_paper = (ordered - paper).abs() < LIKE * (paper - darkest)
-    of_dark = (ordered - dark).abs() < LIKE * (brightest - dark)
+    places = [round(quantile * (pixels.numel() - 1)) for quantile in (DARKEST, DARK, PAPER, BRIGHTEST)]
+    # Four selections take less than half the time of sorting a photograph.
+    darkest, dark, paper, brightest = (pixels.kthvalue(place + 1).values for place in places)
+    of_paper = (pixels - paper).abs() < LIKE * (paper - darkest)
+    of_dark = (pixels - dark).abs() < LIKE * (brightest - dark)
     least = LEAST_PAPER_UNDER_LARGE_BLUR if large_blur else LEAST_PAPER
-    shares = [mask.to(ordered).mean() for mask in (of_paper, of_dark)]
+    shares = [mask.to(pixels).mean() for mask in (of_paper, of_dark)]
     # Read together: on a GPU the host waits once.
     level, like_paper, like_dark = torch.stack([paper, *shares]).tolist()
     return level if like_paper >= least and like_dark <= MOST_DARK else None

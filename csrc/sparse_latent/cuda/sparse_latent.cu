@@ -42,7 +42,7 @@ Tensor run(const Tensors& tensors, const Splitting& splitting) {
     kernels::match(rows, const_pointer<T>(transfer), pointer<T>(matched), stream);
   };
   match(tensors.observed);
-  const auto ground = splitting.ground ? std::optional<T>(static_cast<T>(*splitting.ground)) : std::nullopt;
+  const std::optional<T> ground = splitting.ground;
   double beta = splitting.beta;
   for (int64_t step = 0; step < splitting.steps; ++step, beta *= splitting.growth) {
     if (clips && step > 0) match(tensors.raised);

@@ -43,8 +43,7 @@ ASNET_BINDINGS(module) {
   module.def("latent_divergence",
              [](const py::array& image, double threshold, std::optional<double> ground, const py::array& out) {
                dispatch_latent(image, [&]<typename T>() {
-                 const auto of_type = ground ? std::optional<T>(static_cast<T>(*ground)) : std::nullopt;
-                 latent::divergence<T>(latent_rows(image), pointer<const T>(image), static_cast<T>(threshold), of_type,
+                 latent::divergence<T>(latent_rows(image), pointer<const T>(image), static_cast<T>(threshold), ground,
                                        pointer<T>(out), nullptr);
                });
              });
