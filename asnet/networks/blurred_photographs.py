@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asnet.networks.kernel_grids import EPSILON
-from asnet.networks.latent_image import needed_gradients
+from asnet.networks.latent_image import needed_gradients, share_of_pixels
 from asnet.networks.layers import luma
 
 #: Share of a downscaled pixel that must be clipped, or usable, for it to count as such.
@@ -17,6 +17,11 @@ PARTLY, FULLY = 0.02, 0.999
 
 #: Values from which on a pixel counts as clipped at white.
 WHITE = 0.97
+
+#: Where this share of a photograph is of this brightness or more, as of an overexposed page or sky, white is
+#: its ground, which is as bright as it seems: taken for lights that may be brighter, it would explain
+#: anything. With lower values, estimates of photographs with some clipped sky suffer.
+WHITE_GROUND, LEAST_GROUND = 0.9, 0.5
 
 #: The constants of the analysis are for contrasts, in standard deviations of luma, of this and more. Luma of
 #: r times less contrast is multiplied by r to the power of the exponent, up to a limit. The exponent is above
@@ -33,7 +38,7 @@ class Photographs:
     luma : Tensor
         (N, 1, H, W), not negative: range [0, 1] times `gain`.
     clipped : Tensor or None
-        (N, 1, H, W) bool: pixels clipped at white; None if there are none.
+        (N, 1, H, W) bool: pixels clipped at white, which may be brighter; None if there are none.
     usable : Tensor or None
         (N, 1, H, W) bool: pixels that may take part in an estimate; None if all may.
     gain : Tensor
@@ -93,10 +98,11 @@ class Photographs:
 def photographs_of(image: Tensor, usable: Tensor | None) -> Photographs:
     """Return luma in float32 or float64, and where it is clipped, of RGB images or luma.
 
-    Luma of little contrast is multiplied, see `contrast_gain`.
+    Luma of little contrast is multiplied, see `contrast_gain`. A white ground counts as not clipped.
     """
     brightness = image.amax(1, keepdim=True)
-    clipped = brightness >= WHITE
+    ground = share_of_pixels(brightness >= WHITE_GROUND, usable) >= LEAST_GROUND
+    clipped = (brightness >= WHITE) & ~ground[:, None, None, None]
     image = luma(image)
     image = image.to(torch.promote_types(image.dtype, torch.float32))
     seen = _with_contrast(image, clipped, usable)

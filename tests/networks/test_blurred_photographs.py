@@ -89,6 +89,25 @@ def test_a_night_with_few_lights_is_not_amplified() -> None:
     assert int(photographs.clipped.sum()) == 4
 
 
+def test_white_of_which_most_is_made_is_a_ground_and_no_lights() -> None:
+    page = torch.full((1, 1, 40, 40), 1.0)
+    page[..., 10:20, 5:35] = 0.2
+    assert photographs_of(page, None).clipped is None
+    grey = page * 0.7
+    grey[..., :4, :4] = 1.0
+    both = photographs_of(torch.cat([page, grey]), None)
+    # Each photograph has a ground of its own.
+    assert both.clipped is not None
+    assert both.clipped.flatten(1).sum(1).tolist() == [0, 16]
+    # What is not usable shows no ground: most of the usable part is dark.
+    usable = torch.zeros(1, 1, 40, 40, dtype=torch.bool)
+    usable[..., 8:22, :] = True
+    seen = photographs_of(page, usable)
+    assert seen.clipped is not None
+    assert torch.equal(seen.clipped, page >= 1)
+    assert photographs_of(page, torch.zeros_like(usable)).clipped is not None
+
+
 def test_amplified_steps_of_eight_bits_do_not_look_like_edges(monkeypatch: pytest.MonkeyPatch) -> None:
     """A smooth slope of little contrast, in whole levels: its steps are no edges."""
     slope = torch.linspace(0.45, 0.55, 200)

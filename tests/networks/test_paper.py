@@ -88,3 +88,11 @@ def test_the_blur_of_pages_is_found_by_their_paper(monkeypatch: pytest.MonkeyPat
     # 0.94, and 0.71 without.
     assert with_paper > 0.85
     assert with_paper > similarity() + 0.1
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_the_blur_of_an_overexposed_page_is_found(seed: int) -> None:
+    page, kernel = blurred_page(seed, 31)
+    overexposed = (1.4 * page).clamp(max=1)
+    assert float((overexposed >= 1).float().mean()) > 0.5
+    assert float(kernel_similarity(analysis(41).estimate(overexposed).kernel, kernel)) > 0.75
